@@ -1,0 +1,61 @@
+/*
+ * cache.h - ranges of immutable objects, in memory, in one budget.
+ *
+ * Objects never change, so nothing is ever invalidated; a range of a deleted object
+ * ages out. A pin holds bytes in place; unpinned ranges are evicted, scan-resistantly,
+ * when the budget is full. A range being fetched is fetched once however many ask.
+ * Other users of memory (tails) reserve from the same budget, so the sum stays inside
+ * it. Pinned and reserved bytes can exceed the budget only by what cache_pin refuses.
+ *
+ * Threads  any. Time: cache_pin blocks for one round of store reads at most.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct op;
+struct store;
+struct cache;
+struct cache_entry;
+
+/* A range wanted, and after cache_pin its bytes. */
+struct cache_pin {
+    const char *key;
+    uint64_t offset;
+    size_t size;
+    struct slice data;         /* out */
+    struct cache_entry *entry; /* out; NULL while nothing is pinned */
+};
+#define CACHE_PIN_INIT ((struct cache_pin){0})
+
+struct cache *cache_new(struct store *store, uint64_t memory_max); /* store is borrowed */
+void cache_free(struct cache *c); /* nothing may be pinned */
+
+/*
+ * Pins all n ranges in one round: those not in memory are read from the store with one
+ * store_read. Same key, offset and size are the same range; other overlaps are separate
+ * (callers use fixed block bounds). All or none: on failure nothing is pinned.
+ * ERR_BUSY when the budget is full of pins and reservations; errors of store_read.
+ */
+enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n);
+/* Harmless on pins that hold nothing. */
+void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n);
+
+/* Takes bytes of the budget for something else, evicting ranges if needed; false when
+ * pins and reservations leave no room. Give back with cache_unreserve. */
+bool cache_reserve(struct cache *c, uint64_t bytes);
+void cache_unreserve(struct cache *c, uint64_t bytes);
+
+struct cache_usage {
+    uint64_t memory_max, bytes, pinned_bytes, reserved_bytes, entries;
+    uint64_t hits, misses, evictions;
+};
+struct cache_usage cache_usage(struct cache *c);
+
+#endif

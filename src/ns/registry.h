@@ -1,0 +1,133 @@
+/*
+ * registry.h - all namespaces of a store, as one node sees and serves them.
+ *
+ * The node that owns a namespace opens it (PROTOCOL: OPEN) at its first write or read,
+ * commits writes in groups, answers strong reads after one probe of the log, and indexes
+ * and collects garbage in the background. Any node can read without owning: it follows
+ * manifest and log.
+ *
+ * Threads  any. Time: a write blocks until it is durable or op's deadline passes.
+ */
+#ifndef NS_REGISTRY_H
+#define NS_REGISTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "doc/batch.h"
+#include "ns/snapshot.h"
+
+struct cache;
+struct op;
+struct registry;
+struct store;
+
+struct registry_options {
+    struct store *store;          /* borrowed */
+    struct cache *cache;          /* borrowed */
+    const char *node_id;          /* goes into fences and manifests */
+    const char *wal_prefix;       /* "" or "production" */
+    uint64_t config_fingerprint;  /* of the indexer list */
+    bool read_only;               /* query node: never open for writing */
+    /* Does this node own the namespace? NULL: it owns all. */
+    bool (*owns)(void *context, const char *name);
+    void *context;
+    int64_t commit_interval_ms;   /* pacing of log puts; 0 on a local directory */
+    uint64_t commit_bytes_max;    /* of one log object */
+    uint64_t tail_bytes_max;      /* above: ERR_BUSY */
+    uint64_t tail_index_bytes;    /* the tail becomes a segment at so many bytes, … */
+    uint64_t tail_index_rows;     /* … rows, … */
+    int64_t tail_index_idle_ms;   /* … or after so long without writes */
+    bool compaction;
+    int64_t interval_ms;          /* latest time of the next look at a namespace */
+    uint32_t segments_max;        /* compaction.max_segments */
+    uint64_t segment_docs_max;    /* compaction.max_total_docs */
+    int64_t gc_grace_ms;          /* removed segments stay readable so long */
+    int64_t staleness_max_ms;     /* consistency.max_staleness_ms */
+    bool background;              /* start the maintenance thread; false: the caller
+                                     calls registry_maintain (tests, simulator) */
+};
+/* The defaults of docs/configuration.md, without store, cache and node_id. */
+struct registry_options registry_options_default(void);
+
+struct registry *registry_new(const struct registry_options *options);
+/* Settles what is in flight (at most until deadline_ms of clock_ms), stops. */
+void registry_free(struct registry *r, int64_t deadline_ms);
+
+/* 1 to 128 of [A-Za-z0-9_.-], not starting with a dot. ERR_INVALID. */
+enum err namespace_name_check(struct op *op, struct slice name);
+
+/*
+ * Creates it, or adds attributes. *created false: it was there with this schema (or was
+ * widened). ERR_CONFLICT names the difference. token: the commit that did it.
+ */
+struct commit_token {
+    uint8_t incarnation[16];
+    uint64_t epoch;
+    uint64_t slot;
+};
+enum err registry_create(struct op *op, struct registry *r, const char *name,
+                         const struct schema *schema, bool *created,
+                         struct commit_token *token);
+/* ERR_NOT_FOUND. Durable when it returns; objects go in the background. */
+enum err registry_drop(struct op *op, struct registry *r, const char *name);
+
+/* Names after `after` with prefix, in order, at most *n; out: *n. In op's arena. */
+enum err registry_list(struct op *op, struct registry *r, const char *prefix,
+                       const char *after, const char **names, size_t *n);
+/* Number of namespaces as last counted (health); never waits for the store. */
+uint64_t registry_count(struct registry *r);
+
+/* The current schema (a reference for the caller), for parsing a request. */
+enum err registry_schema(struct op *op, struct registry *r, const char *name,
+                         struct schema **schema);
+
+struct write_request {
+    struct batch *batch;        /* unique ids; decoded under schema */
+    struct schema *schema;      /* what registry_schema gave */
+    const struct filter *delete_filter; /* delete what matches at commit, or NULL */
+    struct slice idempotency_key; /* empty: none; at most 255 bytes */
+    uint8_t digest[16];         /* of the request, compared when the key comes back */
+};
+struct write_result {
+    uint64_t upserted;
+    uint64_t deleted; /* documents that existed */
+    bool repeated;    /* the key was seen: this is the first answer again */
+    struct commit_token token;
+};
+/*
+ * Durable and visible when ERR_OK. ERR_UNKNOWN: applied whole or not at all, repeat with
+ * the key. ERR_REUSED: the key came with another digest. ERR_BUSY: tail full. ERR_FENCED:
+ * another node took over. ERR_DENIED: not the owner. ERR_CONFLICT: the schema changed
+ * meanwhile in a way that matters (parse again).
+ */
+enum err registry_write(struct op *op, struct registry *r, const char *name,
+                        const struct write_request *request, struct write_result *result);
+
+enum consistency { CONSISTENCY_STRONG, CONSISTENCY_EVENTUAL };
+struct read_options {
+    enum consistency consistency;
+    const struct commit_token *min_commit; /* or NULL */
+};
+/* A snapshot fresh enough; the caller's reference. */
+enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
+                           const struct read_options *options, struct snapshot **out);
+
+struct namespace_info {
+    struct schema *schema; /* the caller's reference */
+    uint64_t documents, segments, segment_bytes, tail_rows, tail_bytes;
+    uint64_t wal_first_slot, wal_next_slot, manifest_version, epoch;
+    uint8_t incarnation[16];
+    bool indexing;
+    const char *state; /* static: "ready", "opening", "wedged", "fenced", "reader" */
+};
+enum err registry_info(struct op *op, struct registry *r, const char *name,
+                       struct namespace_info *out);
+
+/* One round of background work for one namespace: settle, index, compact, collect.
+ * force: index and compact regardless of thresholds. */
+enum err registry_maintain(struct op *op, struct registry *r, const char *name,
+                           bool force);
+
+#endif

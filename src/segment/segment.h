@@ -1,0 +1,126 @@
+/*
+ * segment.h - one immutable searchable object.
+ *
+ * A segment is a byte string: header, sections, directory, footer (layout at the head of
+ * segment_format.h and in docs/formats.md). It lies in the store, read by ranges through
+ * the cache, or wholly in memory: the tail of a namespace is made of small segments in
+ * memory, so everything that can be searched is a segment, and there is one
+ * implementation of each index. Rows are dense numbers, 0 to row_count - 1; each row is
+ * one document; ids are unique within a segment. What was deleted since is not in here:
+ * the snapshot keeps a row set of dead rows beside each segment.
+ *
+ * Threads  a segment is shared by reference count and never changes; any thread may ask.
+ * Time     open: one round for the footer and what is kept in memory (ids). Searches:
+ *          one round for the sections they need.
+ * Errors   ERR_CORRUPT names the object and section; errors of the cache and the op.
+ */
+#ifndef SEGMENT_SEGMENT_H
+#define SEGMENT_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/topk.h"
+#include "doc/batch.h"
+#include "doc/filter.h"
+#include "doc/schema.h"
+
+struct cache;
+struct op;
+struct rowset;
+struct segment;
+struct segment_builder;
+
+/* ---- writing ---- */
+
+struct segment_options {
+    int zstd_level; /* of the stored documents; 0: do not compress (tails) */
+};
+
+struct segment_builder *segment_builder_new(struct schema *schema,
+                                            const struct segment_options *options);
+/* Documents in any order, ids unique (asserted). The doc is copied. */
+void segment_builder_add(struct segment_builder *b, const struct doc *d);
+/* Appends the segment's bytes to out and frees the builder. Needs at least one row. */
+enum err segment_builder_finish(struct op *op, struct segment_builder *b, struct buf *out);
+void segment_builder_free(struct segment_builder *b); /* NULL is fine */
+
+struct segment_input {
+    struct segment *segment;
+    const struct rowset *dead; /* rows to leave out, or NULL */
+};
+/*
+ * Writes the live rows of several segments as one. Their ids must be disjoint. schema is
+ * the newest: rows of older segments are null in later attributes. *row_count is 0, and
+ * out unchanged, when nothing lives.
+ */
+enum err segment_merge(struct op *op, struct schema *schema,
+                       const struct segment_options *options,
+                       const struct segment_input *inputs, size_t n, struct buf *out,
+                       uint32_t *row_count);
+
+/* ---- opening ---- */
+
+/* A stored segment. size is what the manifest says. Keeps a reference to nothing but
+ * the cache. */
+enum err segment_open(struct op *op, struct cache *cache, const char *key, uint64_t size,
+                      struct segment **out);
+/* A segment in memory; takes bytes over, also on failure. */
+enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out);
+struct segment *segment_ref(struct segment *s);
+void segment_unref(struct segment *s); /* NULL is fine */
+
+/* ---- asking ---- */
+
+uint32_t segment_row_count(const struct segment *s);
+uint64_t segment_size(const struct segment *s);   /* bytes of the object */
+uint64_t segment_memory(const struct segment *s); /* bytes it holds outside the cache */
+const char *segment_key(const struct segment *s); /* "memory" for one in memory */
+enum id_kind segment_id_kind(const struct segment *s);
+
+/* The id of a row; strings borrow from the segment. Never fails: ids are in memory. */
+struct doc_id segment_id(const struct segment *s, uint32_t row);
+/* Rows of n ids (any order, of the segment's kind or not), UINT32_MAX where absent. */
+void segment_find(const struct segment *s, const struct doc_id *ids, size_t n,
+                  uint32_t *rows);
+
+/* Rows for which the filter is true, dead or not; a new rowset. */
+enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
+                        struct rowset **out);
+
+/* Exact scan: pushes allowed rows that have a vector. Score: cosine similarity, minus
+ * squared distance for l2, dot product. allowed NULL: all rows. */
+enum err segment_vector_search(struct op *op, struct segment *s, enum metric_kind metric,
+                               const float *query, const struct rowset *allowed,
+                               uint32_t source, struct topk *best);
+/* Number of rows that have a vector. */
+uint32_t segment_vector_count(const struct segment *s);
+
+/* Opened text index of an attribute, or NULL if the segment has none (older schema, or
+ * no row with text). Valid while the view is open. */
+struct segment_view; /* sections pinned for one query */
+enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
+                           size_t text_count, const int *column_attrs,
+                           size_t column_count, struct segment_view **out);
+const struct text_index *segment_view_text(const struct segment_view *v, int attr);
+const struct column *segment_view_column(const struct segment_view *v, int attr);
+void segment_view_close(struct segment_view *v); /* NULL is fine */
+
+/* What to read of a row. */
+struct segment_fetch {
+    bool vector;
+    bool attributes;
+};
+/*
+ * Documents of n rows, in op's arena: id always, the rest as asked. values has
+ * schema->attr_count entries (the namespace's schema, which may be newer), vector is
+ * NULL when absent or not asked for. One round.
+ */
+enum err segment_fetch(struct op *op, struct segment *s, const struct schema *schema,
+                       const uint32_t *rows, size_t n, struct segment_fetch what,
+                       struct doc *out);
+
+#endif

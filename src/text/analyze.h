@@ -1,0 +1,37 @@
+/*
+ * analyze.h - text into terms: words, lower case, stop words, stems.
+ *
+ * Order: UAX #29 words (runs that hold a letter, number, ideograph or emoji are kept),
+ * case folding unless case_sensitive, stop words, Snowball stem. Words longer than
+ * TERM_SIZE_MAX bytes are dropped. Invalid UTF-8 is treated as breaks, never a crash.
+ * An analyzer is not shared between threads; analyzer_get hands out one per thread and
+ * analysis, kept until the thread ends.
+ */
+#ifndef TEXT_ANALYZE_H
+#define TEXT_ANALYZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "doc/schema.h"
+
+enum { TERM_SIZE_MAX = 254, ANALYSIS_VERSION = 1 };
+
+struct analyzer;
+
+struct analyzer *analyzer_get(const struct analysis *analysis);
+
+struct token {
+    struct slice term;   /* valid until the next token */
+    uint32_t position;   /* number of the word in the text, stop words counted */
+    uint32_t start, end; /* bytes of the word in the text */
+};
+
+/* Starts on a text, which is borrowed until the last token was taken. */
+void analyzer_start(struct analyzer *a, struct slice text);
+/* False at the end. */
+bool analyzer_next(struct analyzer *a, struct token *token);
+
+#endif
