@@ -25,7 +25,7 @@ struct buf {
     size_t capacity;
 };
 
-#define BUF_INIT ((struct buf){NULL, 0, 0})
+#define BUF_INIT    ((struct buf){NULL, 0, 0})
 #define SLICE_EMPTY ((struct slice){NULL, 0})
 /* The bytes of a string literal, without its terminator. */
 #define SLICE_LITERAL(text) ((struct slice){(const uint8_t *)(text), sizeof(text) - 1})

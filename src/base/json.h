@@ -30,7 +30,8 @@ extern "C" {
 struct op;
 struct json;
 
-/* Readable bytes that must follow the text in memory (their content does not matter). */
+/* Readable bytes that must follow the text in memory (their content does not matter).
+ */
 enum { JSON_PADDING = 64, JSON_DEPTH_MAX = 64 };
 
 enum json_kind {
@@ -53,9 +54,9 @@ struct json_walk {
     struct json *json;
     uint64_t opaque[8];
     uint32_t depth;
-    uint32_t index;  /* fields or items taken so far */
-    uint64_t seen;   /* json_field: known names that were seen */
-    void *names;     /* json_next: hash of names seen so far, in the op's arena */
+    uint32_t index; /* fields or items taken so far */
+    uint64_t seen;  /* json_field: known names that were seen */
+    void *names;    /* json_next: hash of names seen so far, in the op's arena */
 };
 
 /*
@@ -76,8 +77,8 @@ const char *json_kind_name(enum json_kind kind); /* "a string" */
 enum err json_fail(struct op *op, const struct json_value *v, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same for the walked object or array itself (a missing field, too few items). */
-enum err json_walk_fail(struct op *op, const struct json_walk *w, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+enum err json_walk_fail(struct op *op, const struct json_walk *w, const char *format,
+                        ...) __attribute__((format(printf, 3, 4)));
 
 enum err json_object(struct op *op, struct json_value *v, struct json_walk *w);
 enum err json_array(struct op *op, struct json_value *v, struct json_walk *w);

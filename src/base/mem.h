@@ -23,7 +23,7 @@ void *mem_dup(const void *data, size_t size);
 void mem_free(void *p); /* NULL is fine */
 
 /* A zeroed T on the heap. */
-#define mem_new(T) ((T *)mem_calloc(1, sizeof(T)))
+#define mem_new(T)              ((T *)mem_calloc(1, sizeof(T)))
 #define mem_new_array(T, count) ((T *)mem_calloc((count), sizeof(T)))
 
 struct arena_block;

@@ -30,8 +30,8 @@ struct op_counters {
     uint64_t store_bytes;    /* bytes moved to or from the store */
     uint64_t cache_hits;     /* ranges served from memory */
     uint64_t cache_misses;
-    uint64_t segments;       /* sources searched */
-    uint64_t rows_scored;    /* vectors and postings scored */
+    uint64_t segments;    /* sources searched */
+    uint64_t rows_scored; /* vectors and postings scored */
 };
 
 struct op {
@@ -61,10 +61,11 @@ void op_cancel(struct op *op);
 /* Zeroed memory that lives as long as the op. ERR_LIMIT text and NULL above its
  * ceiling. */
 void *op_alloc(struct op *op, size_t size);
-#define op_new(op, T) ((T *)op_alloc((op), sizeof(T)))
+#define op_new(op, T)              ((T *)op_alloc((op), sizeof(T)))
 #define op_new_array(op, T, count) ((T *)op_alloc_array((op), (count), sizeof(T)))
 void *op_alloc_array(struct op *op, size_t count, size_t size);
-/* A copy in the arena, with a terminator after its last byte; .data NULL on ERR_LIMIT. */
+/* A copy in the arena, with a terminator after its last byte; .data NULL on ERR_LIMIT.
+ */
 struct slice op_copy(struct op *op, struct slice s);
 char *op_printf(struct op *op, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
