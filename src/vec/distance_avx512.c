@@ -15,7 +15,8 @@
 
 enum { WIDTH = 16, LINE_BYTES = 64, PREFETCH_BYTES = 4096 };
 
-/* One of the two distances; `squares` is a constant wherever this is inlined. */
+/* One of the two distances; `squares` and `scan` are constants wherever this is
+ * inlined. */
 #define KERNEL static inline __attribute__((always_inline))
 
 KERNEL __m512 step(__m512 sum, __m512 a, __m512 b, bool squares)
@@ -30,10 +31,18 @@ KERNEL __m512 step_at(__m512 sum, const float *a, const float *b, bool squares)
     return step(sum, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
 }
 
-KERNEL float distance(const float *a, const float *b, size_t dim, bool squares)
+KERNEL float distance(const float *a, const float *b, size_t dim, bool squares,
+                      bool scan)
 {
     __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
     for (; dim >= 4 * WIDTH; dim -= 4 * WIDTH, a += 4 * WIDTH, b += 4 * WIDTH) {
+        if (scan) {
+            const char *ahead = (const char *)a + PREFETCH_BYTES;
+            _mm_prefetch(ahead, _MM_HINT_T0);
+            _mm_prefetch(ahead + LINE_BYTES, _MM_HINT_T0);
+            _mm_prefetch(ahead + 2 * LINE_BYTES, _MM_HINT_T0);
+            _mm_prefetch(ahead + 3 * LINE_BYTES, _MM_HINT_T0);
+        }
         s0 = step_at(s0, a, b, squares);
         s1 = step_at(s1, a + WIDTH, b + WIDTH, squares);
         s2 = step_at(s2, a + 2 * WIDTH, b + 2 * WIDTH, squares);
@@ -53,22 +62,18 @@ KERNEL float distance(const float *a, const float *b, size_t dim, bool squares)
 KERNEL void distance_rows(const float *query, const float *rows, size_t count,
                           size_t dim, float *out, bool squares)
 {
-    for (size_t r = 0; r < count; r++, rows += dim) {
-        const char *ahead = (const char *)rows + PREFETCH_BYTES;
-        for (size_t i = 0; i < dim * sizeof(float); i += LINE_BYTES)
-            _mm_prefetch(ahead + i, _MM_HINT_T0);
-        out[r] = distance(rows, query, dim, squares);
-    }
+    for (size_t r = 0; r < count; r++, rows += dim)
+        out[r] = distance(rows, query, dim, squares, true);
 }
 
 static float dot(const float *a, const float *b, size_t dim)
 {
-    return distance(a, b, dim, false);
+    return distance(a, b, dim, false, false);
 }
 
 static float l2(const float *a, const float *b, size_t dim)
 {
-    return distance(a, b, dim, true);
+    return distance(a, b, dim, true, false);
 }
 
 static void dot_rows(const float *query, const float *rows, size_t count, size_t dim,

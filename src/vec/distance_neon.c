@@ -9,9 +9,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { WIDTH = 4, LINE_BYTES = 64, PREFETCH_BYTES = 4096 };
+enum { WIDTH = 4, PREFETCH_BYTES = 4096 };
 
-/* One of the two distances; `squares` is a constant wherever this is inlined. */
+/* One of the two distances; `squares` and `scan` are constants wherever this is
+ * inlined. */
 #define KERNEL static inline __attribute__((always_inline))
 
 KERNEL float32x4_t load4(const float *p)
@@ -38,10 +39,15 @@ KERNEL float32x4_t rest_step(float32x4_t sum, const float *a, const float *b,
     return step_at(sum, x, y, squares);
 }
 
-KERNEL float distance(const float *a, const float *b, size_t dim, bool squares)
+KERNEL float distance(const float *a, const float *b, size_t dim, bool squares,
+                      bool scan)
 {
     float32x4_t s0 = vdupq_n_f32(0), s1 = s0, s2 = s0, s3 = s0;
     for (; dim >= 4 * WIDTH; dim -= 4 * WIDTH, a += 4 * WIDTH, b += 4 * WIDTH) {
+        if (scan) {
+            const char *ahead = (const char *)a + PREFETCH_BYTES;
+            __builtin_prefetch(ahead);
+        }
         s0 = step_at(s0, a, b, squares);
         s1 = step_at(s1, a + WIDTH, b + WIDTH, squares);
         s2 = step_at(s2, a + 2 * WIDTH, b + 2 * WIDTH, squares);
@@ -56,22 +62,18 @@ KERNEL float distance(const float *a, const float *b, size_t dim, bool squares)
 KERNEL void distance_rows(const float *query, const float *rows, size_t count,
                           size_t dim, float *out, bool squares)
 {
-    for (size_t r = 0; r < count; r++, rows += dim) {
-        const char *ahead = (const char *)rows + PREFETCH_BYTES;
-        for (size_t i = 0; i < dim * sizeof(float); i += LINE_BYTES)
-            __builtin_prefetch(ahead + i);
-        out[r] = distance(rows, query, dim, squares);
-    }
+    for (size_t r = 0; r < count; r++, rows += dim)
+        out[r] = distance(rows, query, dim, squares, true);
 }
 
 static float dot(const float *a, const float *b, size_t dim)
 {
-    return distance(a, b, dim, false);
+    return distance(a, b, dim, false, false);
 }
 
 static float l2(const float *a, const float *b, size_t dim)
 {
-    return distance(a, b, dim, true);
+    return distance(a, b, dim, true, false);
 }
 
 static void dot_rows(const float *query, const float *rows, size_t count, size_t dim,
