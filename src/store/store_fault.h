@@ -6,9 +6,9 @@
  * faults below. Calls are numbered from 1 in the order they arrive, of all kinds
  * together; the same calls in the same order meet the same faults, delays and landings.
  *
- * Reads, gets and lists change nothing, so for them FAIL, UNKNOWN, LOST_ANSWER, LATE and
- * FULL are all the same ERR_IO, with nothing handed back. A late call lands by the rules
- * of its kind on the day it lands: a create only if nothing is there then.
+ * Reads, gets and lists change nothing, so for them FAIL, UNKNOWN, LOST_ANSWER, LATE
+ * and FULL are all the same ERR_IO, with nothing handed back. A late call lands by the
+ * rules of its kind on the day it lands: a create only if nothing is there then.
  */
 #ifndef STORE_STORE_FAULT_H
 #define STORE_STORE_FAULT_H
@@ -31,8 +31,15 @@ enum fault {
     FAULT_COUNT
 };
 
-enum store_call { CALL_READ, CALL_GET, CALL_CREATE, CALL_PUT, CALL_LIST, CALL_DELETE,
-                  CALL_KINDS };
+enum store_call {
+    CALL_READ,
+    CALL_GET,
+    CALL_CREATE,
+    CALL_PUT,
+    CALL_LIST,
+    CALL_DELETE,
+    CALL_KINDS
+};
 
 struct fault_plan {
     uint64_t seed;
@@ -41,20 +48,20 @@ struct fault_plan {
     enum fault at_fault;             /* … suffers this */
     uint64_t late_calls_max;         /* FAULT_LATE lands within so many later calls, at
                                         the next one if 0 */
-    int64_t delay_ms_max;            /* each call sleeps up to so long (task_sleep_ms) */
-    /* Death: does not return in a real process (abort) or in the sweep (longjmp; no lock
-     * is held, nothing of the call is left allocated). When it does return, or is NULL,
-     * the call it struck answers as FAULT_UNKNOWN and every later call ERR_IO. What is
-     * late stays in flight: store_fault_flush lands it. */
+    int64_t delay_ms_max; /* each call sleeps up to so long (task_sleep_ms) */
+    /* Death: does not return in a real process (abort) or in the sweep (longjmp; no
+     * lock is held, nothing of the call is left allocated). When it does return, or is
+     * NULL, the call it struck answers as FAULT_UNKNOWN and every later call ERR_IO.
+     * What is late stays in flight: store_fault_flush lands it. */
     void (*on_death)(void *context);
     void *context;
 };
 
 /* plan is copied. inner is owned. */
 struct store *store_fault_new(struct store *inner, const struct fault_plan *plan);
-/* Replaces the plan's script and weather and starts its seed anew, as for a process that
- * was started again: a dead store answers again. The call counter goes on and what is in
- * flight still lands. */
+/* Replaces the plan's script and weather and starts its seed anew, as for a process
+ * that was started again: a dead store answers again. The call counter goes on and what
+ * is in flight still lands. */
 void store_fault_plan(struct store *fault, const struct fault_plan *plan);
 uint64_t store_fault_calls(struct store *fault); /* calls so far */
 uint64_t store_fault_hits(struct store *fault, enum fault kind, enum store_call call);
