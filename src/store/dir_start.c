@@ -100,22 +100,15 @@ enum err dir_lock(struct op *op, int root, int *out)
 static const char *unsafe_kind(long long magic)
 {
     switch (magic) {
-    case MSDOS_SUPER_MAGIC:
-        return "FAT";
-    case 0x2011bab0:
-        return "exFAT";
-    case 0x65735546:
-        return "FUSE";
-    case NFS_SUPER_MAGIC:
-        return "NFS";
+    case MSDOS_SUPER_MAGIC: return "FAT";
+    case 0x2011bab0: return "exFAT";
+    case 0x65735546: return "FUSE";
+    case NFS_SUPER_MAGIC: return "NFS";
     case SMB_SUPER_MAGIC:
     case 0xfe534d42:
-    case 0xff534d42:
-        return "SMB";
-    case V9FS_MAGIC:
-        return "9P";
-    default:
-        return NULL;
+    case 0xff534d42: return "SMB";
+    case V9FS_MAGIC: return "9P";
+    default: return NULL;
     }
 }
 
@@ -123,12 +116,10 @@ static const char *doubtful_kind(long long magic)
 {
     switch (magic) {
     case TMPFS_MAGIC:
-    case RAMFS_MAGIC:
-        return "tmpfs: contents do not outlive the machine";
+    case RAMFS_MAGIC: return "tmpfs: contents do not outlive the machine";
     case OVERLAYFS_SUPER_MAGIC:
         return "overlay: contents may not outlive the container";
-    default:
-        return NULL;
+    default: return NULL;
     }
 }
 

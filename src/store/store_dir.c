@@ -62,15 +62,11 @@ static struct store_dir *dir_of(struct store *s)
 static enum err kind_of(int error)
 {
     switch (error) {
-    case ENOENT:
-        return ERR_NOT_FOUND;
-    case EEXIST:
-        return ERR_CONFLICT;
+    case ENOENT: return ERR_NOT_FOUND;
+    case EEXIST: return ERR_CONFLICT;
     case ENOSPC:
-    case EDQUOT:
-        return ERR_FULL;
-    case EFBIG:
-        return ERR_LIMIT;
+    case EDQUOT: return ERR_FULL;
+    case EFBIG: return ERR_LIMIT;
     case EACCES:
     case EPERM:
     case EROFS:
@@ -78,10 +74,8 @@ static enum err kind_of(int error)
     case EXDEV:
     case ENOTDIR:
     case EISDIR:
-    case ENAMETOOLONG:
-        return ERR_DENIED;
-    default:
-        return ERR_IO;
+    case ENAMETOOLONG: return ERR_DENIED;
+    default: return ERR_IO;
     }
 }
 

@@ -163,21 +163,15 @@ static struct late *take_due(struct store_fault *f, uint64_t number)
 static enum err forward(struct op *op, struct store *inner, const struct call *c)
 {
     switch (c->kind) {
-    case CALL_READ:
-        return inner->ops->read(op, inner, c->ranges, c->n);
-    case CALL_GET:
-        return inner->ops->get(op, inner, c->key, c->size_max, c->out);
-    case CALL_CREATE:
-        return inner->ops->create(op, inner, c->key, c->parts[0]);
-    case CALL_PUT:
-        return inner->ops->put(op, inner, c->key, c->parts, c->n);
+    case CALL_READ: return inner->ops->read(op, inner, c->ranges, c->n);
+    case CALL_GET: return inner->ops->get(op, inner, c->key, c->size_max, c->out);
+    case CALL_CREATE: return inner->ops->create(op, inner, c->key, c->parts[0]);
+    case CALL_PUT: return inner->ops->put(op, inner, c->key, c->parts, c->n);
     case CALL_LIST:
         return inner->ops->list(op, inner, c->prefix, c->after, c->delimiter,
                                 c->keys_out, c->n_out);
-    case CALL_DELETE:
-        return inner->ops->delete (op, inner, c->keys, c->n);
-    case CALL_KINDS:
-        break;
+    case CALL_DELETE: return inner->ops->delete (op, inner, c->keys, c->n);
+    case CALL_KINDS: break;
     }
     assert(!"a call of no kind");
     return ERR_INVALID;
@@ -242,19 +236,14 @@ static enum err suffer_write(struct op *op, struct store_fault *f,
                              const struct call *call, const struct fate *fate)
 {
     switch (fate->fault) {
-    case FAULT_FAIL:
-        return answer(op, call, ERR_IO, fate);
-    case FAULT_FULL:
-        return answer(op, call, ERR_FULL, fate);
-    case FAULT_LATE:
-        postpone(f, call, fate->number + fate->late_calls);
-        break;
+    case FAULT_FAIL: return answer(op, call, ERR_IO, fate);
+    case FAULT_FULL: return answer(op, call, ERR_FULL, fate);
+    case FAULT_LATE: postpone(f, call, fate->number + fate->late_calls); break;
     case FAULT_LOST_ANSWER:
         (void)forward(op, f->inner, call);
         op_clear_error(op);
         break;
-    default:
-        break;
+    default: break;
     }
     return answer_unknown(op, call, fate);
 }
@@ -273,18 +262,14 @@ static enum err suffer(struct op *op, struct store_fault *f, const struct call *
 
     switch (fate.fault) {
     case FAULT_NONE:
-    case FAULT_DIE_AFTER:
-        return forward(op, f->inner, call);
+    case FAULT_DIE_AFTER: return forward(op, f->inner, call);
     case FAULT_DIE_LOST:
         if (writes(call->kind)) (void)forward(op, f->inner, call);
         op_clear_error(op);
         die(f);
         return answer_unknown(op, call, &fate);
-    case FAULT_DIE_BEFORE:
-        die(f);
-        return answer_unknown(op, call, &fate);
-    default:
-        break;
+    case FAULT_DIE_BEFORE: die(f); return answer_unknown(op, call, &fate);
+    default: break;
     }
     if (!writes(call->kind)) return answer(op, call, ERR_IO, &fate);
     return suffer_write(op, f, call, &fate);
