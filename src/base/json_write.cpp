@@ -62,23 +62,12 @@ void end(struct json_writer *w, bool object)
 void append_escape(struct buf *out, uint8_t c)
 {
     switch (c) {
-    case '"':
-        buf_append_str(out, "\\\"");
-        break;
-    case '\\':
-        buf_append_str(out, "\\\\");
-        break;
-    case '\n':
-        buf_append_str(out, "\\n");
-        break;
-    case '\r':
-        buf_append_str(out, "\\r");
-        break;
-    case '\t':
-        buf_append_str(out, "\\t");
-        break;
-    default:
-        buf_printf(out, "\\u%04x", c);
+    case '"': buf_append_str(out, "\\\""); break;
+    case '\\': buf_append_str(out, "\\\\"); break;
+    case '\n': buf_append_str(out, "\\n"); break;
+    case '\r': buf_append_str(out, "\\r"); break;
+    case '\t': buf_append_str(out, "\\t"); break;
+    default: buf_printf(out, "\\u%04x", c);
     }
 }
 
