@@ -259,7 +259,8 @@ bool datetime_parse(struct slice text, int64_t *microseconds)
 size_t datetime_text(int64_t microseconds, char out[40])
 {
     int64_t seconds = floor_div(microseconds, MICROSECONDS);
-    int64_t fraction = microseconds - seconds * MICROSECONDS;
+    int64_t fraction = microseconds % MICROSECONDS;
+    if (fraction < 0) fraction += MICROSECONDS;
     int64_t days = floor_div(seconds, SECONDS_PER_DAY);
     int in_day = (int)(seconds - days * SECONDS_PER_DAY);
     struct civil date = civil_from_days(days);
