@@ -11,13 +11,22 @@
 #ifndef BASE_OP_H
 #define BASE_OP_H
 
+#ifdef __cplusplus /* C++17 has the same type under another header */
+#include <atomic>
+using std::atomic_bool;
+#else
 #include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { OP_ERROR_MAX = 1024, OP_REQUEST_ID_MAX = 64 };
 
@@ -69,5 +78,9 @@ void *op_alloc_array(struct op *op, size_t count, size_t size);
 struct slice op_copy(struct op *op, struct slice s);
 char *op_printf(struct op *op, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -16,16 +16,11 @@ static atomic_int level_in_force = UNDECIDED;
 const char *simd_name(enum simd_level level)
 {
     switch (level) {
-    case SIMD_PLAIN:
-        return "plain";
-    case SIMD_NEON:
-        return "neon";
-    case SIMD_AVX2:
-        return "avx2";
-    case SIMD_AVX512:
-        return "avx512";
-    case SIMD_AVX512_VNNI:
-        return "avx512_vnni";
+    case SIMD_PLAIN: return "plain";
+    case SIMD_NEON: return "neon";
+    case SIMD_AVX2: return "avx2";
+    case SIMD_AVX512: return "avx512";
+    case SIMD_AVX512_VNNI: return "avx512_vnni";
     }
     return "?";
 }
