@@ -20,6 +20,7 @@
 #include <cassert>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 
@@ -753,7 +754,10 @@ void ensure_capacity(struct json *json, size_t size)
     simdjson::error_code code =
         simdjson::get_active_implementation()->create_dom_parser_implementation(
             capacity, JSON_DEPTH_MAX, json->parser);
-    if (code) abort(); /* out of memory, see mem.h */
+    if (code) { /* no memory (see mem.h), or no kernel for this machine */
+        (void)fprintf(stderr, "simdjson: %s\n", simdjson::error_message(code));
+        abort();
+    }
 }
 
 } // namespace
