@@ -298,7 +298,7 @@ void rewind_to(const struct json_value *v)
 
 enum err expect(struct op *op, struct json_value *v, enum json_kind wanted)
 {
-    enum json_kind kind;
+    enum json_kind kind = JSON_NULL;
     enum err e = json_kind_of(op, v, &kind);
     if (e) return e;
     if (kind != wanted)
@@ -404,7 +404,7 @@ enum err open_level(struct op *op, struct json_value *v, enum json_kind kind,
 }
 
 /* Steps over a comma to the next field or item, or over the closing bracket. */
-enum err step(struct op *op, struct json_walk *w, char close, bool *more)
+enum err step(struct op *op, struct json_walk *w, uint8_t close, bool *more)
 {
     struct json *json = w->json;
     assert(w->depth <= json->depth);
@@ -456,10 +456,11 @@ enum err check_names(struct op *op, struct json_walk *w)
 {
     struct json *json = w->json;
     size_t keys_size = json->levels[w->depth].keys_size;
-    auto *first = reinterpret_cast<struct slice *>(json->keys.data + keys_size);
-    auto *end = reinterpret_cast<struct slice *>(json->keys.data + json->keys.size);
     if (json->keys.size == keys_size) return ERR_OK;
 
+    void *names = json->keys.data + keys_size;
+    auto *first = static_cast<struct slice *>(names);
+    auto *end = first + (json->keys.size - keys_size) / sizeof *first;
     std::sort(first, end, key_before);
     auto *twice = std::adjacent_find(first, end, slice_equal);
     json->keys.size = keys_size;
@@ -562,6 +563,19 @@ bool fast_value(uint64_t digits, int64_t exponent, float *out)
     return true;
 }
 
+/* Adds the exponent at p, if there is one; NULL if it has no digits. */
+const uint8_t *fast_exponent(const uint8_t *p, int64_t *exponent)
+{
+    if ((*p | 0x20) != 'e') return p;
+    bool minus = p[1] == '-';
+    p += p[1] == '-' || p[1] == '+' ? 2 : 1;
+    if (!is_digit(*p)) return nullptr;
+    int64_t power = *p++ - '0';
+    if (is_digit(*p)) power = power * 10 + (*p++ - '0');
+    *exponent += minus ? -power : power;
+    return p;
+}
+
 /*
  * Reads the number at p if it is one of the usual kind: at most 19 digits and a small
  * exponent. Returns where it stopped, NULL for anything else, correct or not. May look
@@ -596,14 +610,8 @@ const uint8_t *fast_number(const uint8_t *p, float *out)
         if (p == fraction) return nullptr;
         exponent = fraction - p;
     }
-    if ((*p | 0x20) == 'e') {
-        bool minus = p[1] == '-';
-        p += p[1] == '-' || p[1] == '+' ? 2 : 1;
-        if (!is_digit(p[0])) return nullptr;
-        int64_t power = *p++ - '0';
-        if (is_digit(*p)) power = power * 10 + (*p++ - '0');
-        exponent += minus ? -power : power;
-    }
+    p = fast_exponent(p, &exponent);
+    if (!p) return nullptr;
     if (is_digit(*p) || !fast_value(digits, exponent, out)) return nullptr;
     if (negative) *out = -*out;
     return p;
@@ -653,14 +661,13 @@ bool fast_fraction(const uint8_t *p, const uint8_t *end, float *out)
 
 enum err slow_float(struct op *op, struct json_value *item, float *out)
 {
-    struct slice number;
-    enum json_kind kind;
-    bool integer;
+    enum json_kind kind = JSON_NULL;
+    bool integer = false;
     enum err e = json_kind_of(op, item, &kind);
     if (e) return e;
     if (kind != JSON_NUMBER)
         return json_fail(op, item, "expected a number, got %s", json_kind_name(kind));
-    number = scan_number(rest_from(item->json, item->token), &integer);
+    struct slice number = scan_number(rest_from(item->json, item->token), &integer);
     if (number.size == 0)
         return json_fail(op, item, "no JSON number at byte %zu",
                          token_offset(item->json, item->token));
@@ -999,7 +1006,7 @@ enum err json_u64_range(struct op *op, struct json_value *v, uint64_t min, uint6
 enum err json_floats(struct op *op, struct json_value *v, float *out, size_t max,
                      size_t *count)
 {
-    struct json_walk walk;
+    struct json_walk walk = {};
     size_t n = 0;
     enum err e = json_array(op, v, &walk);
     if (e) return e;
