@@ -81,7 +81,7 @@ static enum err kind_of(int error)
 
 static enum err fail_errno(struct op *op, int error, const char *what)
 {
-    return op_fail(op, kind_of(error), "%s: %s", what, strerror(error));
+    return op_fail(op, kind_of(error), "%s: %s", what, dir_error(error));
 }
 
 /* The kernel reports a failed write-back once and may have dropped the pages, so no
@@ -129,7 +129,7 @@ static void ballast_take(struct op *op, struct store_dir *d)
     } else if (!there) {
         int error = posix_fallocate(fd, 0, BALLAST_BYTES);
         there = error == 0;
-        if (error) log_warn(op, "no ballast", "reason=%s", strerror(error));
+        if (error) log_warn(op, "no ballast", "reason=%s", dir_error(error));
     }
     (void)close(fd);
     if (!there) (void)unlinkat(d->root, ".ballast", 0);
@@ -293,7 +293,7 @@ static enum err read_exactly(struct op *op, int fd, uint8_t *data, size_t size,
     for (size_t done = 0; done < size;) {
         ssize_t got = pread(fd, data + done, size - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return op_fail(op, ERR_IO, "read: %s", strerror(errno));
+        if (got < 0) return op_fail(op, ERR_IO, "read: %s", dir_error(errno));
         if (got == 0) return op_fail(op, ERR_CORRUPT, "shorter than expected");
         done += (size_t)got;
     }
@@ -304,7 +304,8 @@ static enum err read_exactly(struct op *op, int fd, uint8_t *data, size_t size,
 static enum err check_reach(struct op *op, int fd, uint64_t offset)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0) return op_fail(op, ERR_IO, "stat: %s", strerror(errno));
+    if (fstat(fd, &about) != 0)
+        return op_fail(op, ERR_IO, "stat: %s", dir_error(errno));
     if (offset > (uint64_t)about.st_size)
         return op_fail(op, ERR_CORRUPT, "shorter than expected");
     return ERR_OK;
@@ -354,7 +355,8 @@ static enum err store_dir_read(struct op *op, struct store *s,
 static enum err read_whole(struct op *op, int fd, size_t size_max, struct buf *out)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0) return op_fail(op, ERR_IO, "stat: %s", strerror(errno));
+    if (fstat(fd, &about) != 0)
+        return op_fail(op, ERR_IO, "stat: %s", dir_error(errno));
     if ((uint64_t)about.st_size > size_max)
         return op_fail(op, ERR_LIMIT, "%lld bytes, at most %zu expected",
                        (long long)about.st_size, size_max);
@@ -375,7 +377,7 @@ static enum err store_dir_get(struct op *op, struct store *s, const char *key,
     int fd = -1;
 
     int error = dir_files_open_once(d->root, key, &fd);
-    if (error) return op_fail(op, kind_of(error), "get %s: %s", key, strerror(error));
+    if (error) return op_fail(op, kind_of(error), "get %s: %s", key, dir_error(error));
 
     enum err e = read_whole(op, fd, size_max, out);
     (void)close(fd);
