@@ -330,27 +330,27 @@ static void assert_successor(const struct manifest *previous, const struct manif
 
 /* Is the newest manifest exactly this one, by version and put-id? */
 static enum err post_check(struct op *op, struct store *store, const struct keys *keys,
-                           const struct manifest *m, bool *ours)
+                           const struct manifest *m, enum published *published)
 {
     struct manifest *newest = NULL;
     enum err e = manifest_newest(op, store, keys, &newest);
     if (e) return e;
-    *ours = newest && newest->version == m->version &&
-            put_id_equal(&newest->put_id, &m->put_id);
+    bool ours = newest && newest->version == m->version &&
+                put_id_equal(&newest->put_id, &m->put_id);
+    *published = ours ? PUBLISHED : PUBLISH_OVERTAKEN;
     manifest_unref(newest);
     return ERR_OK;
 }
 
 enum err manifest_publish(struct op *op, struct store *store, const struct keys *keys,
                           const struct manifest *previous, struct manifest *m,
-                          bool *published)
+                          enum published *published)
 {
     struct buf payload = BUF_INIT, bytes = BUF_INIT;
     struct key key = key_manifest(keys, m->version);
     enum settled outcome;
 
     assert_successor(previous, m);
-    *published = false;
     m->put_id = put_id_new();
     manifest_encode(m, &payload);
     struct object object = {.kind = OBJECT_MANIFEST,
@@ -365,8 +365,11 @@ enum err manifest_publish(struct op *op, struct store *store, const struct keys 
     enum err e = settle_create(op, store, &settle, &outcome, NULL);
     if (!e && outcome == SETTLED_APPLIED) {
         e = post_check(op, store, keys, m, published);
-        /* It is published, but we could not make sure that nobody was faster. */
+        /* It is stored, but we could not make sure that nobody was faster. */
         if (e) e = op_fail(op, ERR_UNKNOWN, "manifest %s was not confirmed", key.text);
+    } else if (!e) {
+        *published =
+            outcome == SETTLED_TAKEN ? PUBLISH_TAKEN : PUBLISH_OVERTAKEN;
     }
     buf_release(&payload);
     buf_release(&bytes);

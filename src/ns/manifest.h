@@ -85,15 +85,20 @@ enum err manifest_decode(struct op *op, const char *key, const struct object *ob
 enum err manifest_newest(struct op *op, struct store *store, const struct keys *keys,
                          struct manifest **out);
 
+enum published {
+    PUBLISHED,          /* it is the newest manifest */
+    PUBLISH_TAKEN,      /* another writer's manifest has this version */
+    PUBLISH_OVERTAKEN   /* it was stored, but a newer one is there, or it vanished */
+};
+
 /*
  * Publishes m as its version: create, then the post-check that the newest manifest is
- * exactly ours. *published false: another writer's manifest is there, we are fenced.
- * ERR_UNKNOWN: it may be published; the caller must not go on with its epoch.
- * Asserts the invariants against the version before it (PROTOCOL I5); previous may be
- * NULL for version 0. Sets m->put_id.
+ * exactly ours. ERR_UNKNOWN: it may be published; the caller must not go on with its
+ * epoch. Other errors: surely not published. Asserts the invariants against the version
+ * before it (PROTOCOL I5); previous may be NULL for version 0. Sets m->put_id.
  */
 enum err manifest_publish(struct op *op, struct store *store, const struct keys *keys,
                           const struct manifest *previous, struct manifest *m,
-                          bool *published);
+                          enum published *published);
 
 #endif
