@@ -23,11 +23,9 @@ struct collection {
 
 static void count_failure(struct op *op, const char *what, const char *name)
 {
-    static struct metric *failures;
-    if (!failures)
-        failures = metric_counter("elacsym_gc_failures_total",
-                                  "Deletions of obsolete objects that failed.", NULL);
-    metric_add(failures, 1);
+    metric_add(metric_counter("elacsym_gc_failures_total",
+                              "Deletions of obsolete objects that failed.", NULL),
+               1);
     log_warn(op, "obsolete objects were not deleted, will try again",
              "what=%s namespace=%s error=%s", what, name, op->error);
 }

@@ -173,11 +173,9 @@ void namespace_fenced_locked(struct namespace *ns, const char *words)
     if (pause_ms > FENCED_PAUSE_MAX_MS) pause_ms = FENCED_PAUSE_MAX_MS;
     pause_ms += (int64_t)random_below((uint64_t)pause_ms / 4 + 1);
 
-    static struct metric *fenced;
-    if (!fenced)
-        fenced = metric_counter("elacsym_namespace_fenced_total",
-                                "Times another node took a namespace from this one.", NULL);
-    metric_add(fenced, 1);
+    metric_add(metric_counter("elacsym_namespace_fenced_total",
+                              "Times another node took a namespace from this one.", NULL),
+               1);
     log_warn(NULL, "another node took the namespace", "namespace=%s words=%s pause_ms=%lld",
              ns->keys.name, words, (long long)pause_ms);
     end_tenure(ns, NS_FENCED);

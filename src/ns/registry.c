@@ -127,6 +127,14 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     return namespace_ref(ns);
 }
 
+static bool table_full(struct registry *r)
+{
+    mutex_lock(&r->lock);
+    bool full = r->table_count >= OPEN_MAX;
+    mutex_unlock(&r->lock);
+    return full;
+}
+
 /* References to all open namespaces, in op's arena. */
 static enum err table_all(struct op *op, struct registry *r, struct namespace ***out,
                           size_t *n)
@@ -166,7 +174,7 @@ static enum err lookup(struct op *op, struct registry *r, const char *name,
     if (record.deleted)
         e = op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
     if (!e) e = check_prefix(op, r, name, &record);
-    if (!e && r->table_count >= OPEN_MAX) {
+    if (!e && table_full(r)) {
         op->retry_after_ms = 1000;
         e = op_fail(op, ERR_BUSY, "more than %d namespaces are open on this node",
                     OPEN_MAX);
