@@ -12,7 +12,7 @@ FLAVOUR := $(if $(SAN),$(subst $(comma),-,$(SAN)),release)
 B := build/$(FLAVOUR)
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wpointer-arith \
-  -Wcast-qual -Wcast-align=strict -Wwrite-strings -Wvla -Wundef -Wformat=2 \
+  -Wcast-qual -Wcast-align=strict -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wno-format-zero-length \
   -Wnull-dereference -Wimplicit-fallthrough=5 -Wduplicated-cond -Wduplicated-branches \
   -Wlogical-op -Wdouble-promotion
 CWARN := -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wjump-misses-init

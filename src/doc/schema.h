@@ -24,10 +24,25 @@ enum { SCHEMA_ATTRS_MAX = 256, ATTR_NAME_MAX = 128, VECTOR_DIM_MAX = 10752 };
 enum metric_kind { METRIC_COSINE = 1, METRIC_L2, METRIC_DOT };
 
 enum language {
-    LANG_ARABIC = 1, LANG_DANISH, LANG_DUTCH, LANG_ENGLISH, LANG_FINNISH, LANG_FRENCH,
-    LANG_GERMAN, LANG_GREEK, LANG_HUNGARIAN, LANG_ITALIAN, LANG_NORWEGIAN,
-    LANG_PORTUGUESE, LANG_ROMANIAN, LANG_RUSSIAN, LANG_SPANISH, LANG_SWEDISH, LANG_TAMIL,
-    LANG_TURKISH, LANG_LAST = LANG_TURKISH
+    LANG_ARABIC = 1,
+    LANG_DANISH,
+    LANG_DUTCH,
+    LANG_ENGLISH,
+    LANG_FINNISH,
+    LANG_FRENCH,
+    LANG_GERMAN,
+    LANG_GREEK,
+    LANG_HUNGARIAN,
+    LANG_ITALIAN,
+    LANG_NORWEGIAN,
+    LANG_PORTUGUESE,
+    LANG_ROMANIAN,
+    LANG_RUSSIAN,
+    LANG_SPANISH,
+    LANG_SWEDISH,
+    LANG_TAMIL,
+    LANG_TURKISH,
+    LANG_LAST = LANG_TURKISH
 };
 
 /* How a full-text field is turned into terms. Fixed when the attribute is declared. */
@@ -50,7 +65,7 @@ struct attr {
 };
 
 struct schema {
-    uint32_t refs; /* atomic; schema_ref, schema_unref */
+    uint32_t refs;       /* atomic; schema_ref, schema_unref */
     uint32_t vector_dim; /* 0: documents have no vectors */
     enum metric_kind metric;
     uint32_t attr_count;
@@ -69,16 +84,16 @@ enum err schema_check(struct op *op, const struct schema *s);
 int schema_find(const struct schema *s, struct slice name);
 bool schema_equal(const struct schema *a, const struct schema *b);
 /*
- * The schema that a PUT of `wanted` leaves behind: `current` itself when wanted declares
- * nothing new (attributes in any order; *same is true), a longer one when it only adds
- * attributes. ERR_CONFLICT names what differs.
+ * The schema that a PUT of `wanted` leaves behind: `current` itself when wanted
+ * declares nothing new (attributes in any order; *same is true), a longer one when it
+ * only adds attributes. ERR_CONFLICT names what differs.
  */
-enum err schema_extend(struct op *op, struct schema *current, const struct schema *wanted,
-                       bool *same, struct schema **out);
+enum err schema_extend(struct op *op, struct schema *current,
+                       const struct schema *wanted, bool *same, struct schema **out);
 
 const char *attr_type_name(enum attr_type type, bool array); /* "array_string" */
 bool attr_type_parse(struct slice name, enum attr_type *type, bool *array);
-const char *metric_kind_name(enum metric_kind metric);        /* "cosine" */
+const char *metric_kind_name(enum metric_kind metric); /* "cosine" */
 bool metric_kind_parse(struct slice name, enum metric_kind *metric);
 const char *language_name(enum language language);
 bool language_parse(struct slice name, enum language *language);

@@ -41,7 +41,8 @@ struct store_range {
  * Otherwise the first failure; each range's err tells which of them arrived.
  * ERR_NOT_FOUND: no such object. ERR_CORRUPT: the object is shorter than the range.
  */
-enum err store_read(struct op *op, struct store *s, struct store_range *ranges, size_t n);
+enum err store_read(struct op *op, struct store *s, struct store_range *ranges,
+                    size_t n);
 
 /* Reads a whole object, appending to out. ERR_LIMIT above size_max, ERR_NOT_FOUND. */
 enum err store_get(struct op *op, struct store *s, const char *key, size_t size_max,
@@ -58,7 +59,8 @@ enum err store_get(struct op *op, struct store *s, const char *key, size_t size_
  *                 not applied. ERR_DENIED, ERR_LIMIT: surely not applied, and never
  *                 will be.
  */
-enum err store_create(struct op *op, struct store *s, const char *key, struct slice data);
+enum err store_create(struct op *op, struct store *s, const char *key,
+                      struct slice data);
 
 /*
  * Writes an object whose name nobody else can use; safe to repeat. The bytes are the
@@ -75,11 +77,12 @@ enum err store_put(struct op *op, struct store *s, const char *key,
  * Keys live in op's arena, NUL-terminated. Sees every create and put that was answered
  * before the call began.
  */
-enum err store_list(struct op *op, struct store *s, const char *prefix, const char *after,
-                    char delimiter, const char **keys, size_t *n);
+enum err store_list(struct op *op, struct store *s, const char *prefix,
+                    const char *after, char delimiter, const char **keys, size_t *n);
 
 /* Deletes n keys. One that is already gone counts as deleted. */
-enum err store_delete(struct op *op, struct store *s, const char *const *keys, size_t n);
+enum err store_delete(struct op *op, struct store *s, const char *const *keys,
+                      size_t n);
 
 void store_free(struct store *s); /* and every store inside it; NULL is fine */
 

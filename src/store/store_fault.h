@@ -26,8 +26,15 @@ enum fault {
     FAULT_COUNT
 };
 
-enum store_call { CALL_READ, CALL_GET, CALL_CREATE, CALL_PUT, CALL_LIST, CALL_DELETE,
-                  CALL_KINDS };
+enum store_call {
+    CALL_READ,
+    CALL_GET,
+    CALL_CREATE,
+    CALL_PUT,
+    CALL_LIST,
+    CALL_DELETE,
+    CALL_KINDS
+};
 
 struct fault_plan {
     uint64_t seed;
@@ -35,7 +42,7 @@ struct fault_plan {
     uint64_t at_call;                /* script: this call (0: none) … */
     enum fault at_fault;             /* … suffers this */
     uint64_t late_calls_max;         /* FAULT_LATE lands within so many later calls */
-    int64_t delay_ms_max;            /* each call sleeps up to so long (task_sleep_ms) */
+    int64_t delay_ms_max; /* each call sleeps up to so long (task_sleep_ms) */
     /* Death: does not return in a real process (abort) or in the sweep (longjmp). When
      * it does return, every later call answers ERR_IO. */
     void (*on_death)(void *context);
