@@ -60,6 +60,11 @@ $(B)/tests/%: $(B)/tests/unit/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS)
 
+# build/release/bench/bench_X prints its table; machines are noisy, so ratios count.
+$(B)/bench/%: $(B)/bench/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
 unit: $(UNIT)
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 
