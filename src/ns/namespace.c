@@ -423,7 +423,8 @@ static bool refuse(struct namespace *ns, struct pending *p)
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
-    if (p->schema != s->schema && !schema_equal(p->schema, s->schema)) {
+    /* Documents under a shorter schema are fine: attributes are only ever added. */
+    if (p->prepared.schema && !schema_equal(p->schema, s->schema)) {
         pending_finish(p, ERR_CONFLICT, "the schema changed meanwhile");
         return true;
     }
