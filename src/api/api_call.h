@@ -15,23 +15,25 @@
 #include "base/err.h"
 #include "http/http_server.h"
 
-struct op;
-struct registry;
+struct api_options;
 struct json;
 struct json_value;
+struct op;
+struct registry;
 
+/* A query of 4 MiB holds a vector of 10752 numbers and a filter of 65536 values. */
 enum { BODY_QUERY_MAX = 4 << 20, BODY_SCHEMA_MAX = 1 << 20, BODY_NONE_MAX = 4 << 10 };
 
 struct api_call {
-    struct registry *registry;
+    const struct api_options *options;
+    struct registry *registry; /* options->registry */
     const struct http_request *request;
     struct http_response *response;
-    int64_t slow_query_ms;
-    const char *name;   /* the namespace, checked; NULL where the route has none */
+    const char *name;      /* the namespace, checked; NULL where the route has none */
     struct slice document; /* the document id of the path, decoded once, UTF-8 */
 };
 
-typedef enum err (*api_call_handler)(struct op *op, struct api_call *call);
+typedef enum err api_call_handler(struct op *op, struct api_call *call);
 
 /* Opens the body as JSON; an empty body is ERR_INVALID. Close with json_close. */
 enum err api_call_json(struct op *op, const struct api_call *call, struct json **json,

@@ -1,5 +1,6 @@
 #include "api/api_route.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/op.h"
@@ -15,10 +16,13 @@ bool route_match(const char *pattern, const char *path,
                  struct slice parts[ROUTE_PARTS_MAX])
 {
     size_t taken = 0;
+    for (size_t i = 0; i < ROUTE_PARTS_MAX; i++)
+        parts[i] = SLICE_EMPTY;
     while (*pattern == '/' && *path == '/') {
         struct slice want = part_at(++pattern);
         struct slice have = part_at(++path);
         if (slice_equal(want, SLICE_LITERAL("{}"))) {
+            assert(taken < ROUTE_PARTS_MAX);
             parts[taken++] = have;
         } else if (!slice_equal(want, have)) {
             return false;
@@ -71,12 +75,13 @@ enum err route_decode(struct op *op, struct slice text, struct slice *out)
     return ERR_OK;
 }
 
-static enum err unknown_param(struct op *op, struct slice name, const char *const *names,
-                              size_t count)
+static enum err unknown_param(struct op *op, struct slice name,
+                              const char *const *names, size_t count)
 {
     if (count == 0)
-        return op_fail(op, ERR_INVALID, "query parameter \"%.*s\": none is allowed here",
-                       (int)name.size, (const char *)name.data);
+        return op_fail(op, ERR_INVALID,
+                       "query parameter \"%.*s\": none is allowed here", (int)name.size,
+                       (const char *)name.data);
     struct buf allowed = BUF_INIT;
     for (size_t i = 0; i < count; i++)
         buf_printf(&allowed, "%s%s", i ? ", " : "", names[i]);
@@ -92,8 +97,8 @@ static enum err one_param(struct op *op, struct slice param, const char *const *
 {
     const uint8_t *equals = memchr(param.data, '=', param.size);
     size_t name_size = equals ? (size_t)(equals - param.data) : param.size;
-    struct slice raw = equals ? slice_of(equals + 1, param.size - name_size - 1)
-                              : slice_of("", 0);
+    struct slice raw =
+        equals ? slice_of(equals + 1, param.size - name_size - 1) : slice_of("", 0);
     struct slice name = SLICE_EMPTY;
     enum err e = route_decode(op, slice_of(param.data, name_size), &name);
     if (e) return op_fail(op, e, "query string");
@@ -117,8 +122,8 @@ enum err route_params(struct op *op, const char *query_string, const char *const
     const char *at = query_string;
     while (*at) {
         size_t size = strcspn(at, "&");
-        enum err e = size ? one_param(op, slice_of(at, size), names, count, values)
-                          : ERR_OK;
+        enum err e =
+            size ? one_param(op, slice_of(at, size), names, count, values) : ERR_OK;
         if (e) return e;
         at += size;
         if (*at == '&') at++;

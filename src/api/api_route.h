@@ -1,8 +1,8 @@
 /*
  * api_route.h - paths and query strings of requests: matching, decoding, strictness.
  *
- * A path is split at its slashes first and decoded afterwards, each part once, so that an
- * encoded slash is part of a name (and then refused by the name's own check).
+ * A path is split at its slashes first and decoded afterwards, each part once, so that
+ * an encoded slash is part of a name (and then refused by the name's own check).
  */
 #ifndef API_API_ROUTE_H
 #define API_API_ROUTE_H
@@ -18,8 +18,8 @@ struct op;
 enum { ROUTE_PARTS_MAX = 2 };
 
 /*
- * Does path look like pattern ("/v1/namespaces/{}/documents/{}")? Each {} takes one part
- * of any bytes, also none; parts gets them as sent, still encoded.
+ * Does path look like pattern ("/v1/namespaces/{}/documents/{}")? Each {} takes one
+ * part of any bytes, also none; parts gets them as sent, still encoded.
  */
 bool route_match(const char *pattern, const char *path,
                  struct slice parts[ROUTE_PARTS_MAX]);

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/op.h"
 
@@ -28,13 +29,14 @@ static enum err parse_children(struct op *op, struct counts *counts, uint32_t de
         out->children = v1_grow(op, out->children, out->child_count, &capacity,
                                 sizeof *out->children);
         if (!out->children) return ERR_LIMIT;
-        e = parse_node(op, counts, depth + 1, &item, &out->children[out->child_count++]);
+        e = parse_node(op, counts, depth + 1, &item,
+                       &out->children[out->child_count++]);
     }
     return e;
 }
 
-static enum err parse_literal(struct op *op, struct counts *counts, struct json_value *v,
-                              struct v1_literal *out)
+static enum err parse_literal(struct op *op, struct counts *counts,
+                              struct json_value *v, struct v1_literal *out)
 {
     if (++counts->values > FILTER_VALUES_MAX) {
         (void)json_fail(op, v, "a filter has at most %d values", FILTER_VALUES_MAX);
@@ -73,7 +75,8 @@ static enum err parse_values(struct op *op, struct counts *counts, struct json_v
     return e;
 }
 
-static enum err parse_group_type(struct op *op, struct json_value *v, enum filter_op *out)
+static enum err parse_group_type(struct op *op, struct json_value *v,
+                                 enum filter_op *out)
 {
     struct slice name;
     enum err e = json_string(op, v, &name);
@@ -90,9 +93,10 @@ static enum err parse_condition_op(struct op *op, struct json_value *v,
     enum err e = json_string(op, v, &name);
     if (e) return e;
     if (!filter_op_parse(name, out) || *out <= FILTER_NOT)
-        return json_fail(op, v, "expected one of eq, ne, gt, gte, lt, lte, in, not_in, "
-                                "contains, contains_any, contains_all, prefix, glob, "
-                                "exists");
+        return json_fail(op, v,
+                         "expected one of eq, ne, gt, gte, lt, lte, in, not_in, "
+                         "contains, contains_any, contains_all, prefix, glob, "
+                         "exists");
     return ERR_OK;
 }
 
@@ -107,9 +111,10 @@ static enum err check_shape(struct op *op, const struct json_walk *walk,
     uint64_t condition = 1u << FIELD | 1u << OP | 1u << VALUE;
     uint64_t group = 1u << TYPE | 1u << CONDITIONS;
     if (walk->seen != condition && walk->seen != group)
-        return json_walk_fail(op, walk,
-                              "a condition has exactly field, op and value; a group has "
-                              "exactly type and conditions");
+        return json_walk_fail(
+            op, walk,
+            "a condition has exactly field, op and value; a group has "
+            "exactly type and conditions");
     if (out->op == FILTER_NOT && out->child_count != 1)
         return json_walk_fail(op, walk, "not takes exactly one condition, got %zu",
                               out->child_count);
@@ -324,10 +329,11 @@ static enum err bind_id_condition(const struct binding *b, const struct place *a
 {
     out->attr = FILTER_ATTR_ID;
     if (!id_op_allowed(parsed->op))
-        return bind_fail(b->op, at, ".op",
-                         "%s does not work on ids: use eq, ne, in, not_in, gt, gte, lt, "
-                         "lte or prefix",
-                         filter_op_name(parsed->op));
+        return bind_fail(
+            b->op, at, ".op",
+            "%s does not work on ids: use eq, ne, in, not_in, gt, gte, lt, "
+            "lte or prefix",
+            filter_op_name(parsed->op));
     enum err e = check_list(b, at, parsed);
     return e ? e : bind_ids(b, at, parsed, out);
 }

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "api/api.h"
 #include "api/api_route.h"
 #include "api/api_token.h"
 #include "base/log.h"
@@ -38,8 +39,8 @@ static enum err read_vector(struct op *op, struct json_value *v, struct v1_query
 static enum err add_field(struct op *op, struct v1_query *out, struct slice name,
                           size_t *capacity)
 {
-    out->fields = v1_grow(op, out->fields, out->field_count, capacity,
-                          sizeof *out->fields);
+    out->fields =
+        v1_grow(op, out->fields, out->field_count, capacity, sizeof *out->fields);
     if (!out->fields) return ERR_LIMIT;
     out->fields[out->field_count++] = (struct v1_text_weight){name, 1.0F};
     return ERR_OK;
@@ -130,8 +131,9 @@ static enum err apply_weights(struct op *op, const struct json_walk *walk,
                !slice_equal(out->fields[j].field, weights->items[i].field))
             j++;
         if (j == out->field_count)
-            return json_walk_fail(op, walk, "weights names \"%.*s\", which is not a field "
-                                            "of this query",
+            return json_walk_fail(op, walk,
+                                  "weights names \"%.*s\", which is not a field "
+                                  "of this query",
                                   (int)(weights->items[i].field.size % 128),
                                   (const char *)weights->items[i].field.data);
         out->fields[j].weight = weights->items[i].weight;
@@ -140,10 +142,11 @@ static enum err apply_weights(struct op *op, const struct json_walk *walk,
 }
 
 enum { TEXT_FIELD, TEXT_FIELDS, TEXT_QUERY, TEXT_WEIGHTS, TEXT_OPERATOR, TEXT_NAMES };
-static const char *const text_names[TEXT_NAMES] = {"field", "fields", "query", "weights",
-                                                   "operator"};
+static const char *const text_names[TEXT_NAMES] = {"field", "fields", "query",
+                                                   "weights", "operator"};
 
-static enum err read_full_text(struct op *op, struct json_value *v, struct v1_query *out)
+static enum err read_full_text(struct op *op, struct json_value *v,
+                               struct v1_query *out)
 {
     struct json_walk walk;
     struct json_value member;
@@ -186,7 +189,8 @@ static enum err read_fusion_weights(struct op *op, struct json_value *v,
            !(e = json_field(op, &walk, weight_names, WEIGHT_NAMES, &name, &member)) &&
            name >= 0)
         e = read_weight(op, &member, FROM_ZERO,
-                        name == WEIGHT_VECTOR ? &out->vector_weight : &out->text_weight);
+                        name == WEIGHT_VECTOR ? &out->vector_weight
+                                              : &out->text_weight);
     return e;
 }
 
@@ -195,8 +199,9 @@ static enum err read_fusion_method(struct op *op, struct json_value *v)
     struct slice name;
     enum err e = json_string(op, v, &name);
     if (e) return e;
-    return slice_equal(name, SLICE_LITERAL("rrf")) ? ERR_OK
-                                                   : json_fail(op, v, "expected \"rrf\"");
+    return slice_equal(name, SLICE_LITERAL("rrf"))
+               ? ERR_OK
+               : json_fail(op, v, "expected \"rrf\"");
 }
 
 static enum err read_rrf_k(struct op *op, struct json_value *v, double *out)
@@ -252,7 +257,8 @@ static enum err read_order(struct op *op, struct json_value *v, struct v1_query 
     int name = 0;
 
     enum err e = json_object(op, v, &walk);
-    while (!e && !(e = json_field(op, &walk, order_names, ORDER_NAMES, &name, &member)) &&
+    while (!e &&
+           !(e = json_field(op, &walk, order_names, ORDER_NAMES, &name, &member)) &&
            name >= 0)
         e = name == ORDER_FIELD ? json_string(op, &member, &out->order_field)
                                 : read_direction(op, &member, &out->descending);
@@ -276,7 +282,8 @@ static enum err read_recall(struct op *op, struct json_value *v)
 enum { SEARCH_RECALL, SEARCH_EXACT, SEARCH_NAMES };
 static const char *const search_names[SEARCH_NAMES] = {"recall", "exact"};
 
-/* Every index here is exact, so that any wish is met: it is checked and nothing else. */
+/* Every index here is exact, so that any wish is met: it is checked and nothing else.
+ */
 static enum err read_search(struct op *op, struct json_value *v)
 {
     struct json_walk walk;
@@ -319,15 +326,16 @@ static enum err read_include_names(struct op *op, struct json_value *v,
     while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
         if (out->name_count == SCHEMA_ATTRS_MAX)
             return json_fail(op, &item, "at most %d attributes", SCHEMA_ATTRS_MAX);
-        out->names = v1_grow(op, out->names, out->name_count, &capacity,
-                             sizeof *out->names);
+        out->names =
+            v1_grow(op, out->names, out->name_count, &capacity, sizeof *out->names);
         if (!out->names) return ERR_LIMIT;
         e = json_string(op, &item, &out->names[out->name_count++]);
     }
     return e;
 }
 
-static enum err read_include(struct op *op, struct json_value *v, struct v1_include *out)
+static enum err read_include(struct op *op, struct json_value *v,
+                             struct v1_include *out)
 {
     enum json_kind kind;
     enum err e = json_kind_of(op, v, &kind);
@@ -346,13 +354,24 @@ static enum err read_top_k(struct op *op, struct json_value *v, uint32_t *out)
 }
 
 enum {
-    QUERY_VECTOR, QUERY_FULL_TEXT, QUERY_FILTER, QUERY_TOP_K, QUERY_INCLUDE_VECTOR,
-    QUERY_INCLUDE_ATTRIBUTES, QUERY_FUSION, QUERY_ORDER_BY, QUERY_CONSISTENCY,
-    QUERY_SEARCH, QUERY_EXPLAIN, QUERY_NAMES
+    QUERY_VECTOR,
+    QUERY_FULL_TEXT,
+    QUERY_FILTER,
+    QUERY_TOP_K,
+    QUERY_INCLUDE_VECTOR,
+    QUERY_INCLUDE_ATTRIBUTES,
+    QUERY_FUSION,
+    QUERY_ORDER_BY,
+    QUERY_CONSISTENCY,
+    QUERY_SEARCH,
+    QUERY_EXPLAIN,
+    QUERY_NAMES
 };
 static const char *const query_names[QUERY_NAMES] = {
-    "vector",   "full_text",   "filter", "top_k",  "include_vector", "include_attributes",
-    "fusion",   "order_by",    "consistency", "search", "explain"};
+    "vector", "full_text",      "filter",
+    "top_k",  "include_vector", "include_attributes",
+    "fusion", "order_by",       "consistency",
+    "search", "explain"};
 
 static enum err read_member(struct op *op, int name, struct json_value *v,
                             struct v1_query *out)
@@ -377,11 +396,13 @@ static enum err check_query(struct op *op, const struct v1_query *q)
 {
     bool ranked = q->vector || q->has_text;
     if (!ranked && !q->filter && !q->ordered)
-        return op_fail(op, ERR_INVALID, "a query needs a vector, full_text, a filter or "
-                                        "order_by");
+        return op_fail(op, ERR_INVALID,
+                       "a query needs a vector, full_text, a filter or "
+                       "order_by");
     if (ranked && q->ordered)
-        return op_fail(op, ERR_INVALID, "order_by: a query with vector or full_text is "
-                                        "ordered by its score");
+        return op_fail(op, ERR_INVALID,
+                       "order_by: a query with vector or full_text is "
+                       "ordered by its score");
     if (q->has_fusion && !(q->vector && q->has_text))
         return op_fail(op, ERR_INVALID, "fusion: needs both vector and full_text");
     return ERR_OK;
@@ -401,7 +422,8 @@ enum err v1_query_parse(struct op *op, struct json_value *root, struct v1_query 
                              .include = {.all = true},
                              .consistency = CONSISTENCY_STRONG};
     enum err e = json_object(op, root, &walk);
-    while (!e && !(e = json_field(op, &walk, query_names, QUERY_NAMES, &name, &member)) &&
+    while (!e &&
+           !(e = json_field(op, &walk, query_names, QUERY_NAMES, &name, &member)) &&
            name >= 0) {
         e = v1_present(op, &member, &present);
         if (!e && present) e = read_member(op, name, &member, out);
@@ -417,7 +439,8 @@ static int find_attr(struct op *op, const struct schema *schema, struct slice na
     int attr = schema_find(schema, name);
     if (attr < 0)
         (void)op_fail(op, ERR_INVALID, "%s: no attribute \"%.*s\" is declared", where,
-                      (int)(name.size < 128 ? name.size : 128), (const char *)name.data);
+                      (int)(name.size < 128 ? name.size : 128),
+                      (const char *)name.data);
     return attr;
 }
 
@@ -437,7 +460,8 @@ static enum err bind_vector(struct op *op, const struct v1_query *parsed,
 static enum err bind_text(struct op *op, const struct v1_query *parsed,
                           const struct schema *schema, struct rank *out)
 {
-    struct rank_field *fields = op_new_array(op, struct rank_field, parsed->field_count);
+    struct rank_field *fields =
+        op_new_array(op, struct rank_field, parsed->field_count);
     if (!fields) return ERR_LIMIT;
     for (size_t i = 0; i < parsed->field_count; i++) {
         int attr = find_attr(op, schema, parsed->fields[i].field, "full_text");
@@ -622,8 +646,8 @@ static void results_write(struct buf *body, const struct op *op, const struct ru
     for (size_t i = 0; i < run->result.count; i++) {
         const struct query_hit *hit = &run->result.hits[i];
         json_begin_object(&w);
-        v1_document_write(&w, run->snapshot->schema, &hit->doc, &hit->score, &run->picks,
-                          run->query.include_attributes);
+        v1_document_write(&w, run->snapshot->schema, &hit->doc, &hit->score,
+                          &run->picks, run->query.include_attributes);
         json_end_object(&w);
     }
     json_end_array(&w);
@@ -658,8 +682,8 @@ static enum err open_snapshot(struct op *op, struct api_call *call,
 static void log_slow(struct op *op, const struct api_call *call, const struct run *run,
                      uint64_t took_us)
 {
-    if (call->slow_query_ms == 0 || took_us / 1000 <= (uint64_t)call->slow_query_ms)
-        return;
+    int64_t slow_ms = call->options->slow_query_ms;
+    if (slow_ms <= 0 || took_us / 1000 <= (uint64_t)slow_ms) return;
     log_warn(op, "slow query",
              "namespace=%s took_ms=%llu plan=%s top_k=%u results=%zu segments=%llu "
              "rows_scored=%llu rounds=%llu store_requests=%llu store_bytes=%llu",
@@ -679,8 +703,8 @@ static enum err run_query(struct op *op, struct api_call *call, struct json_valu
     if (!e) e = json_end(op, json);
     if (!e) e = open_snapshot(op, call, run->parsed.consistency, &run->snapshot);
     if (!e)
-        e = v1_query_bind(op, &run->parsed, run->snapshot->schema, run->snapshot->id_kind,
-                          &run->query, &run->picks);
+        e = v1_query_bind(op, &run->parsed, run->snapshot->schema,
+                          run->snapshot->id_kind, &run->query, &run->picks);
     return e ? e : query_run(op, run->snapshot, &run->query, &run->result);
 }
 
@@ -713,7 +737,8 @@ static enum err path_id(struct op *op, const struct api_call *call, enum id_kind
     if (kind == ID_U64) {
         out->kind = ID_U64;
         if (route_u64(call->document, &out->u64)) return ERR_OK;
-        return op_fail(op, ERR_INVALID, "the ids of this namespace are unsigned integers");
+        return op_fail(op, ERR_INVALID,
+                       "the ids of this namespace are unsigned integers");
     }
     if (call->document.size == 0 || call->document.size > ID_STRING_MAX)
         return op_fail(op, ERR_INVALID, "a document's id has 1 to %d bytes",

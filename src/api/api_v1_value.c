@@ -44,7 +44,8 @@ enum err v1_literal_read(struct op *op, struct json_value *v, struct v1_literal 
     case JSON_ARRAY:
     case JSON_OBJECT: break;
     }
-    return json_fail(op, v, "expected a single value, got %s", json_kind_name(out->kind));
+    return json_fail(op, v, "expected a single value, got %s",
+                     json_kind_name(out->kind));
 }
 
 static bool scalar_string(const struct v1_literal *l, union scalar *out,
@@ -139,7 +140,8 @@ bool v1_scalar(const struct v1_literal *literal, enum attr_type type, union scal
     return complain(why, "unknown type");
 }
 
-bool v1_id(const struct v1_literal *literal, struct doc_id *out, struct v1_complaint *why)
+bool v1_id(const struct v1_literal *literal, struct doc_id *out,
+           struct v1_complaint *why)
 {
     if (literal->kind == JSON_NUMBER && literal->number.kind == JSON_UNSIGNED) {
         *out = (struct doc_id){.kind = ID_U64, .u64 = literal->number.u64};
@@ -226,17 +228,16 @@ enum err v1_value_read(struct op *op, struct json_value *v, const struct attr *a
 
 /* A digit's value plus one; 0: no digit. */
 static const uint8_t base64_digits[256] = {
-    ['A'] = 1, ['B'] = 2, ['C'] = 3, ['D'] = 4, ['E'] = 5, ['F'] = 6,
-    ['G'] = 7, ['H'] = 8, ['I'] = 9, ['J'] = 10, ['K'] = 11, ['L'] = 12,
-    ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16, ['Q'] = 17, ['R'] = 18,
-    ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
-    ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30,
-    ['e'] = 31, ['f'] = 32, ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36,
-    ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40, ['o'] = 41, ['p'] = 42,
-    ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
-    ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54,
-    ['2'] = 55, ['3'] = 56, ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60,
-    ['8'] = 61, ['9'] = 62, ['+'] = 63, ['/'] = 64,
+    ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,
+    ['H'] = 8,  ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14,
+    ['O'] = 15, ['P'] = 16, ['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21,
+    ['V'] = 22, ['W'] = 23, ['X'] = 24, ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28,
+    ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32, ['g'] = 33, ['h'] = 34, ['i'] = 35,
+    ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40, ['o'] = 41, ['p'] = 42,
+    ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48, ['w'] = 49,
+    ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+    ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63,
+    ['/'] = 64,
 };
 
 /* Four digits into 24 bits; false if one of them is none. */
@@ -279,8 +280,8 @@ bool base64_decode(struct slice text, uint8_t *out, size_t size_max, size_t *siz
     return true;
 }
 
-static enum err vector_base64(struct op *op, struct json_value *v, float *out, size_t max,
-                              size_t *count)
+static enum err vector_base64(struct op *op, struct json_value *v, float *out,
+                              size_t max, size_t *count)
 {
     struct slice text;
     size_t size = 0;
@@ -289,12 +290,15 @@ static enum err vector_base64(struct op *op, struct json_value *v, float *out, s
     if (!base64_decode(text, (uint8_t *)out, max * sizeof *out, &size)) {
         *count = max + 1;
         if (size > max * sizeof *out) return ERR_OK;
-        return json_fail(op, v, "a vector as a string is base64 (RFC 4648, with "
-                                "padding) of little-endian 32-bit floats");
+        return json_fail(op, v,
+                         "a vector as a string is base64 (RFC 4648, with "
+                         "padding) of little-endian 32-bit floats");
     }
     if (size % sizeof *out)
-        return json_fail(op, v, "%zu bytes of base64 are not a whole number of 32-bit "
-                                "floats", size);
+        return json_fail(op, v,
+                         "%zu bytes of base64 are not a whole number of 32-bit "
+                         "floats",
+                         size);
     *count = size / sizeof *out;
     return ERR_OK;
 }
@@ -311,7 +315,8 @@ enum err v1_vector_read(struct op *op, struct json_value *v, float *out, size_t 
                      json_kind_name(kind));
 }
 
-/* Four sums at once, in double: neither rounding nor overflow spoils a float's square. */
+/* Four sums at once, in double: neither rounding nor overflow spoils a float's square.
+ */
 static double squared_norm(const float *v, size_t n)
 {
     double sum[4] = {0, 0, 0, 0};
@@ -392,7 +397,8 @@ static void scalar_write(struct json_writer *w, enum attr_type type,
     }
 }
 
-void v1_value_write(struct json_writer *w, const struct attr *attr, const struct value *v)
+void v1_value_write(struct json_writer *w, const struct attr *attr,
+                    const struct value *v)
 {
     if (v->null) {
         json_put_null(w);

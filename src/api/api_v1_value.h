@@ -5,7 +5,7 @@
  *   string     a string, at most 8 MiB      int, uint  an integer (1, not 1.0 or 1e0)
  *   float      any number                   bool       true or false
  *   datetime   an RFC 3339 string           uuid       an 8-4-4-4-12 string
- * Memory: strings borrow what json_string lent them, the rest is op's.
+ * Memory: strings borrow from the JSON text, the rest is op's.
  */
 #ifndef API_API_V1_VALUE_H
 #define API_API_V1_VALUE_H
@@ -67,7 +67,8 @@ bool v1_vector_check(const float *vector, size_t count, uint32_t dim,
 /* *present is false for null, which means the same as absent everywhere in v1. */
 enum err v1_present(struct op *op, struct json_value *v, bool *present);
 
-/* Strict RFC 4648 base64 with padding; false also above size_max bytes (*size tells). */
+/* Strict RFC 4648 base64 with padding; false also above size_max bytes (*size tells).
+ */
 bool base64_decode(struct slice text, uint8_t *out, size_t size_max, size_t *size);
 
 void v1_id_write(struct json_writer *w, const struct doc_id *id);

@@ -23,7 +23,8 @@ struct upsert {
 };
 
 enum { ID, VECTOR, ATTRIBUTES, DOCUMENT_NAMES };
-static const char *const document_names[DOCUMENT_NAMES] = {"id", "vector", "attributes"};
+static const char *const document_names[DOCUMENT_NAMES] = {"id", "vector",
+                                                           "attributes"};
 
 static struct value *null_values(struct op *op, const struct schema *schema)
 {
@@ -55,8 +56,9 @@ static enum err read_vector(struct upsert *u, struct json_value *v, struct doc *
     enum err e = v1_present(u->op, v, &present);
     if (e || !present) return e;
     if (dim == 0)
-        return json_fail(u->op, v, "this namespace was created without vector_dim and "
-                                   "has no vectors");
+        return json_fail(u->op, v,
+                         "this namespace was created without vector_dim and "
+                         "has no vectors");
     e = vector_room(u);
     if (e) return e;
     e = v1_vector_read(u->op, v, u->vectors, dim, &count);
@@ -85,9 +87,11 @@ static enum err read_attributes(struct upsert *u, struct json_value *v, struct d
     while (!e && !(e = json_next(u->op, &walk, &more, &name, &member)) && more) {
         int attr = schema_find(u->schema, name);
         if (attr < 0)
-            return json_fail(u->op, &member,
-                             "this attribute is not declared in the namespace's schema");
-        e = v1_value_read(u->op, &member, &u->schema->attrs[attr], &values[attr], bytes);
+            return json_fail(
+                u->op, &member,
+                "this attribute is not declared in the namespace's schema");
+        e = v1_value_read(u->op, &member, &u->schema->attrs[attr], &values[attr],
+                          bytes);
     }
     doc->values = values;
     return e;
@@ -205,7 +209,8 @@ static enum err find_id(struct op *op, struct json_value *root, size_t index,
     return e;
 }
 
-bool v1_upsert_find_id(struct op *op, struct slice body, size_t index, struct doc_id *out)
+bool v1_upsert_find_id(struct op *op, struct slice body, size_t index,
+                       struct doc_id *out)
 {
     struct json *json = NULL;
     struct json_value root;
@@ -240,8 +245,9 @@ static enum err read_ids(struct op *op, struct json_value *v, struct batch *batc
         struct doc_id *id = &batch->deletes[batch->delete_count++];
         e = v1_id_read(op, &item, id);
         if (!e && id->kind != batch->deletes[0].kind)
-            e = json_fail(op, &item, "the ids of a namespace are all unsigned integers "
-                                     "or all strings");
+            e = json_fail(op, &item,
+                          "the ids of a namespace are all unsigned integers "
+                          "or all strings");
     }
     return e;
 }
@@ -318,7 +324,8 @@ static void answer_count(struct api_call *call, const char *key, uint64_t count,
 }
 
 /* Puts the document's id in front of what is wrong with it. */
-static enum err name_document(struct op *op, enum err e, struct slice body, size_t index)
+static enum err name_document(struct op *op, enum err e, struct slice body,
+                              size_t index)
 {
     struct op search;
     struct doc_id id;
@@ -333,8 +340,9 @@ static enum err name_document(struct op *op, enum err e, struct slice body, size
 }
 
 /* One attempt under one schema, from the body's text to the commit. */
-typedef enum err attempt(struct op *op, struct api_call *call, struct schema *schema,
-                         struct write_request *request, struct write_result *result);
+typedef enum err write_attempt(struct op *op, struct api_call *call,
+                               struct schema *schema, struct write_request *request,
+                               struct write_result *result);
 
 static enum err attempt_upsert(struct op *op, struct api_call *call,
                                struct schema *schema, struct write_request *request,
@@ -405,8 +413,8 @@ enum { ATTEMPTS_MAX = 3 };
  * request under it and the commit. The registry says ERR_CONFLICT then, with nothing
  * applied, and the request is read again under the new schema.
  */
-static enum err write_request(struct op *op, struct api_call *call, attempt *attempt,
-                              struct write_result *result)
+static enum err write_request(struct op *op, struct api_call *call,
+                              write_attempt *attempt, struct write_result *result)
 {
     struct write_request request = {0};
     enum err e = read_idempotency(op, call, &request);
