@@ -24,7 +24,8 @@ struct column_builder *column_builder_new(enum attr_type type, bool array);
 void column_builder_add(struct column_builder *b, const struct value *v);
 /* Appends the column's bytes to out and frees the builder. */
 void column_builder_finish(struct column_builder *b, struct buf *out);
-void column_builder_free(struct column_builder *b); /* without finishing; NULL is fine */
+void column_builder_free(
+    struct column_builder *b); /* without finishing; NULL is fine */
 
 /*
  * Checks the bytes (whatever they are) and opens them; the column lives in op's arena
@@ -44,7 +45,8 @@ int column_compare(const struct column *c, uint32_t a, uint32_t b);
 
 /*
  * Rows whose value makes a single condition true (not and/or/not). The condition's type
- * is the column's (asserted). Time is bounded by the column; op is checked once a block.
+ * is the column's (asserted). Time is bounded by the column; op is checked once a
+ * block.
  */
 enum err column_filter(struct op *op, const struct column *c, const struct filter *f,
                        struct rowset *out);

@@ -14,6 +14,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct slice {
     const uint8_t *data;
     size_t size;
@@ -25,7 +29,7 @@ struct buf {
     size_t capacity;
 };
 
-#define BUF_INIT ((struct buf){NULL, 0, 0})
+#define BUF_INIT    ((struct buf){NULL, 0, 0})
 #define SLICE_EMPTY ((struct slice){NULL, 0})
 /* The bytes of a string literal, without its terminator. */
 #define SLICE_LITERAL(text) ((struct slice){(const uint8_t *)(text), sizeof(text) - 1})
@@ -71,5 +75,9 @@ void buf_vprintf(struct buf *b, const char *format, va_list args)
 void buf_clear(struct buf *b);
 /* Frees the memory; b is BUF_INIT again. Harmless on an empty one. */
 void buf_release(struct buf *b);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

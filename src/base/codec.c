@@ -6,7 +6,8 @@
 
 #include "base/op.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "stored bytes are little endian");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "stored bytes are little endian");
 
 static const uint8_t *take(struct reader *r, size_t size)
 {
@@ -19,13 +20,13 @@ static const uint8_t *take(struct reader *r, size_t size)
     return p;
 }
 
-#define DEFINE_GET(name, type)                                                           \
-    type name(struct reader *r)                                                          \
-    {                                                                                    \
-        type v = 0;                                                                      \
-        const uint8_t *p = take(r, sizeof v);                                            \
-        if (p) memcpy(&v, p, sizeof v);                                                  \
-        return v;                                                                        \
+#define DEFINE_GET(name, type)                                                         \
+    type name(struct reader *r)                                                        \
+    {                                                                                  \
+        type v = 0;                                                                    \
+        const uint8_t *p = take(r, sizeof v);                                          \
+        if (p) memcpy(&v, p, sizeof v);                                                \
+        return v;                                                                      \
     }
 DEFINE_GET(get_u8, uint8_t)
 DEFINE_GET(get_u16, uint16_t)
@@ -155,8 +156,8 @@ static uint32_t crc32c_plain(uint32_t crc, const uint8_t *p, size_t size)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc32c_sse(uint32_t crc,
-                                                              const uint8_t *p, size_t size)
+__attribute__((target("sse4.2"))) static uint32_t
+crc32c_sse(uint32_t crc, const uint8_t *p, size_t size)
 {
     uint64_t c = crc;
     for (; size >= 8; p += 8, size -= 8)
@@ -222,12 +223,14 @@ void zstd_append(struct buf *out, struct slice data, int level)
 {
     size_t bound = ZSTD_compressBound(data.size);
     buf_reserve(out, bound);
-    size_t size = ZSTD_compress(out->data + out->size, bound, data.data, data.size, level);
+    size_t size =
+        ZSTD_compress(out->data + out->size, bound, data.data, data.size, level);
     assert(!ZSTD_isError(size));
     out->size += size;
 }
 
-enum err zstd_expand(struct op *op, struct slice frame, size_t size_max, struct buf *out)
+enum err zstd_expand(struct op *op, struct slice frame, size_t size_max,
+                     struct buf *out)
 {
     unsigned long long size = ZSTD_getFrameContentSize(frame.data, frame.size);
     if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR)

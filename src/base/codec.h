@@ -87,7 +87,9 @@ bool hex_decode(struct slice text, void *out, size_t size);
 
 /* Appends one zstd frame that holds its content size. */
 void zstd_append(struct buf *out, struct slice data, int level);
-/* Appends the content of the frame. ERR_CORRUPT if it is none or larger than size_max. */
-enum err zstd_expand(struct op *op, struct slice frame, size_t size_max, struct buf *out);
+/* Appends the content of the frame. ERR_CORRUPT if it is none or larger than size_max.
+ */
+enum err zstd_expand(struct op *op, struct slice frame, size_t size_max,
+                     struct buf *out);
 
 #endif

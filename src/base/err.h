@@ -8,6 +8,10 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum err {
     ERR_OK = 0,
     ERR_INVALID,   /* the request is wrong: fix it                              400 */
@@ -28,5 +32,9 @@ enum err {
 
 /* The kind's name in lower case, for logs and metrics: "not_found". Static. */
 const char *err_name(enum err e);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

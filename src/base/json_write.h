@@ -21,6 +21,7 @@ extern "C" {
 struct json_writer {
     struct buf *out;
     uint64_t has_items; /* bit per level: something was written at it */
+    uint64_t objects;   /* bit per level: it is an object, not an array */
     uint32_t depth;
     bool after_key;
 };

@@ -27,13 +27,13 @@ bool log_enabled(enum log_level level);
 void log_write(struct op *op, enum log_level level, const char *event,
                const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-#define log_at(op, level, event, ...)                                                    \
-    do {                                                                                 \
-        if (log_enabled(level)) log_write(op, level, event, __VA_ARGS__);                \
+#define log_at(op, level, event, ...)                                                  \
+    do {                                                                               \
+        if (log_enabled(level)) log_write(op, level, event, __VA_ARGS__);              \
     } while (0)
 #define log_error(op, event, ...) log_at(op, LOG_ERROR, event, __VA_ARGS__)
-#define log_warn(op, event, ...) log_at(op, LOG_WARN, event, __VA_ARGS__)
-#define log_info(op, event, ...) log_at(op, LOG_INFO, event, __VA_ARGS__)
+#define log_warn(op, event, ...)  log_at(op, LOG_WARN, event, __VA_ARGS__)
+#define log_info(op, event, ...)  log_at(op, LOG_INFO, event, __VA_ARGS__)
 #define log_debug(op, event, ...) log_at(op, LOG_DEBUG, event, __VA_ARGS__)
 
 #endif

@@ -80,7 +80,8 @@ void *arena_alloc(struct arena *a, size_t size)
     struct arena_block *block = a->head;
     if (!block || block->size - block->used < size) {
         size_t block_size = size > ARENA_BLOCK_SIZE ? size : ARENA_BLOCK_SIZE;
-        if (a->size_max && (a->used > a->size_max || block_size > a->size_max - a->used))
+        if (a->size_max &&
+            (a->used > a->size_max || block_size > a->size_max - a->used))
             return NULL;
         block = mem_alloc(sizeof(struct arena_block) + block_size);
         block->size = block_size;

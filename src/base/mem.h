@@ -13,6 +13,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 void *mem_alloc(size_t size);
 void *mem_calloc(size_t count, size_t size);
 void *mem_realloc(void *old, size_t size);
@@ -23,7 +27,7 @@ void *mem_dup(const void *data, size_t size);
 void mem_free(void *p); /* NULL is fine */
 
 /* A zeroed T on the heap. */
-#define mem_new(T) ((T *)mem_calloc(1, sizeof(T)))
+#define mem_new(T)              ((T *)mem_calloc(1, sizeof(T)))
 #define mem_new_array(T, count) ((T *)mem_calloc((count), sizeof(T)))
 
 struct arena_block;
@@ -37,5 +41,9 @@ void arena_init(struct arena *a, size_t size_max);
 /* Zeroed, aligned to 16 bytes; NULL when the ceiling would be passed. */
 void *arena_alloc(struct arena *a, size_t size);
 void arena_release(struct arena *a);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

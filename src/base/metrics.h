@@ -26,9 +26,9 @@ struct metric *metric_histogram(const char *name, const char *help, const char *
 extern const double metric_seconds[];
 extern const size_t metric_seconds_count;
 
-void metric_add(struct metric *m, uint64_t n);  /* counter */
-void metric_set(struct metric *m, double value); /* gauge */
-void metric_change(struct metric *m, double by); /* gauge */
+void metric_add(struct metric *m, uint64_t n);       /* counter */
+void metric_set(struct metric *m, double value);     /* gauge */
+void metric_change(struct metric *m, double by);     /* gauge */
 void metric_observe(struct metric *m, double value); /* histogram */
 
 /* Appends all metrics, sorted by name, then labels. */

@@ -73,7 +73,8 @@ void *op_alloc(struct op *op, size_t size)
 void *op_alloc_array(struct op *op, size_t count, size_t size)
 {
     if (size && count > SIZE_MAX / 2 / size) {
-        (void)op_fail(op, ERR_LIMIT, "request needs %zu items of %zu bytes", count, size);
+        (void)op_fail(op, ERR_LIMIT, "request needs %zu items of %zu bytes", count,
+                      size);
         return NULL;
     }
     return op_alloc(op, count * size);

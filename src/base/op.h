@@ -11,13 +11,22 @@
 #ifndef BASE_OP_H
 #define BASE_OP_H
 
+#ifdef __cplusplus /* C++17 has the same type under another header */
+#include <atomic>
+using std::atomic_bool;
+#else
 #include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { OP_ERROR_MAX = 1024, OP_REQUEST_ID_MAX = 64 };
 
@@ -30,8 +39,8 @@ struct op_counters {
     uint64_t store_bytes;    /* bytes moved to or from the store */
     uint64_t cache_hits;     /* ranges served from memory */
     uint64_t cache_misses;
-    uint64_t segments;       /* sources searched */
-    uint64_t rows_scored;    /* vectors and postings scored */
+    uint64_t segments;    /* sources searched */
+    uint64_t rows_scored; /* vectors and postings scored */
 };
 
 struct op {
@@ -61,12 +70,17 @@ void op_cancel(struct op *op);
 /* Zeroed memory that lives as long as the op. ERR_LIMIT text and NULL above its
  * ceiling. */
 void *op_alloc(struct op *op, size_t size);
-#define op_new(op, T) ((T *)op_alloc((op), sizeof(T)))
+#define op_new(op, T)              ((T *)op_alloc((op), sizeof(T)))
 #define op_new_array(op, T, count) ((T *)op_alloc_array((op), (count), sizeof(T)))
 void *op_alloc_array(struct op *op, size_t count, size_t size);
-/* A copy in the arena, with a terminator after its last byte; .data NULL on ERR_LIMIT. */
+/* A copy in the arena, with a terminator after its last byte; .data NULL on ERR_LIMIT.
+ */
 struct slice op_copy(struct op *op, struct slice s);
 char *op_printf(struct op *op, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

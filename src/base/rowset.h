@@ -19,8 +19,8 @@
 struct op;
 struct rowset; /* heap object with a reference count */
 
-struct rowset *rowset_new(void);                               /* empty */
-struct rowset *rowset_range(uint32_t first, uint32_t end);     /* [first, end) */
+struct rowset *rowset_new(void);                                /* empty */
+struct rowset *rowset_range(uint32_t first, uint32_t end);      /* [first, end) */
 struct rowset *rowset_from(const uint32_t *rows, size_t count); /* any order */
 struct rowset *rowset_copy(const struct rowset *set);
 struct rowset *rowset_ref(struct rowset *set); /* NULL stays NULL */
@@ -50,7 +50,8 @@ size_t rowset_read(const struct rowset *set, uint32_t from, uint32_t *rows, size
  * Writes the membership of rows [first, first + 64 * words) as bits, row first + i in
  * bit i % 64 of bits[i / 64]; for kernels that test whole windows.
  */
-void rowset_bits(const struct rowset *set, uint32_t first, uint64_t *bits, size_t words);
+void rowset_bits(const struct rowset *set, uint32_t first, uint64_t *bits,
+                 size_t words);
 
 /* Portable roaring bytes. */
 void rowset_encode(const struct rowset *set, struct buf *out);

@@ -15,12 +15,13 @@ struct op;
 enum simd_level {
     SIMD_PLAIN,
     SIMD_NEON,
-    SIMD_AVX2,        /* AVX2 + FMA */
-    SIMD_AVX512,      /* F, BW, VL, DQ */
-    SIMD_AVX512_VNNI  /* + VBMI and VNNI */
+    SIMD_AVX2,       /* AVX2 + FMA */
+    SIMD_AVX512,     /* F, BW, VL, DQ */
+    SIMD_AVX512_VNNI /* + VBMI and VNNI */
 };
 
-/* Detects, then applies ELACSYM_SIMD. ERR_INVALID names the value and what is allowed. */
+/* Detects, then applies ELACSYM_SIMD. ERR_INVALID names the value and what is allowed.
+ */
 enum err simd_init(struct op *op);
 /* The level in force; detects on first use when simd_init was not called. */
 enum simd_level simd_level(void);

@@ -19,7 +19,8 @@ struct hit {
 };
 
 /* <0 when a comes before b at equal score; never 0 for different hits. */
-typedef int (*hit_compare)(const void *context, const struct hit *a, const struct hit *b);
+typedef int (*hit_compare)(const void *context, const struct hit *a,
+                           const struct hit *b);
 
 struct topk {
     struct hit *hits; /* a heap, the worst kept hit at the root */

@@ -34,8 +34,9 @@ struct cache_pin {
 };
 #define CACHE_PIN_INIT ((struct cache_pin){0})
 
-struct cache *cache_new(struct store *store, uint64_t memory_max); /* store is borrowed */
-void cache_free(struct cache *c); /* nothing may be pinned */
+struct cache *cache_new(struct store *store,
+                        uint64_t memory_max); /* store is borrowed */
+void cache_free(struct cache *c);             /* nothing may be pinned */
 
 /*
  * Pins all n ranges in one round: those not in memory are read from the store with one

@@ -69,16 +69,18 @@ const char *doc_id_text(const struct doc_id *id, char out[80]);
 /* Total order of scalars of one type (floats by value, -0 equals 0). */
 int scalar_compare(enum attr_type type, const union scalar *a, const union scalar *b);
 
-/* RFC 3339 (with any offset, up to 9 digits of fraction, cut to 6); false if it is not. */
+/* RFC 3339 (with any offset, up to 9 digits of fraction, cut to 6); false if it is not.
+ */
 bool datetime_parse(struct slice text, int64_t *microseconds);
 /* "2026-11-22T10:00:00Z", with a fraction only where there is one; out has 40 bytes. */
 size_t datetime_text(int64_t microseconds, char out[40]);
 bool uuid_parse(struct slice text, uint8_t uuid[16]); /* 8-4-4-4-12 hex digits */
 void uuid_text(const uint8_t uuid[16], char out[37]);
 
-/* Stored form: docs/formats.md "value". Decoding borrows strings from the reader's bytes
- * and takes arrays from op's arena. ERR_CORRUPT. */
-void value_encode(enum attr_type type, bool array, const struct value *v, struct buf *out);
+/* Stored form: docs/formats.md "value". Decoding borrows strings from the reader's
+ * bytes and takes arrays from op's arena. ERR_CORRUPT. */
+void value_encode(enum attr_type type, bool array, const struct value *v,
+                  struct buf *out);
 enum err value_decode(struct op *op, enum attr_type type, bool array, struct reader *r,
                       struct value *out);
 void doc_id_encode(const struct doc_id *id, struct buf *out);

@@ -2,9 +2,9 @@
  * registry.h - all namespaces of a store, as one node sees and serves them.
  *
  * The node that owns a namespace opens it (PROTOCOL: OPEN) at its first write or read,
- * commits writes in groups, answers strong reads after one probe of the log, and indexes
- * and collects garbage in the background. Any node can read without owning: it follows
- * manifest and log.
+ * commits writes in groups, answers strong reads after one probe of the log, and
+ * indexes and collects garbage in the background. Any node can read without owning: it
+ * follows manifest and log.
  *
  * Threads  any. Time: a write blocks until it is durable or op's deadline passes.
  */
@@ -24,29 +24,29 @@ struct registry;
 struct store;
 
 struct registry_options {
-    struct store *store;          /* borrowed */
-    struct cache *cache;          /* borrowed */
-    const char *node_id;          /* goes into fences and manifests */
-    const char *wal_prefix;       /* "" or "production" */
-    uint64_t config_fingerprint;  /* of the indexer list */
-    bool read_only;               /* query node: never open for writing */
+    struct store *store;         /* borrowed */
+    struct cache *cache;         /* borrowed */
+    const char *node_id;         /* goes into fences and manifests */
+    const char *wal_prefix;      /* "" or "production" */
+    uint64_t config_fingerprint; /* of the indexer list */
+    bool read_only;              /* query node: never open for writing */
     /* Does this node own the namespace? NULL: it owns all. */
     bool (*owns)(void *context, const char *name);
     void *context;
-    int64_t commit_interval_ms;   /* pacing of log puts; 0 on a local directory */
-    uint64_t commit_bytes_max;    /* of one log object */
-    uint64_t tail_bytes_max;      /* above: ERR_BUSY */
-    uint64_t tail_index_bytes;    /* the tail becomes a segment at so many bytes, … */
-    uint64_t tail_index_rows;     /* … rows, … */
-    int64_t tail_index_idle_ms;   /* … or after so long without writes */
+    int64_t commit_interval_ms; /* pacing of log puts; 0 on a local directory */
+    uint64_t commit_bytes_max;  /* of one log object */
+    uint64_t tail_bytes_max;    /* above: ERR_BUSY */
+    uint64_t tail_index_bytes;  /* the tail becomes a segment at so many bytes, … */
+    uint64_t tail_index_rows;   /* … rows, … */
+    int64_t tail_index_idle_ms; /* … or after so long without writes */
     bool compaction;
-    int64_t interval_ms;          /* latest time of the next look at a namespace */
-    uint32_t segments_max;        /* compaction.max_segments */
-    uint64_t segment_docs_max;    /* compaction.max_total_docs */
-    int64_t gc_grace_ms;          /* removed segments stay readable so long */
-    int64_t staleness_max_ms;     /* consistency.max_staleness_ms */
-    bool background;              /* start the maintenance thread; false: the caller
-                                     calls registry_maintain (tests, simulator) */
+    int64_t interval_ms;       /* latest time of the next look at a namespace */
+    uint32_t segments_max;     /* compaction.max_segments */
+    uint64_t segment_docs_max; /* compaction.max_total_docs */
+    int64_t gc_grace_ms;       /* removed segments stay readable so long */
+    int64_t staleness_max_ms;  /* consistency.max_staleness_ms */
+    bool background;           /* start the maintenance thread; false: the caller
+                                  calls registry_maintain (tests, simulator) */
 };
 /* The defaults of docs/configuration.md, without store, cache and node_id. */
 struct registry_options registry_options_default(void);
@@ -84,11 +84,11 @@ enum err registry_schema(struct op *op, struct registry *r, const char *name,
                          struct schema **schema);
 
 struct write_request {
-    struct batch *batch;        /* unique ids; decoded under schema */
-    struct schema *schema;      /* what registry_schema gave */
+    struct batch *batch;                /* unique ids; decoded under schema */
+    struct schema *schema;              /* what registry_schema gave */
     const struct filter *delete_filter; /* delete what matches at commit, or NULL */
-    struct slice idempotency_key; /* empty: none; at most 255 bytes */
-    uint8_t digest[16];         /* of the request, compared when the key comes back */
+    struct slice idempotency_key;       /* empty: none; at most 255 bytes */
+    uint8_t digest[16]; /* of the request, compared when the key comes back */
 };
 struct write_result {
     uint64_t upserted;
@@ -97,13 +97,14 @@ struct write_result {
     struct commit_token token;
 };
 /*
- * Durable and visible when ERR_OK. ERR_UNKNOWN: applied whole or not at all, repeat with
- * the key. ERR_REUSED: the key came with another digest. ERR_BUSY: tail full. ERR_FENCED:
- * another node took over. ERR_DENIED: not the owner. ERR_CONFLICT: the schema changed
- * meanwhile in a way that matters (parse again).
+ * Durable and visible when ERR_OK. ERR_UNKNOWN: applied whole or not at all, repeat
+ * with the key. ERR_REUSED: the key came with another digest. ERR_BUSY: tail full.
+ * ERR_FENCED: another node took over. ERR_DENIED: not the owner. ERR_CONFLICT: the
+ * schema changed meanwhile in a way that matters (parse again).
  */
 enum err registry_write(struct op *op, struct registry *r, const char *name,
-                        const struct write_request *request, struct write_result *result);
+                        const struct write_request *request,
+                        struct write_result *result);
 
 enum consistency { CONSISTENCY_STRONG, CONSISTENCY_EVENTUAL };
 struct read_options {

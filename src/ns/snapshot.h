@@ -34,8 +34,8 @@ struct snapshot {
     uint64_t epoch;
     uint64_t slot; /* last slot applied */
     uint64_t manifest_version;
-    uint64_t row_count;      /* live documents */
-    uint64_t tail_rows;      /* rows of the tail, dead ones too */
+    uint64_t row_count; /* live documents */
+    uint64_t tail_rows; /* rows of the tail, dead ones too */
     uint64_t tail_bytes;
     uint32_t source_count;
     struct source sources[]; /* stored ones first, then the tail, oldest first */
@@ -49,7 +49,7 @@ struct location {
     uint32_t source;
     uint32_t row;
 };
-enum err snapshot_find(struct op *op, const struct snapshot *s, const struct doc_id *ids,
-                       size_t n, struct location *out);
+enum err snapshot_find(struct op *op, const struct snapshot *s,
+                       const struct doc_id *ids, size_t n, struct location *out);
 
 #endif

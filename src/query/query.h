@@ -19,8 +19,12 @@
 
 struct op;
 
-enum { QUERY_TOP_K_MAX = 10000, QUERY_RANKS_MAX = 16, QUERY_TEXT_SIZE_MAX = 64 << 10,
-       QUERY_TERMS_MAX = 1024 };
+enum {
+    QUERY_TOP_K_MAX = 10000,
+    QUERY_RANKS_MAX = 16,
+    QUERY_TEXT_SIZE_MAX = 64 << 10,
+    QUERY_TERMS_MAX = 1024
+};
 
 enum rank_kind { RANK_VECTOR, RANK_TEXT };
 

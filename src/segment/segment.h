@@ -1,18 +1,18 @@
 /*
  * segment.h - one immutable searchable object.
  *
- * A segment is a byte string: header, sections, directory, footer (layout at the head of
- * segment_format.h and in docs/formats.md). It lies in the store, read by ranges through
- * the cache, or wholly in memory: the tail of a namespace is made of small segments in
- * memory, so everything that can be searched is a segment, and there is one
+ * A segment is a byte string: header, sections, directory, footer (layout at the head
+ * of segment_format.h and in docs/formats.md). It lies in the store, read by ranges
+ * through the cache, or wholly in memory: the tail of a namespace is made of small
+ * segments in memory, so everything that can be searched is a segment, and there is one
  * implementation of each index. Rows are dense numbers, 0 to row_count - 1; each row is
  * one document; ids are unique within a segment. What was deleted since is not in here:
  * the snapshot keeps a row set of dead rows beside each segment.
  *
- * Threads  a segment is shared by reference count and never changes; any thread may ask.
- * Time     open: one round for the footer and what is kept in memory (ids). Searches:
- *          one round for the sections they need.
- * Errors   ERR_CORRUPT names the object and section; errors of the cache and the op.
+ * Threads  a segment is shared by reference count and never changes; any thread may
+ * ask. Time     open: one round for the footer and what is kept in memory (ids).
+ * Searches: one round for the sections they need. Errors   ERR_CORRUPT names the object
+ * and section; errors of the cache and the op.
  */
 #ifndef SEGMENT_SEGMENT_H
 #define SEGMENT_SEGMENT_H
@@ -45,7 +45,8 @@ struct segment_builder *segment_builder_new(struct schema *schema,
 /* Documents in any order, ids unique (asserted). The doc is copied. */
 void segment_builder_add(struct segment_builder *b, const struct doc *d);
 /* Appends the segment's bytes to out and frees the builder. Needs at least one row. */
-enum err segment_builder_finish(struct op *op, struct segment_builder *b, struct buf *out);
+enum err segment_builder_finish(struct op *op, struct segment_builder *b,
+                                struct buf *out);
 void segment_builder_free(struct segment_builder *b); /* NULL is fine */
 
 struct segment_input {
@@ -53,9 +54,9 @@ struct segment_input {
     const struct rowset *dead; /* rows to leave out, or NULL */
 };
 /*
- * Writes the live rows of several segments as one. Their ids must be disjoint. schema is
- * the newest: rows of older segments are null in later attributes. *row_count is 0, and
- * out unchanged, when nothing lives.
+ * Writes the live rows of several segments as one. Their ids must be disjoint. schema
+ * is the newest: rows of older segments are null in later attributes. *row_count is 0,
+ * and out unchanged, when nothing lives.
  */
 enum err segment_merge(struct op *op, struct schema *schema,
                        const struct segment_options *options,
@@ -66,8 +67,8 @@ enum err segment_merge(struct op *op, struct schema *schema,
 
 /* A stored segment. size is what the manifest says. Keeps a reference to nothing but
  * the cache. */
-enum err segment_open(struct op *op, struct cache *cache, const char *key, uint64_t size,
-                      struct segment **out);
+enum err segment_open(struct op *op, struct cache *cache, const char *key,
+                      uint64_t size, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out);
 struct segment *segment_ref(struct segment *s);
@@ -93,9 +94,10 @@ enum err segment_filter(struct op *op, struct segment *s, const struct filter *f
 
 /* Exact scan: pushes allowed rows that have a vector. Score: cosine similarity, minus
  * squared distance for l2, dot product. allowed NULL: all rows. */
-enum err segment_vector_search(struct op *op, struct segment *s, enum metric_kind metric,
-                               const float *query, const struct rowset *allowed,
-                               uint32_t source, struct topk *best);
+enum err segment_vector_search(struct op *op, struct segment *s,
+                               enum metric_kind metric, const float *query,
+                               const struct rowset *allowed, uint32_t source,
+                               struct topk *best);
 /* Number of rows that have a vector. */
 uint32_t segment_vector_count(const struct segment *s);
 

@@ -2,7 +2,8 @@
  * test.h - what every unit test includes: cmocka, a seed, small helpers.
  *
  * A test file is one binary with one group; its tests are named as sentences. Random
- * tests take their seed from test_seed(), which prints it; ELACSYM_SEED=n repeats a run.
+ * tests take their seed from test_seed(), which prints it; ELACSYM_SEED=n repeats a
+ * run.
  */
 #ifndef TESTS_UNIT_TEST_H
 #define TESTS_UNIT_TEST_H

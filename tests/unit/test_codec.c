@@ -6,7 +6,8 @@
 static void varint_reads_back_what_was_put(void **state)
 {
     (void)state;
-    static const uint64_t cases[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, UINT64_MAX};
+    static const uint64_t cases[] = {0,     1,     127,        128,
+                                     16383, 16384, UINT32_MAX, UINT64_MAX};
     struct buf b = BUF_INIT;
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         put_varint(&b, cases[i]);

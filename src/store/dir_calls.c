@@ -1,0 +1,89 @@
+#include "store/dir_calls.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "store/store.h"
+
+const struct dir_calls dir_calls_libc = {pwrite, fsync, linkat, unlinkat, mkdirat};
+const struct dir_calls *dir_calls = &dir_calls_libc;
+
+static int open_beneath(int root, const char *path, int flags)
+{
+    struct open_how how = {
+        .flags = (unsigned long long)flags,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+
+/* Kernels before 5.6, and sandboxes that refuse the call: one segment at a time. A
+ * segment is never "..", since no key segment starts with a dot. */
+static int open_by_steps(int root, const char *path, int flags)
+{
+    char segment[STORE_KEY_MAX + 1];
+    int at = root;
+
+    for (const char *slash; (slash = strchr(path, '/')); path = slash + 1) {
+        size_t size = (size_t)(slash - path);
+        assert(size < sizeof segment);
+        memcpy(segment, path, size);
+        segment[size] = '\0';
+
+        int next = openat(at, segment, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int error = errno;
+        if (at != root) (void)close(at);
+        errno = error;
+        if (next < 0) return -1;
+        at = next;
+    }
+    int fd = openat(at, path, flags | O_NOFOLLOW);
+    int error = errno;
+    if (at != root) (void)close(at);
+    errno = error;
+    return fd;
+}
+
+int dir_open(int root, const char *path, int flags)
+{
+    static atomic_bool by_steps;
+
+    flags |= O_CLOEXEC;
+    if (*path == '\0') path = ".";
+    for (;;) {
+        if (atomic_load_explicit(&by_steps, memory_order_relaxed))
+            return open_by_steps(root, path, flags);
+        int fd = open_beneath(root, path, flags);
+        if (fd >= 0) return fd;
+        if (errno == ENOSYS)
+            atomic_store_explicit(&by_steps, true, memory_order_relaxed);
+        else if (errno != EINTR && errno != EAGAIN)
+            return -1;
+    }
+}
+
+int dir_fsync(int fd)
+{
+    while (dir_calls->fsync(fd) != 0)
+        if (errno != EINTR) return errno;
+    return 0;
+}
+
+const char *dir_split(const char *path, char *parent)
+{
+    const char *slash = strrchr(path, '/');
+    size_t size = slash ? (size_t)(slash - path) : 0;
+
+    assert(size <= STORE_KEY_MAX);
+    memcpy(parent, path, size);
+    parent[size] = '\0';
+    return slash ? slash + 1 : path;
+}
