@@ -68,7 +68,19 @@ $(B)/bench/%: $(B)/bench/%.o $(LIB)
 unit: $(UNIT)
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 
+# The commit protocol as a model, explored: see tests/model/run_model.c.
+MODEL_OBJ := $(B)/tests/model/run_model.o $(B)/tests/model/commit_model.o \
+  $(B)/tests/model/explore.o
+$(B)/tests/run_model: $(MODEL_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+.PHONY: model
+model: $(B)/tests/run_model
+	$< $(if $(FULL),--full)
+
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(B)/src/main.d $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.d)
+-include $(OBJ:.o=.d) $(B)/src/main.d $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.d) \
+  $(MODEL_OBJ:.o=.d)
