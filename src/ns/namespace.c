@@ -25,10 +25,10 @@ struct pending {
     struct pending *next;
     enum object_kind kind; /* OBJECT_DATA or OBJECT_DROP */
     struct prepared prepared;
-    struct buf batch;                  /* encoded */
-    struct schema *schema;             /* the one batch was encoded under */
-    const struct filter *filter;       /* delete what matches; the waiter's memory */
-    struct slice idempotency_key;      /* a copy */
+    struct buf batch;             /* encoded */
+    struct schema *schema;        /* the one batch was encoded under */
+    const struct filter *filter;  /* delete what matches; the waiter's memory */
+    struct slice idempotency_key; /* a copy */
     uint8_t digest[16];
     bool exclusive; /* needs an entry of its own, seen by nothing beside it */
     bool done;
@@ -60,7 +60,8 @@ static void pending_unref(struct pending *p)
 
 static uint64_t pending_memory(const struct pending *p)
 {
-    return p->batch.size + (p->prepared.segment ? segment_memory(p->prepared.segment) : 0);
+    return p->batch.size +
+           (p->prepared.segment ? segment_memory(p->prepared.segment) : 0);
 }
 
 static void pending_finish(struct pending *p, enum err e, const char *words)
@@ -169,15 +170,18 @@ void namespace_close_locked(struct namespace *ns)
 
 void namespace_fenced_locked(struct namespace *ns, const char *words)
 {
-    int64_t pause_ms = (int64_t)FENCED_PAUSE_MS << (ns->fenced_times < 4 ? ns->fenced_times : 4);
+    int64_t pause_ms = (int64_t)FENCED_PAUSE_MS
+                       << (ns->fenced_times < 4 ? ns->fenced_times : 4);
     if (pause_ms > FENCED_PAUSE_MAX_MS) pause_ms = FENCED_PAUSE_MAX_MS;
     pause_ms += (int64_t)random_below((uint64_t)pause_ms / 4 + 1);
 
     metric_add(metric_counter("elacsym_namespace_fenced_total",
-                              "Times another node took a namespace from this one.", NULL),
+                              "Times another node took a namespace from this one.",
+                              NULL),
                1);
-    log_warn(NULL, "another node took the namespace", "namespace=%s words=%s pause_ms=%lld",
-             ns->keys.name, words, (long long)pause_ms);
+    log_warn(NULL, "another node took the namespace",
+             "namespace=%s words=%s pause_ms=%lld", ns->keys.name, words,
+             (long long)pause_ms);
     end_tenure(ns, NS_FENCED);
     ns->fenced_times++;
     ns->fenced_until_ms = clock_ms() + pause_ms;
@@ -223,17 +227,18 @@ static void help_drop(struct op *op, struct namespace *ns)
 
     enum err e = catalog_newest(op, ns->env->store, ns->keys.name, &record);
     if (!e) {
-        bool current = !record.deleted && memcmp(record.incarnation, ns->keys.incarnation,
-                                                 INCARNATION_SIZE) == 0;
+        bool current =
+            !record.deleted &&
+            memcmp(record.incarnation, ns->keys.incarnation, INCARNATION_SIZE) == 0;
         if (current)
             e = catalog_append(op, ns->env->store, ns->keys.name, record.n + 1,
-                               ns->keys.incarnation, ns->env->wal_prefix, ns->env->node_id,
-                               NULL, &outcome);
+                               ns->keys.incarnation, ns->env->wal_prefix,
+                               ns->env->node_id, NULL, &outcome);
         catalog_release(&record);
     }
     if (e)
-        log_warn(op, "the catalog does not know of the drop yet", "namespace=%s error=%s",
-                 ns->keys.name, op->error);
+        log_warn(op, "the catalog does not know of the drop yet",
+                 "namespace=%s error=%s", ns->keys.name, op->error);
     op_clear_error(op);
 }
 
@@ -243,7 +248,8 @@ static enum err lead_open(struct op *op, struct namespace *ns)
     struct tenure t = {0};
 
     if (ns->state == NS_DROPPED)
-        return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", ns->keys.name);
+        return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
+                       ns->keys.name);
     if (ns->state == NS_FENCED && clock_ms() < ns->fenced_until_ms)
         return fenced_error(op, ns);
 
@@ -317,10 +323,10 @@ static enum err apply_group(struct op *op, struct namespace *ns)
     i = 0;
     for (struct pending *p = g->members; p; p = p->next, i++) {
         remember_key(ns, p, &applied[i]);
-        p->result = (struct write_result){.upserted = applied[i].upserted,
-                                          .deleted = applied[i].deleted,
-                                          .token = token_of(ns, g->entry.epoch,
-                                                            g->entry.slot)};
+        p->result =
+            (struct write_result){.upserted = applied[i].upserted,
+                                  .deleted = applied[i].deleted,
+                                  .token = token_of(ns, g->entry.epoch, g->entry.slot)};
     }
     ns->tenure.last = g->entry.put_id;
     ns->tenure.next++;
@@ -332,10 +338,11 @@ static enum err apply_group(struct op *op, struct namespace *ns)
 }
 
 /* Another's object is in our slot: our tenure is over, if it was not before. */
-static void taken_group(struct op *op, struct namespace *ns, bool ours, struct slice other)
+static void taken_group(struct op *op, struct namespace *ns, bool ours,
+                        struct slice other)
 {
     struct wal_entry entry;
-    char words[256];
+    char words[512];
 
     enum err e = wal_entry_decode(op, &ns->keys, ns->group->entry.slot, other, &entry);
     op_clear_error(op);
@@ -344,10 +351,11 @@ static void taken_group(struct op *op, struct namespace *ns, bool ours, struct s
         dropped_locked(ns);
         return;
     }
-    (void)snprintf(words, sizeof words,
-                   "ownership conflict: namespace \"%s\" was taken over by node \"%.*s\"",
-                   ns->keys.name, e ? 0 : (int)entry.node_id.size,
-                   e ? "" : (const char *)entry.node_id.data);
+    (void)
+        snprintf(words, sizeof words,
+                 "ownership conflict: namespace \"%s\" was taken over by node \"%.*s\"",
+                 ns->keys.name, e ? 0 : (int)entry.node_id.size,
+                 e ? "" : (const char *)entry.node_id.data);
     fail_group(ns, ERR_FENCED, words);
     if (ours) namespace_fenced_locked(ns, words);
 }
@@ -371,10 +379,12 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
     } else if (outcome == SETTLED_TAKEN) {
         taken_group(op, ns, ours, buf_slice(&other));
     } else if (outcome == SETTLED_VANISHED) {
-        fail_group(ns, ERR_UNKNOWN, "the namespace was taken over while this was written");
+        fail_group(ns, ERR_UNKNOWN,
+                   "the namespace was taken over while this was written");
         if (ours)
-            namespace_fenced_locked(ns, "ownership conflict: the log was collected by a "
-                                        "newer owner");
+            namespace_fenced_locked(ns,
+                                    "ownership conflict: the log was collected by a "
+                                    "newer owner");
     } else if (g->entry.kind == OBJECT_DROP) {
         fail_group(ns, ERR_OK, NULL);
         dropped_locked(ns);
@@ -419,7 +429,7 @@ static bool answer_repeat(struct namespace *ns, struct pending *p)
 static bool refuse(struct namespace *ns, struct pending *p)
 {
     const struct snapshot *s = ns->tenure.snapshot;
-    char words[160];
+    char words[NAMESPACE_NAME_MAX + 80];
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
@@ -438,7 +448,8 @@ static bool refuse(struct namespace *ns, struct pending *p)
     }
     if (s->tail_bytes + pending_memory(p) > ns->env->tail_bytes_max) {
         p->retry_after_ms = BUSY_RETRY_MS;
-        pending_finish(p, ERR_BUSY, "too many writes wait to be indexed, try again later");
+        pending_finish(p, ERR_BUSY,
+                       "too many writes wait to be indexed, try again later");
         return true;
     }
     return false;
@@ -454,8 +465,8 @@ static struct pending *dequeue(struct namespace *ns)
     return p;
 }
 
-/* May p share the entry with those already taken? Same id kind and no repeated key, which
- * only the state after them could judge. */
+/* May p share the entry with those already taken? Same id kind and no repeated key,
+ * which only the state after them could judge. */
 static bool joins(const struct group *g, const struct pending *p, uint64_t bytes,
                   uint64_t bytes_max)
 {
@@ -501,7 +512,8 @@ static void encode_group(struct namespace *ns, struct group *g)
 }
 
 /* Ids of the live documents that match, as deletes of p. Lock not held. */
-static enum err resolve_filter(struct op *op, const struct snapshot *s, struct pending *p)
+static enum err resolve_filter(struct op *op, const struct snapshot *s,
+                               struct pending *p)
 {
     struct batch batch = {0};
     size_t capacity = 0;
@@ -530,7 +542,8 @@ static enum err resolve_filter(struct op *op, const struct snapshot *s, struct p
         for (size_t n; (n = rowset_read(match, from, rows, CHUNK)) > 0;
              from = rows[n - 1] + 1)
             for (size_t k = 0; k < n; k++)
-                batch.deletes[batch.delete_count++] = segment_id(source->segment, rows[k]);
+                batch.deletes[batch.delete_count++] =
+                    segment_id(source->segment, rows[k]);
         rowset_unref(match);
     }
     enum err e = prepared_make(op, &batch, s->schema, &p->prepared);
@@ -644,8 +657,8 @@ static void lead_join(struct op *op, struct namespace *ns)
 }
 
 /*
- * Advances the log by one step: settle, open or commit. Lock held, nobody leads. An error
- * is the leader's own; those of requests are in their pendings.
+ * Advances the log by one step: settle, open or commit. Lock held, nobody leads. An
+ * error is the leader's own; those of requests are in their pendings.
  */
 static enum err lead(struct op *op, struct namespace *ns)
 {
@@ -735,13 +748,15 @@ static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
     } else if (withdraw(ns, p)) {
         if (e == ERR_UNKNOWN) {
             op_clear_error(op); /* of the write before it, not of this one */
-            e = op_fail(op, ERR_IO, "the store has not settled an earlier write, so this "
-                                    "one was not applied");
+            e = op_fail(op, ERR_IO,
+                        "the store has not settled an earlier write, so this "
+                        "one was not applied");
         }
     } else {
         op_clear_error(op);
-        e = op_fail(op, ERR_UNKNOWN, "the store has not said yet whether this write is "
-                                     "stored; repeat it with the same Idempotency-Key");
+        e = op_fail(op, ERR_UNKNOWN,
+                    "the store has not said yet whether this write is "
+                    "stored; repeat it with the same Idempotency-Key");
     }
     pending_unref(p);
     mutex_unlock(&ns->lock);
@@ -758,7 +773,8 @@ static enum err check_writable(struct op *op, const struct namespace *ns)
 }
 
 enum err namespace_write(struct op *op, struct namespace *ns,
-                         const struct write_request *request, struct write_result *result)
+                         const struct write_request *request,
+                         struct write_result *result)
 {
     enum err e = check_writable(op, ns);
     if (e) return e;
@@ -883,9 +899,10 @@ static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
         dropped_locked(ns);
         return;
     }
-    (void)snprintf(words, sizeof words,
-                   "ownership conflict: namespace \"%s\" was taken over by another node",
-                   ns->keys.name);
+    (void)
+        snprintf(words, sizeof words,
+                 "ownership conflict: namespace \"%s\" was taken over by another node",
+                 ns->keys.name);
     namespace_fenced_locked(ns, words);
 }
 
@@ -946,11 +963,6 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
     return e;
 }
 
-static void follower_dropped(struct namespace *ns)
-{
-    if (ns->state == NS_CLOSED || ns->state == NS_FENCED) ns->state = NS_DROPPED;
-}
-
 /* One refresh of the follower, whose snapshot everybody who waits gets. Lock held. */
 static enum err refresh(struct op *op, struct namespace *ns)
 {
@@ -985,7 +997,8 @@ static enum err follower_snapshot(struct op *op, struct namespace *ns, bool stro
 
     mutex_lock(&ns->lock);
     uint64_t ticket = ticket_take(&ns->refreshes);
-    bool fresh = ns->followed && clock_ms() - ns->followed_ms <= ns->env->staleness_max_ms;
+    bool fresh =
+        ns->followed && clock_ms() - ns->followed_ms <= ns->env->staleness_max_ms;
     while (!e && (strong || !fresh) && !ticket_served(&ns->refreshes, ticket)) {
         if (!ns->refreshes.running)
             e = refresh(op, ns);
@@ -999,7 +1012,8 @@ static enum err follower_snapshot(struct op *op, struct namespace *ns, bool stro
 
 static bool reaches(const struct snapshot *s, const struct commit_token *token)
 {
-    if (memcmp(s->incarnation, token->incarnation, sizeof s->incarnation) != 0) return true;
+    if (memcmp(s->incarnation, token->incarnation, sizeof s->incarnation) != 0)
+        return true;
     return s->slot != UINT64_MAX && s->slot >= token->slot;
 }
 
@@ -1007,7 +1021,8 @@ static enum err read_once(struct op *op, struct namespace *ns, bool strong,
                           struct snapshot **out)
 {
     const struct registry_options *env = ns->env;
-    bool owner = !env->read_only && (!env->owns || env->owns(env->context, ns->keys.name));
+    bool owner =
+        !env->read_only && (!env->owns || env->owns(env->context, ns->keys.name));
 
     if (owner) {
         enum err e = owner_snapshot(op, ns, strong, out);

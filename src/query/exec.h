@@ -44,8 +44,8 @@ struct fused {
     size_t best; /* best single rank, from 1 */
     struct hit hit;
 };
-/* Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): the top_k best by the sum of
- * weight / (k + rank), ties by best single rank, then id. */
+/* Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): the top_k best by the sum
+ * of weight / (k + rank), ties by best single rank, then id. */
 enum err fuse_rrf(struct op *op, const struct exec *x, const struct ranking *rankings,
                   struct fused **out, size_t *count);
 

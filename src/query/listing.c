@@ -1,6 +1,6 @@
 /*
- * Documents in the order of an attribute or of their ids, without a score: a heap of the
- * top_k first rows, where the order itself is the tie-break of equal scores.
+ * Documents in the order of an attribute or of their ids, without a score: a heap of
+ * the top_k first rows, where the order itself is the tie-break of equal scores.
  */
 #include "attr/column.h"
 #include "base/op.h"
@@ -26,7 +26,8 @@ static struct value value_of(const struct order *o, const struct hit *hit)
 }
 
 /* Nulls come last in both directions; equal values are in the order of their ids. */
-static int compare_by_attr(const void *context, const struct hit *a, const struct hit *b)
+static int compare_by_attr(const void *context, const struct hit *a,
+                           const struct hit *b)
 {
     const struct order *o = context;
     struct value x = value_of(o, a), y = value_of(o, b);

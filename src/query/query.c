@@ -27,9 +27,10 @@ static enum err check_rank(struct op *op, const struct schema *schema,
     for (size_t i = 0; i < rank->field_count; i++) {
         const struct attr *attr = &schema->attrs[rank->fields[i].attr];
         if (!attr->full_text)
-            return op_fail(op, ERR_INVALID,
-                           "full_text: attribute \"%s\" was not declared with full_text",
-                           attr->name);
+            return op_fail(
+                op, ERR_INVALID,
+                "full_text: attribute \"%s\" was not declared with full_text",
+                attr->name);
     }
     return ERR_OK;
 }
@@ -95,16 +96,16 @@ static enum err open_views(struct op *op, struct exec *x)
     if (text_count + column_count == 0) return ERR_OK;
     for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
         if (x->skip[i] && text_count == 0) continue;
-        enum err e = segment_view_open(op, x->snapshot->sources[i].segment, attrs,
-                                       text_count, &q->order_attr, column_count,
-                                       &x->views[i]);
+        enum err e =
+            segment_view_open(op, x->snapshot->sources[i].segment, attrs, text_count,
+                              &q->order_attr, column_count, &x->views[i]);
         if (e) return e;
     }
     return ERR_OK;
 }
 
-static enum err exec_init(struct op *op, struct snapshot *snapshot, const struct query *q,
-                          struct exec *x)
+static enum err exec_init(struct op *op, struct snapshot *snapshot,
+                          const struct query *q, struct exec *x)
 {
     uint32_t n = snapshot->source_count;
     *x = (struct exec){.snapshot = snapshot, .query = q};
@@ -194,8 +195,8 @@ static enum err rank_all(struct op *op, const struct exec *x, struct fused **hit
     *hits = op_new_array(op, struct fused, only->count + 1);
     if (!*hits) return ERR_LIMIT;
     for (size_t i = 0; i < only->count; i++)
-        (*hits)[i] = (struct fused){.score = (double)only->hits[i].score,
-                                    .hit = only->hits[i]};
+        (*hits)[i] =
+            (struct fused){.score = (double)only->hits[i].score, .hit = only->hits[i]};
     *count = only->count;
     return ERR_OK;
 }
@@ -220,8 +221,8 @@ static enum err fetch(struct op *op, const struct exec *x, const struct fused *h
             places[n++] = i;
         }
         if (n == 0) continue;
-        enum err e = segment_fetch(op, s->sources[source].segment, s->schema, rows, n, what,
-                                   docs);
+        enum err e = segment_fetch(op, s->sources[source].segment, s->schema, rows, n,
+                                   what, docs);
         if (e) return e;
         for (size_t i = 0; i < n; i++)
             result->hits[places[i]].doc = docs[i];
@@ -238,7 +239,10 @@ static void describe(const struct exec *x, struct query_explain *explain)
         vector |= x->query->ranks[i].kind == RANK_VECTOR;
         text |= x->query->ranks[i].kind == RANK_TEXT;
     }
-    explain->plan = vector && text ? "hybrid" : vector ? "vector" : text ? "text" : "listing";
+    explain->plan = vector && text ? "hybrid"
+                    : vector       ? "vector"
+                    : text         ? "text"
+                                   : "listing";
     explain->sources = s->source_count;
     explain->live_rows = s->row_count;
     for (uint32_t i = 0; i < s->source_count; i++) {

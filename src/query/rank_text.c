@@ -1,7 +1,7 @@
 /*
  * BM25 over all sources of a snapshot. The words of the query become clauses, one per
- * word and field; document frequencies and lengths are summed over all sources first, so
- * every source scores alike; then each source pushes into one heap.
+ * word and field; document frequencies and lengths are summed over all sources first,
+ * so every source scores alike; then each source pushes into one heap.
  */
 #include <assert.h>
 
@@ -12,7 +12,7 @@
 #include "text/text_index.h"
 
 struct word {
-    size_t field;      /* index into rank->fields */
+    size_t field; /* index into rank->fields */
     struct slice term;
     uint32_t position; /* in the query's text */
     uint32_t repeats;
@@ -35,7 +35,8 @@ struct field_stats {
 static bool add_repeat(struct words *w, size_t field, struct slice term)
 {
     for (size_t i = 0; i < w->count; i++) {
-        if (w->items[i].field != field || !slice_equal(w->items[i].term, term)) continue;
+        if (w->items[i].field != field || !slice_equal(w->items[i].term, term))
+            continue;
         w->items[i].repeats++;
         return true;
     }
@@ -53,18 +54,22 @@ static enum err add_words(struct op *op, const struct exec *x, const struct rank
     while (analyzer_next(analyzer, &token)) {
         if (w->merge && add_repeat(w, field, token.term)) continue;
         if (w->count == QUERY_TERMS_MAX)
-            return op_fail(op, ERR_INVALID,
-                           "full_text.query: more than %d words, counted once per field",
-                           QUERY_TERMS_MAX);
+            return op_fail(
+                op, ERR_INVALID,
+                "full_text.query: more than %d words, counted once per field",
+                QUERY_TERMS_MAX);
         struct slice term = op_copy(op, token.term);
         if (!term.data) return ERR_LIMIT;
-        w->items[w->count++] = (struct word){
-            .field = field, .term = term, .position = token.position, .repeats = 1};
+        w->items[w->count++] = (struct word){.field = field,
+                                             .term = term,
+                                             .position = token.position,
+                                             .repeats = 1};
     }
     return ERR_OK;
 }
 
-static const struct text_index *index_of(const struct exec *x, uint32_t source, int attr)
+static const struct text_index *index_of(const struct exec *x, uint32_t source,
+                                         int attr)
 {
     return x->views[source] ? segment_view_text(x->views[source], attr) : NULL;
 }
@@ -119,11 +124,11 @@ static uint32_t number_groups(const struct words *w, uint32_t *groups, bool *hop
 }
 
 /* Scores one source with the clauses whose field it has. */
-static enum err search_source(struct op *op, const struct exec *x, const struct rank *rank,
-                              const struct words *w, const struct field_stats *stats,
-                              const uint32_t *groups, uint32_t group_count,
-                              uint32_t source, struct text_clause *clauses,
-                              struct topk *best)
+static enum err search_source(struct op *op, const struct exec *x,
+                              const struct rank *rank, const struct words *w,
+                              const struct field_stats *stats, const uint32_t *groups,
+                              uint32_t group_count, uint32_t source,
+                              struct text_clause *clauses, struct topk *best)
 {
     struct text_search search = {
         .clauses = clauses,
@@ -178,8 +183,8 @@ enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
     topk_init(&best, out->hits, depth, exec_compare_ids, x->snapshot);
     for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
         if (x->skip[i]) continue;
-        enum err e = search_source(op, x, rank, &w, stats, groups, group_count, i, clauses,
-                                   &best);
+        enum err e = search_source(op, x, rank, &w, stats, groups, group_count, i,
+                                   clauses, &best);
         if (e) return e;
     }
     topk_finish(&best);
