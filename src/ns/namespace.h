@@ -28,7 +28,7 @@ enum namespace_state {
     NS_DROPPED /* this incarnation is over */
 };
 
-struct pending; /* a write in the queue or in a group (namespace.c) */
+struct pending; /* a write in the queue or in a group (commit.c) */
 struct group;   /* a log entry that was sent and is not settled yet */
 
 struct namespace
@@ -100,8 +100,27 @@ bool namespace_dropped(struct namespace *ns);
 void namespace_fenced_locked(struct namespace *ns, const char *words);
 /* Something went wrong that only a new OPEN can put right. */
 void namespace_close_locked(struct namespace *ns);
+/* The log ends with a DROP. */
+void namespace_dropped_locked(struct namespace *ns);
 /* Takes over next (a reference) as the current snapshot. */
 void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next);
+/* Leads or waits until the namespace is open for writing. */
+enum err namespace_ensure_open(struct op *op, struct namespace *ns);
+/* Advances the log by one step: settle, open or commit; nobody leads. The lock is
+ * released inside. An error is the leader's own; those of requests are told to them. */
+enum err commit_lead(struct op *op, struct namespace *ns);
+void commit_fail_queue(struct namespace *ns, enum err e, const char *words);
+/* Is this the put-id of the entry that is on its way? */
+bool commit_in_flight(const struct namespace *ns, const struct put_id *id);
+
+/* ---- between the files of ns/; the lock is not held ---- */
+
+/* ERR_DENIED unless this node may write the namespace. */
+enum err namespace_check_writable(struct op *op, const struct namespace *ns);
+struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
+                                    uint64_t slot);
+/* Frees a group that was never settled; the namespace goes away. */
+void commit_abandon(struct namespace *ns);
 
 /* indexer.c: tail to segment, segments to larger ones, one manifest. ns->maintaining is
  * the caller's. *published: a new manifest is there. */
