@@ -42,7 +42,6 @@ void namespace_unref(struct namespace *ns)
     follower_release(&ns->follower);
     snapshot_unref(ns->followed);
     schema_unref(ns->first_schema);
-    mem_free(ns->table_key);
     cond_release(&ns->changed);
     mutex_release(&ns->lock);
     mem_free(ns);

@@ -55,8 +55,6 @@ struct namespace
     char fenced_words[256];
     uint64_t reserved;     /* bytes of the cache's budget held for the tail */
     uint64_t table_stored; /* idempotency_version of the stored table */
-    char *table_key;       /* and its name; NULL: none stored by this tenure */
-    uint64_t table_size;
     uint64_t collected_floor,
         collected_version;     /* how far the log and the manifests … */
     int64_t collected_wall_ms; /* … and removed objects were deleted */
