@@ -182,7 +182,6 @@ static enum err lead_open(struct op *op, struct namespace *ns)
     ns->tenure = t;
     ns->state = NS_READY;
     ns->committed_ms = ns->written_ms = clock_ms();
-    ns->table_stored = t.manifest->idempotency_key ? idempotency_version(t.table) : 0;
     ns->collected_floor = 0;
     ns->collected_wall_ms = 0;
     namespace_set_snapshot_locked(ns, snapshot_ref(t.snapshot));

@@ -314,7 +314,7 @@ static void freeze(struct namespace *ns, struct job *j)
     j->fences =
         t->fence_count ? mem_dup(t->fences, t->fence_count * sizeof *t->fences) : NULL;
     j->table_version = idempotency_version(t->table);
-    if (j->table_version != ns->table_stored)
+    if (j->table_version != t->table_stored)
         idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
     ns->frozen_sources = j->frozen->source_count;
 }
@@ -332,7 +332,7 @@ static void adopt(struct namespace *ns, struct job *j)
     for (uint32_t i = 0; i < t->fence_count; i++)
         if (t->fences[i].slot >= j->next->wm) t->fences[kept++] = t->fences[i];
     t->fence_count = kept;
-    ns->table_stored = j->table_version;
+    t->table_stored = j->table_version;
 }
 
 /* Objects that no manifest will ever name. */

@@ -54,7 +54,6 @@ struct namespace
     unsigned fenced_times;
     char fenced_words[256];
     uint64_t reserved;     /* bytes of the cache's budget held for the tail */
-    uint64_t table_stored; /* idempotency_version of the stored table */
     uint64_t collected_floor,
         collected_version;     /* how far the log and the manifests … */
     int64_t collected_wall_ms; /* … and removed objects were deleted */

@@ -292,6 +292,7 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
 
     e = state_load(op, env->store, env->cache, keys, t.manifest, old, &t.snapshot,
                    &t.table);
+    if (!e) t.table_stored = idempotency_version(t.table);
     if (!e) e = replay(op, env, keys, &t);
     if (e == ERR_NOT_FOUND) {
         /* Either a newer owner removed it, or it is lost. */

@@ -352,14 +352,22 @@ static void an_idempotency_key_applies_once_for_ever(void **state)
     w.value = 9;
     node_stop(&n);
 
+    struct write second = {.first = 9, .count = 1, .value = 3, .key = "k2"};
     n = node_start(store, "a", false); /* from the log */
     assert_true(write_ok(&n, "x", w).repeated);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_false(write_ok(&n, "x", second).repeated);
+    node_stop(&n);
+
+    n = node_start(store, "a", false); /* one key from each */
+    assert_true(write_ok(&n, "x", second).repeated);
     assert_int_equal(maintain(&n, "x"), ERR_OK);
     node_stop(&n);
 
     n = node_start(store, "a", false); /* from the manifest's table */
     assert_true(write_ok(&n, "x", w).repeated);
-    assert_int_equal(count_of(&n, "x"), 2);
+    assert_true(write_ok(&n, "x", second).repeated);
+    assert_int_equal(count_of(&n, "x"), 3);
     node_stop(&n);
     store_free(store);
 }
