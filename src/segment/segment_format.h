@@ -69,6 +69,7 @@ enum {
     SEGMENT_FOOTER_SIZE = 64,
     SECTION_ALIGNMENT = 64,
     CHECK_BLOCK_SIZE = 64 << 10,
+    CHECK_BLOCK_MAX = 1 << 20,
     DOCUMENT_BLOCK_MAX = 1 << 30,
     SEGMENT_ROWS_MAX = 1 << 26 /* string ids of 64 bytes still fit 32 bits of offset */
 };
@@ -136,7 +137,9 @@ uint32_t vector_block_size(uint32_t dim);
 /* ---- writing: out's bytes from start on are the object ---- */
 
 void segment_header_encode(struct buf *out);
-/* Fills the gap behind the section, then sums up its blocks into checks. */
+/* How many checks a section has. */
+uint64_t section_block_count(const struct section *s);
+/* Fills the gap behind the section, then appends the sums of its blocks to checks. */
 void section_seal(struct section *s, size_t start, struct buf *out, struct buf *checks);
 /* Appends directory and footer. */
 void segment_directory_encode(const struct segment_layout *l, size_t start,
