@@ -67,7 +67,7 @@ struct json_walk {
  * bytes behind it. ERR_INVALID without a path: empty, not UTF-8, a string without its
  * end. The parser is taken from a per-thread store and reused.
  */
-enum err json_open(struct op *op, struct slice text, struct json **json,
+enum err json_open(struct op *op, struct slice text, struct json **out,
                    struct json_value *root);
 /* After the root was read: ERR_INVALID if anything but white space follows. */
 enum err json_end(struct op *op, struct json *json);
@@ -83,6 +83,11 @@ enum err json_fail(struct op *op, const struct json_value *v, const char *format
 /* The same for the walked object or array itself (a missing field, too few items). */
 enum err json_walk_fail(struct op *op, const struct json_walk *w, const char *format,
                         ...) __attribute__((format(printf, 3, 4)));
+
+#ifdef __clang_analyzer__ /* see op_fail */
+#define json_fail(...)      ((void)(json_fail)(__VA_ARGS__), ERR_INVALID)
+#define json_walk_fail(...) ((void)(json_walk_fail)(__VA_ARGS__), ERR_INVALID)
+#endif
 
 enum err json_object(struct op *op, struct json_value *v, struct json_walk *w);
 enum err json_array(struct op *op, struct json_value *v, struct json_walk *w);
