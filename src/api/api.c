@@ -454,7 +454,6 @@ static void refuse(void *context, int status, const char *why,
     struct api *api = context;
     metric_add(api->refused, 1);
     answer_error(response, status, why);
-    if (status == 429 || status == 503) retry_after(response, 1000);
 }
 
 struct http_handler api_handler(struct api *api)

@@ -269,7 +269,7 @@ static void what_the_server_refuses_is_worded_like_every_error(void **state)
     assert_int_equal(response.status, 429);
     assert_true(slice_equal(buf_slice(&response.body),
                             slice_str("{\"error\":\"busy \xef\xbf\xbd\"}")));
-    assert_string_equal(response.headers[0].value, "1");
+    assert_int_equal(response.header_count, 0); /* the server adds Retry-After itself */
     buf_release(&response.body);
 }
 
