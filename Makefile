@@ -58,7 +58,7 @@ $(B)/%.o: %.cpp
 
 $(B)/tests/%: $(B)/tests/unit/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter-out $(LIB),$^) $(LIB) -lcmocka $(LIBS)
 
 # build/release/bench/bench_X prints its table; machines are noisy, so ratios count.
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
@@ -75,6 +75,10 @@ $(B)/tests/run_model: $(MODEL_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+# The simulator: real code on fibers in virtual time (tests/sim/sim.h).
+SIM_OBJ := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
+$(B)/tests/test_sim: $(SIM_OBJ)
+
 .PHONY: model
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
@@ -83,4 +87,4 @@ clean:
 	rm -rf build
 
 -include $(OBJ:.o=.d) $(B)/src/main.d $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.d) \
-  $(MODEL_OBJ:.o=.d)
+  $(MODEL_OBJ:.o=.d) $(SIM_OBJ:.o=.d)
