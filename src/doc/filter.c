@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-#include "doc/utf8.h"
+#include "doc/utf8_text.h"
 
 /* ---- operators ---- */
 
@@ -52,28 +52,21 @@ bool filter_op_allowed(enum filter_op op, enum attr_type type, bool array)
     switch (op) {
     case FILTER_AND:
     case FILTER_OR:
-    case FILTER_NOT:
-        return false;
+    case FILTER_NOT: return false;
     case FILTER_EQ:
     case FILTER_NE:
     case FILTER_IN:
-    case FILTER_NOT_IN:
-        return !array;
+    case FILTER_NOT_IN: return !array;
     case FILTER_GT:
     case FILTER_GTE:
     case FILTER_LT:
-    case FILTER_LTE:
-        return !array && type != ATTR_BOOL;
-    case FILTER_CONTAINS:
-        return array || type == ATTR_STRING;
+    case FILTER_LTE: return !array && type != ATTR_BOOL;
+    case FILTER_CONTAINS: return array || type == ATTR_STRING;
     case FILTER_CONTAINS_ANY:
-    case FILTER_CONTAINS_ALL:
-        return array;
+    case FILTER_CONTAINS_ALL: return array;
     case FILTER_PREFIX:
-    case FILTER_GLOB:
-        return type == ATTR_STRING;
-    case FILTER_EXISTS:
-        return true;
+    case FILTER_GLOB: return type == ATTR_STRING;
+    case FILTER_EXISTS: return true;
     }
     return false;
 }
@@ -97,7 +90,7 @@ static const char *set_member(struct slice pattern, size_t *offset, uint32_t *me
 {
     if (*offset == pattern.size) return cut_set;
     if (pattern.data[*offset] == '\\' && ++*offset == pattern.size) return cut_escape;
-    *member = utf8_next(pattern, offset);
+    *member = utf8_text_next(pattern, offset);
     return NULL;
 }
 
@@ -148,7 +141,7 @@ static const char *glob_step(struct slice pattern, size_t *offset, uint32_t c,
         return NULL;
     }
     if (first == '\\' && ++*offset == pattern.size) return cut_escape;
-    *hit = utf8_next(pattern, offset) == c;
+    *hit = utf8_text_next(pattern, offset) == c;
     return NULL;
 }
 
@@ -186,12 +179,12 @@ bool glob_match(struct slice pattern, struct slice text)
         if (t == text.size) return false;
         if (p < pattern.size) {
             bool hit = false;
-            uint32_t c = utf8_next(text, &t);
+            uint32_t c = utf8_text_next(text, &t);
             if (glob_step(pattern, &p, c, &hit)) return false;
             if (hit) continue;
         }
         if (star_p == SIZE_MAX) return false;
-        (void)utf8_next(text, &star_t);
+        (void)utf8_text_next(text, &star_t);
         t = star_t;
         p = star_p;
     }
@@ -225,15 +218,10 @@ static bool has_substring(struct slice text, struct slice part)
 static bool order_meets(enum filter_op op, int order)
 {
     switch (op) {
-    case FILTER_GT:
-        return order > 0;
-    case FILTER_GTE:
-        return order >= 0;
-    case FILTER_LT:
-        return order < 0;
-    default:
-        assert(op == FILTER_LTE);
-        return order <= 0;
+    case FILTER_GT: return order > 0;
+    case FILTER_GTE: return order >= 0;
+    case FILTER_LT: return order < 0;
+    default: assert(op == FILTER_LTE); return order <= 0;
     }
 }
 
@@ -242,11 +230,9 @@ bool filter_scalar(const struct filter *f, const union scalar *v)
     switch (f->op) {
     case FILTER_EQ:
     case FILTER_IN:
-    case FILTER_CONTAINS_ANY:
-        return in_values(f, v);
+    case FILTER_CONTAINS_ANY: return in_values(f, v);
     case FILTER_NE:
-    case FILTER_NOT_IN:
-        return !in_values(f, v);
+    case FILTER_NOT_IN: return !in_values(f, v);
     case FILTER_GT:
     case FILTER_GTE:
     case FILTER_LT:
@@ -254,15 +240,10 @@ bool filter_scalar(const struct filter *f, const union scalar *v)
         return order_meets(f->op, scalar_compare(f->type, v, &f->values[0]));
     case FILTER_CONTAINS:
         return f->array ? in_values(f, v) : has_substring(v->s, f->values[0].s);
-    case FILTER_PREFIX:
-        return slice_starts_with(v->s, f->values[0].s);
-    case FILTER_GLOB:
-        return glob_match(f->values[0].s, v->s);
-    case FILTER_EXISTS:
-        return f->exists;
-    default:
-        assert(!"a single condition on a scalar");
-        return false;
+    case FILTER_PREFIX: return slice_starts_with(v->s, f->values[0].s);
+    case FILTER_GLOB: return glob_match(f->values[0].s, v->s);
+    case FILTER_EXISTS: return f->exists;
+    default: assert(!"a single condition on a scalar"); return false;
     }
 }
 
@@ -270,15 +251,11 @@ enum truth filter_null(const struct filter *f)
 {
     switch (f->op) {
     case FILTER_EQ:
-    case FILTER_IN:
-        return f->with_null ? TRUTH_TRUE : TRUTH_UNKNOWN;
+    case FILTER_IN: return f->with_null ? TRUTH_TRUE : TRUTH_UNKNOWN;
     case FILTER_NE:
-    case FILTER_NOT_IN:
-        return f->with_null ? TRUTH_FALSE : TRUTH_TRUE;
-    case FILTER_EXISTS:
-        return f->exists ? TRUTH_FALSE : TRUTH_TRUE;
-    default:
-        return TRUTH_UNKNOWN;
+    case FILTER_NOT_IN: return f->with_null ? TRUTH_FALSE : TRUTH_TRUE;
+    case FILTER_EXISTS: return f->exists ? TRUTH_FALSE : TRUTH_TRUE;
+    default: return TRUTH_UNKNOWN;
     }
 }
 
@@ -335,11 +312,9 @@ bool filter_id(const struct filter *f, const struct doc_id *id)
 {
     switch (f->op) {
     case FILTER_EQ:
-    case FILTER_IN:
-        return in_ids(f, id);
+    case FILTER_IN: return in_ids(f, id);
     case FILTER_NE:
-    case FILTER_NOT_IN:
-        return !in_ids(f, id);
+    case FILTER_NOT_IN: return !in_ids(f, id);
     case FILTER_GT:
     case FILTER_GTE:
     case FILTER_LT:
@@ -349,9 +324,7 @@ bool filter_id(const struct filter *f, const struct doc_id *id)
     case FILTER_PREFIX:
         return f->ids[0].kind == ID_STRING && id->kind == ID_STRING &&
                slice_starts_with(id->string, f->ids[0].string);
-    default:
-        assert(!"an operator that is allowed on ids");
-        return false;
+    default: assert(!"an operator that is allowed on ids"); return false;
     }
 }
 
@@ -376,10 +349,8 @@ static enum truth truth_of(const struct filter *f, const struct schema *schema,
                            const struct doc *d)
 {
     switch (f->op) {
-    case FILTER_AND:
-        return fold(f, schema, d, true);
-    case FILTER_OR:
-        return fold(f, schema, d, false);
+    case FILTER_AND: return fold(f, schema, d, true);
+    case FILTER_OR: return fold(f, schema, d, false);
     case FILTER_NOT:
         assert(f->child_count == 1);
         return (enum truth)(TRUTH_TRUE - truth_of(f->children[0], schema, d));

@@ -22,7 +22,7 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
-#include "doc/utf8.h"
+#include "doc/utf8_text.h"
 
 enum { SCHEMA_VERSION = 1 };
 
@@ -169,7 +169,7 @@ int schema_find(const struct schema *s, struct slice name)
 static bool has_control_character(struct slice name)
 {
     for (size_t offset = 0; offset < name.size;) {
-        uint32_t c = utf8_next(name, &offset);
+        uint32_t c = utf8_text_next(name, &offset);
         if (c < 0x20 || (c >= 0x7f && c < 0xa0)) return true;
     }
     return false;
@@ -181,7 +181,7 @@ static enum err check_name(struct op *op, struct slice name)
         return op_fail(op, ERR_INVALID,
                        "attribute name of %zu bytes: 1 to %d are allowed", name.size,
                        ATTR_NAME_MAX);
-    if (!utf8_valid(name) || has_control_character(name))
+    if (!utf8_text_valid(name) || has_control_character(name))
         return op_fail(op, ERR_INVALID,
                        "an attribute name must be UTF-8 without control characters");
     if (slice_equal(name, SLICE_LITERAL("id")) ||

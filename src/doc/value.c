@@ -27,7 +27,7 @@
 
 #include "base/codec.h"
 #include "base/op.h"
-#include "doc/utf8.h"
+#include "doc/utf8_text.h"
 
 /* ---- ids ---- */
 
@@ -73,11 +73,10 @@ enum err doc_id_decode(struct op *op, struct reader *r, struct doc_id *out)
         id.kind = ID_STRING;
         id.string = get_sized(r);
         if (id.string.size == 0 || id.string.size > ID_STRING_MAX ||
-            !utf8_valid(id.string))
+            !utf8_text_valid(id.string))
             r->failed = true;
         break;
-    default:
-        r->failed = true;
+    default: r->failed = true;
     }
     if (r->failed) return op_fail(op, ERR_CORRUPT, "damaged document id");
     *out = id;
@@ -89,19 +88,13 @@ enum err doc_id_decode(struct op *op, struct reader *r, struct doc_id *out)
 int scalar_compare(enum attr_type type, const union scalar *a, const union scalar *b)
 {
     switch (type) {
-    case ATTR_STRING:
-        return slice_compare(a->s, b->s);
+    case ATTR_STRING: return slice_compare(a->s, b->s);
     case ATTR_INT:
-    case ATTR_DATETIME:
-        return (a->i > b->i) - (a->i < b->i);
-    case ATTR_UINT:
-        return (a->u > b->u) - (a->u < b->u);
-    case ATTR_FLOAT:
-        return (a->f > b->f) - (a->f < b->f);
-    case ATTR_BOOL:
-        return a->b - b->b;
-    case ATTR_UUID:
-        return memcmp(a->uuid, b->uuid, sizeof a->uuid);
+    case ATTR_DATETIME: return (a->i > b->i) - (a->i < b->i);
+    case ATTR_UINT: return (a->u > b->u) - (a->u < b->u);
+    case ATTR_FLOAT: return (a->f > b->f) - (a->f < b->f);
+    case ATTR_BOOL: return a->b - b->b;
+    case ATTR_UUID: return memcmp(a->uuid, b->uuid, sizeof a->uuid);
     }
     assert(!"a scalar has one of the seven types");
     return 0;
@@ -335,29 +328,19 @@ static bool datetime_in_range(int64_t microseconds)
 static void scalar_encode(enum attr_type type, const union scalar *v, struct buf *out)
 {
     switch (type) {
-    case ATTR_STRING:
-        put_sized(out, v->s);
-        break;
+    case ATTR_STRING: put_sized(out, v->s); break;
     case ATTR_DATETIME:
         assert(datetime_in_range(v->i));
         put_varint(out, zigzag(v->i));
         break;
-    case ATTR_INT:
-        put_varint(out, zigzag(v->i));
-        break;
-    case ATTR_UINT:
-        put_varint(out, v->u);
-        break;
+    case ATTR_INT: put_varint(out, zigzag(v->i)); break;
+    case ATTR_UINT: put_varint(out, v->u); break;
     case ATTR_FLOAT:
         assert(isfinite(v->f));
         put_f64(out, v->f);
         break;
-    case ATTR_BOOL:
-        put_u8(out, v->b);
-        break;
-    case ATTR_UUID:
-        buf_append(out, v->uuid, sizeof v->uuid);
-        break;
+    case ATTR_BOOL: put_u8(out, v->b); break;
+    case ATTR_UUID: buf_append(out, v->uuid, sizeof v->uuid); break;
     }
 }
 
@@ -368,18 +351,14 @@ static union scalar scalar_decode(enum attr_type type, struct reader *r)
     switch (type) {
     case ATTR_STRING:
         v.s = get_sized(r);
-        if (v.s.size > STRING_SIZE_MAX || !utf8_valid(v.s)) r->failed = true;
+        if (v.s.size > STRING_SIZE_MAX || !utf8_text_valid(v.s)) r->failed = true;
         break;
     case ATTR_DATETIME:
         v.i = unzigzag(get_varint(r));
         if (!datetime_in_range(v.i)) r->failed = true;
         break;
-    case ATTR_INT:
-        v.i = unzigzag(get_varint(r));
-        break;
-    case ATTR_UINT:
-        v.u = get_varint(r);
-        break;
+    case ATTR_INT: v.i = unzigzag(get_varint(r)); break;
+    case ATTR_UINT: v.u = get_varint(r); break;
     case ATTR_FLOAT:
         v.f = get_f64(r);
         if (!isfinite(v.f)) r->failed = true;

@@ -51,6 +51,7 @@ enum err catalog_newest(struct op *op, struct store *store, const char *name,
     uint64_t number;
     struct buf bytes = BUF_INIT;
     struct object object;
+    uint8_t incarnation[INCARNATION_SIZE] = {0};
 
     enum err e = store_list(op, store, dir.text, "", 0, &newest, &n);
     if (e) return op_fail(op, e, "look up namespace %s", name);
@@ -61,7 +62,6 @@ enum err catalog_newest(struct op *op, struct store *store, const char *name,
     e = store_get(op, store, newest, RECORD_SIZE_MAX, &bytes);
     if (e) goto done;
     /* The incarnation is what we came to learn: take it from the object itself. */
-    uint8_t incarnation[INCARNATION_SIZE] = {0};
     if (bytes.size >= OBJECT_HEADER_SIZE)
         memcpy(incarnation, bytes.data + 16, sizeof incarnation);
     e = object_decode(op, newest, buf_slice(&bytes), incarnation, number, &object);
@@ -73,8 +73,8 @@ done:
     return e ? op_fail(op, e, "look up namespace %s", name) : ERR_OK;
 }
 
-enum err catalog_append(struct op *op, struct store *store, const char *name, uint64_t n,
-                        const uint8_t incarnation[INCARNATION_SIZE],
+enum err catalog_append(struct op *op, struct store *store, const char *name,
+                        uint64_t n, const uint8_t incarnation[INCARNATION_SIZE],
                         const char *wal_prefix, const char *node_id,
                         const struct schema *schema, enum settled *outcome)
 {

@@ -123,7 +123,8 @@ done:
 
 /* The anchor itself must be the entry the manifest means, not a late stranger. */
 static enum err check_anchor(struct op *op, const struct registry_options *env,
-                             const struct keys *keys, const struct manifest *m, bool *same)
+                             const struct keys *keys, const struct manifest *m,
+                             bool *same)
 {
     struct buf bytes = BUF_INIT;
     struct wal_entry entry;
@@ -180,8 +181,10 @@ enum err follower_refresh(struct op *op, const struct registry_options *env,
         e = catch_up(op, env, keys, f, &complete);
         if (e || complete) break;
         if (i == RELOADS_MAX)
-            return op_fail(op, ERR_IO, "namespace \"%s\" changes faster than it can be "
-                                       "read", keys->name);
+            return op_fail(op, ERR_IO,
+                           "namespace \"%s\" changes faster than it can be "
+                           "read",
+                           keys->name);
         e = reload(op, env, keys, schema, old, f);
         if (e == ERR_NOT_FOUND) {
             op_clear_error(op); /* collected between manifest and segment */

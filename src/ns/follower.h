@@ -24,8 +24,8 @@ struct follower {
     struct snapshot *snapshot; /* validated prefix; NULL before the first refresh */
     struct put_id last;        /* put-id of snapshot->slot */
     struct idempotency *table;
-    uint64_t catalog_number;   /* newest catalog record when last looked, + 1; 0: never */
-    int64_t validated_ms;      /* clock_ms when the last refresh began */
+    uint64_t catalog_number; /* newest catalog record when last looked, + 1; 0: never */
+    int64_t validated_ms;    /* clock_ms when the last refresh began */
 };
 
 void follower_release(struct follower *f);

@@ -1,9 +1,10 @@
 /*
- * Deleting what no manifest needs (PROTOCOL: GC). Every delete is justified by a manifest
- * that this tenure published and post-checked (I6): log slots below its floor that are
- * not fences, objects it lists as removed, manifests far behind it, and segment objects
- * of an older epoch that it does not name (their maker can never publish again, so no
- * clock is needed). A failure is counted and logged, and tried again the next time.
+ * Deleting what no manifest needs (PROTOCOL: GC). Every delete is justified by a
+ * manifest that this tenure published and post-checked (I6): log slots below its floor
+ * that are not fences, objects it lists as removed, manifests far behind it, and
+ * segment objects of an older epoch that it does not name (their maker can never
+ * publish again, so no clock is needed). A failure is counted and logged, and tried
+ * again the next time.
  */
 #include "ns/namespace.h"
 
@@ -194,8 +195,8 @@ static enum err purge_dir(struct op *op, struct store *store, const char *dir)
     return ERR_OK;
 }
 
-/* DATA entries go; DROP and fences stay, so that a writer of this incarnation that wakes
- * up late still meets them. */
+/* DATA entries go; DROP and fences stay, so that a writer of this incarnation that
+ * wakes up late still meets them. */
 static enum err purge_log(struct op *op, const struct registry_options *env,
                           const struct keys *keys)
 {

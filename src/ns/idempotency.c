@@ -21,8 +21,8 @@ struct idempotency {
     struct idempotency_entry *entries; /* ring; entry n lies at n % capacity */
     size_t capacity;                   /* a power of two */
     uint64_t first, end;               /* entries first .. end - 1 are remembered */
-    int64_t *index;                    /* entry numbers, EMPTY, may be stale (< first) */
-    size_t index_size;                 /* a power of two */
+    int64_t *index;    /* entry numbers, EMPTY, may be stale (< first) */
+    size_t index_size; /* a power of two */
     size_t index_used;
 };
 

@@ -31,7 +31,8 @@ struct idempotency_entry {
 struct idempotency *idempotency_new(void);
 void idempotency_free(struct idempotency *t); /* NULL is fine */
 
-/* Copies the key. Of several with one key the first stays (a repeat is never applied). */
+/* Copies the key. Of several with one key the first stays (a repeat is never applied).
+ */
 void idempotency_add(struct idempotency *t, const struct idempotency_entry *entry);
 /* NULL if the key is unknown; valid until the next add. */
 const struct idempotency_entry *idempotency_find(const struct idempotency *t,
@@ -41,7 +42,9 @@ uint64_t idempotency_count(const struct idempotency *t);
 uint64_t idempotency_version(const struct idempotency *t);
 
 /* Stored form: docs/formats.md "idempotency table". Only entries below slot_end. */
-void idempotency_encode(const struct idempotency *t, uint64_t slot_end, struct buf *out);
-enum err idempotency_decode(struct op *op, struct slice bytes, struct idempotency **out);
+void idempotency_encode(const struct idempotency *t, uint64_t slot_end,
+                        struct buf *out);
+enum err idempotency_decode(struct op *op, struct slice bytes,
+                            struct idempotency **out);
 
 #endif

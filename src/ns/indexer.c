@@ -98,7 +98,8 @@ static uint32_t choose(struct op *op, const struct registry_options *env, struct
         bool crowded = stored_count - i > env->segments_max;
         bool fits = rows + stored[i].rows <= env->segment_docs_max;
         bool near = taken > 0 && stored[i].rows <= JOIN_FACTOR * rows;
-        bool pair = i + 1 < stored_count && stored[i + 1].rows <= JOIN_FACTOR * stored[i].rows;
+        bool pair =
+            i + 1 < stored_count && stored[i + 1].rows <= JOIN_FACTOR * stored[i].rows;
         if (bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
         if (!decayed && !crowded && !(fits && (near || (taken == 0 && pair)))) continue;
         j->taken[stored[i].index] = true;
@@ -131,8 +132,9 @@ static enum err write_segment(struct op *op, struct namespace *ns, struct job *j
         struct key key = key_segment_new(&ns->keys, j->epoch, "seg");
         struct slice part = buf_slice(&bytes);
         e = store_put(op, ns->env->store, key.text, &part, 1);
-        j->entry = (struct manifest_segment){
-            .key = mem_strdup(key.text), .size = bytes.size, .row_count = rows};
+        j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
+                                             .size = bytes.size,
+                                             .row_count = rows};
         segment_tail_hash(part, j->entry.tail_hash);
     }
     buf_release(&bytes);
@@ -177,8 +179,8 @@ static enum err keep_segment(struct op *op, struct namespace *ns, struct job *j,
         manifest_add_removed(j->next, ms->deletes_key, j->next->version, wall_ms);
     rowset_encode(source->dead, &rows);
     char *key = NULL;
-    enum err e = write_side_table(op, ns, j, OBJECT_DELETES, "del", buf_slice(&rows), &key,
-                                  &ms->deletes_size);
+    enum err e = write_side_table(op, ns, j, OBJECT_DELETES, "del", buf_slice(&rows),
+                                  &key, &ms->deletes_size);
     buf_release(&rows);
     if (e) return e;
     mem_free(ms->deletes_key);
@@ -285,10 +287,11 @@ static enum err build_manifest(struct op *op, struct namespace *ns, struct job *
 
     if (j->table.size == 0) return ERR_OK;
     if (m->idempotency_key)
-        manifest_add_removed(m, m->idempotency_key, m->version, (uint64_t)clock_wall_ms());
+        manifest_add_removed(m, m->idempotency_key, m->version,
+                             (uint64_t)clock_wall_ms());
     char *key = NULL;
-    e = write_side_table(op, ns, j, OBJECT_IDEMPOTENCY, "idem", buf_slice(&j->table), &key,
-                         &m->idempotency_size);
+    e = write_side_table(op, ns, j, OBJECT_IDEMPOTENCY, "idem", buf_slice(&j->table),
+                         &key, &m->idempotency_size);
     if (e) return e;
     mem_free(m->idempotency_key);
     m->idempotency_key = key;
@@ -308,11 +311,10 @@ static void freeze(struct namespace *ns, struct job *j)
     j->epoch = t->epoch;
     j->taken = mem_new_array(bool, j->frozen->source_count);
     j->fence_count = t->fence_count;
-    j->fences = t->fence_count
-                    ? mem_dup(t->fences, t->fence_count * sizeof *t->fences)
-                    : NULL;
+    j->fences =
+        t->fence_count ? mem_dup(t->fences, t->fence_count * sizeof *t->fences) : NULL;
     j->table_version = idempotency_version(t->table);
-    if (j->table_version != ns->table_stored)
+    if (j->table_version != t->table_stored)
         idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
     ns->frozen_sources = j->frozen->source_count;
 }
@@ -325,12 +327,12 @@ static void adopt(struct namespace *ns, struct job *j)
 
     manifest_unref(t->manifest);
     t->manifest = manifest_ref(j->next);
-    namespace_set_snapshot_locked(
-        ns, state_replace(j->frozen, t->snapshot, j->taken, j->made, j->next->version));
+    namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
+                                                    j->made, j->next->version));
     for (uint32_t i = 0; i < t->fence_count; i++)
         if (t->fences[i].slot >= j->next->wm) t->fences[kept++] = t->fences[i];
     t->fence_count = kept;
-    ns->table_stored = j->table_version;
+    t->table_stored = j->table_version;
 }
 
 /* Objects that no manifest will ever name. */
@@ -364,7 +366,8 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     enum err e = taken ? write_segment(op, ns, &j) : ERR_OK;
     if (!e) e = build_manifest(op, ns, &j, collected_wall_ms);
     if (!e)
-        e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next, &outcome);
+        e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
+                             &outcome);
 
     mutex_lock(&ns->lock);
     bool ours = ns->state == NS_READY && ns->tenure.epoch == j.epoch;
@@ -375,8 +378,9 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
         *published = true;
         if (ours) adopt(ns, &j);
     } else if (!e && ours) {
-        namespace_fenced_locked(ns, "ownership conflict: another node published a newer "
-                                    "manifest");
+        namespace_fenced_locked(ns,
+                                "ownership conflict: another node published a newer "
+                                "manifest");
     }
     mutex_unlock(&ns->lock);
 

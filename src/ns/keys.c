@@ -35,7 +35,8 @@ void keys_init(struct keys *k, const char *wal_prefix, const char *name,
     memset(k, 0, sizeof *k);
     memcpy(k->name, name, strlen(name) + 1);
     memcpy(k->incarnation, incarnation, INCARNATION_SIZE);
-    (void)snprintf(k->wal, sizeof k->wal, "%s%swal/%s/%s/", wal_prefix, slash, name, hex);
+    (void)snprintf(k->wal, sizeof k->wal, "%s%swal/%s/%s/", wal_prefix, slash, name,
+                   hex);
     (void)snprintf(k->manifest, sizeof k->manifest, "ns/%s/%s/manifest/", name, hex);
     (void)snprintf(k->segment, sizeof k->segment, "ns/%s/%s/segment/", name, hex);
 }

@@ -228,45 +228,53 @@ static void decode_removed(struct reader *r, struct manifest *m)
     }
 }
 
+/* Everything behind the version byte; r->failed says whether it could be read. */
+static void decode_payload(struct op *op, struct reader *r, struct manifest *m)
+{
+    m->wm = get_varint(r);
+    struct slice anchor = get_bytes(r, sizeof m->anchor.bytes);
+    if (anchor.size) memcpy(m->anchor.bytes, anchor.data, anchor.size);
+    m->floor = get_varint(r);
+    m->id_kind = (enum id_kind)get_u8(r);
+    struct slice node = get_sized(r);
+    m->holder_fingerprint = get_u64(r);
+    if (m->id_kind > ID_STRING || m->floor > m->wm) r->failed = true;
+    if (r->failed) return;
+    mem_free(m->holder_node);
+    m->holder_node = mem_calloc(node.size + 1, 1);
+    if (node.size) memcpy(m->holder_node, node.data, node.size);
+    if (schema_decode(op, r, &m->schema)) {
+        r->failed = true;
+        return;
+    }
+    decode_segments(r, m);
+    decode_fences(r, m);
+    decode_removed(r, m);
+    uint8_t has_table = get_u8(r);
+    if (has_table > 1) r->failed = true;
+    if (r->failed || !has_table) return;
+    m->idempotency_key = get_key(r);
+    m->idempotency_size = get_varint(r);
+}
+
 enum err manifest_decode(struct op *op, const char *key, const struct object *object,
                          struct manifest **out)
 {
     struct reader r = reader_of(object->payload);
     struct manifest *m = manifest_new();
 
-    *out = NULL;
     m->version = object->number;
     m->epoch = object->epoch;
     m->put_id = object->put_id;
-    if (object->kind != OBJECT_MANIFEST || get_u8(&r) != VERSION) goto corrupt;
-    m->wm = get_varint(&r);
-    struct slice anchor = get_bytes(&r, sizeof m->anchor.bytes);
-    if (anchor.size) memcpy(m->anchor.bytes, anchor.data, anchor.size);
-    m->floor = get_varint(&r);
-    m->id_kind = (enum id_kind)get_u8(&r);
-    struct slice node = get_sized(&r);
-    m->holder_fingerprint = get_u64(&r);
-    if (r.failed || m->id_kind > ID_STRING || m->floor > m->wm) goto corrupt;
-    mem_free(m->holder_node);
-    m->holder_node = mem_calloc(node.size + 1, 1);
-    if (node.size) memcpy(m->holder_node, node.data, node.size);
-    if (schema_decode(op, &r, &m->schema)) goto corrupt;
-
-    decode_segments(&r, m);
-    decode_fences(&r, m);
-    decode_removed(&r, m);
-    uint8_t has_table = get_u8(&r);
-    if (has_table > 1) goto corrupt;
-    if (has_table) {
-        m->idempotency_key = get_key(&r);
-        m->idempotency_size = get_varint(&r);
+    if (object->kind != OBJECT_MANIFEST || get_u8(&r) != VERSION) r.failed = true;
+    if (!r.failed) decode_payload(op, &r, m);
+    if (!reader_done(&r)) {
+        manifest_unref(m);
+        *out = NULL;
+        return op_fail(op, ERR_CORRUPT, "manifest %s cannot be read", key);
     }
-    if (!reader_done(&r)) goto corrupt;
     *out = m;
     return ERR_OK;
-corrupt:
-    manifest_unref(m);
-    return op_fail(op, ERR_CORRUPT, "manifest %s cannot be read", key);
 }
 
 static enum err newest_key(struct op *op, struct store *store, const struct keys *keys,
@@ -292,7 +300,8 @@ static enum err load(struct op *op, struct store *store, const struct keys *keys
 
     enum err e = store_get(op, store, key, MANIFEST_SIZE_MAX, &bytes);
     if (!e)
-        e = object_decode(op, key, buf_slice(&bytes), keys->incarnation, version, &object);
+        e = object_decode(op, key, buf_slice(&bytes), keys->incarnation, version,
+                          &object);
     if (!e) e = manifest_decode(op, key, &object, out);
     buf_release(&bytes);
     return e;
@@ -368,8 +377,7 @@ enum err manifest_publish(struct op *op, struct store *store, const struct keys 
         /* It is stored, but we could not make sure that nobody was faster. */
         if (e) e = op_fail(op, ERR_UNKNOWN, "manifest %s was not confirmed", key.text);
     } else if (!e) {
-        *published =
-            outcome == SETTLED_TAKEN ? PUBLISH_TAKEN : PUBLISH_OVERTAKEN;
+        *published = outcome == SETTLED_TAKEN ? PUBLISH_TAKEN : PUBLISH_OVERTAKEN;
     }
     buf_release(&payload);
     buf_release(&bytes);

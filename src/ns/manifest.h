@@ -16,8 +16,11 @@
 #include "ns/object.h"
 #include "ns/settle.h"
 
-enum { MANIFEST_SEGMENTS_MAX = 65536, MANIFEST_FENCES_MAX = 65536,
-       MANIFEST_REMOVED_MAX = 1 << 20 };
+enum {
+    MANIFEST_SEGMENTS_MAX = 65536,
+    MANIFEST_FENCES_MAX = 65536,
+    MANIFEST_REMOVED_MAX = 1 << 20
+};
 
 struct manifest_segment {
     char *key;
@@ -86,9 +89,9 @@ enum err manifest_newest(struct op *op, struct store *store, const struct keys *
                          struct manifest **out);
 
 enum published {
-    PUBLISHED,          /* it is the newest manifest */
-    PUBLISH_TAKEN,      /* another writer's manifest has this version */
-    PUBLISH_OVERTAKEN   /* it was stored, but a newer one is there, or it vanished */
+    PUBLISHED,        /* it is the newest manifest */
+    PUBLISH_TAKEN,    /* another writer's manifest has this version */
+    PUBLISH_OVERTAKEN /* it was stored, but a newer one is there, or it vanished */
 };
 
 /*

@@ -75,7 +75,8 @@ static const char *decode_header(struct slice bytes, struct object *o, size_t *s
     if (get_u16(&r) != VERSION) return "its format version is newer than this program";
     o->kind = (enum object_kind)get_u16(&r);
     if (get_u32(&r) != OBJECT_HEADER_SIZE) return "its header has another size";
-    if (o->kind < OBJECT_DATA || o->kind > OBJECT_KIND_LAST) return "its kind is unknown";
+    if (o->kind < OBJECT_DATA || o->kind > OBJECT_KIND_LAST)
+        return "its kind is unknown";
     memcpy(o->incarnation, get_bytes(&r, 16).data, 16);
     o->number = get_u64(&r);
     o->epoch = get_u64(&r);
@@ -109,7 +110,8 @@ static const char *check_payload(struct slice bytes, struct slice payload)
 }
 
 enum err object_decode(struct op *op, const char *key, struct slice bytes,
-                       const uint8_t incarnation[16], uint64_t number, struct object *out)
+                       const uint8_t incarnation[16], uint64_t number,
+                       struct object *out)
 {
     struct object o;
     size_t size = 0;

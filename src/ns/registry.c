@@ -62,16 +62,19 @@ struct registry_options registry_options_default(void)
 
 enum err namespace_name_check(struct op *op, struct slice name)
 {
-    bool good = name.size >= 1 && name.size <= NAMESPACE_NAME_MAX && name.data[0] != '.';
+    bool good =
+        name.size >= 1 && name.size <= NAMESPACE_NAME_MAX && name.data[0] != '.';
     for (size_t i = 0; good && i < name.size; i++) {
         uint8_t c = name.data[i];
-        good = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-               c == '_' || c == '.' || c == '-';
+        good = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+               (c >= 'a' && c <= 'z') || c == '_' || c == '.' || c == '-';
     }
     if (good) return ERR_OK;
-    return op_fail(op, ERR_INVALID,
-                   "namespace name must be 1 to %d of A-Z a-z 0-9 _ . - and must not start "
-                   "with a dot", NAMESPACE_NAME_MAX);
+    return op_fail(
+        op, ERR_INVALID,
+        "namespace name must be 1 to %d of A-Z a-z 0-9 _ . - and must not start "
+        "with a dot",
+        NAMESPACE_NAME_MAX);
 }
 
 /* ---- the table ---- */
@@ -153,9 +156,11 @@ static enum err check_prefix(struct op *op, struct registry *r, const char *name
                              const struct catalog_record *record)
 {
     if (strcmp(record->wal_prefix, r->wal_prefix) == 0) return ERR_OK;
-    return op_fail(op, ERR_DENIED,
-                   "namespace \"%s\" was created with storage.s3.wal_prefix \"%s\", but "
-                   "this node has \"%s\"", name, record->wal_prefix, r->wal_prefix);
+    return op_fail(
+        op, ERR_DENIED,
+        "namespace \"%s\" was created with storage.s3.wal_prefix \"%s\", but "
+        "this node has \"%s\"",
+        name, record->wal_prefix, r->wal_prefix);
 }
 
 /* The namespace, opened lazily; a reference. ERR_NOT_FOUND, ERR_DENIED. */
@@ -212,16 +217,16 @@ static enum err create_existing(struct op *op, struct registry *r, const char *n
 }
 
 /* Writes the catalog record. *outcome TAKEN: somebody was faster. */
-static enum err create_new(struct op *op, struct registry *r, const char *name, uint64_t n,
-                           const struct schema *schema, enum settled *outcome,
-                           struct commit_token *token)
+static enum err create_new(struct op *op, struct registry *r, const char *name,
+                           uint64_t n, const struct schema *schema,
+                           enum settled *outcome, struct commit_token *token)
 {
     uint8_t incarnation[INCARNATION_SIZE];
     struct namespace *ns = NULL;
 
     random_bytes(incarnation, sizeof incarnation);
-    enum err e = catalog_append(op, r->options.store, name, n, incarnation, r->wal_prefix,
-                                r->node_id, schema, outcome);
+    enum err e = catalog_append(op, r->options.store, name, n, incarnation,
+                                r->wal_prefix, r->node_id, schema, outcome);
     if (e || *outcome != SETTLED_APPLIED) return e;
     atomic_fetch_add(&r->count, 1);
     log_info(op, "namespace created", "namespace=%s", name);
@@ -270,8 +275,10 @@ enum err registry_create(struct op *op, struct registry *r, const char *name,
         if (e == ERR_CONFLICT && i > 0) return e;
         op_clear_error(op);
     }
-    return op_fail(op, ERR_CONFLICT, "namespace \"%s\" is created and dropped by others at "
-                                     "the same time", name);
+    return op_fail(op, ERR_CONFLICT,
+                   "namespace \"%s\" is created and dropped by others at "
+                   "the same time",
+                   name);
 }
 
 enum err registry_drop(struct op *op, struct registry *r, const char *name)
@@ -310,7 +317,8 @@ enum err registry_list(struct op *op, struct registry *r, const char *prefix,
 
     while (found < wanted && page_size == LIST_PAGE) {
         const char *page[LIST_PAGE];
-        enum err e = store_list(op, r->options.store, from, behind, '/', page, &page_size);
+        enum err e =
+            store_list(op, r->options.store, from, behind, '/', page, &page_size);
         if (e) return op_fail(op, e, "list namespaces");
         for (size_t i = 0; i < page_size && found < wanted; i++) {
             const char *name = name_of(op, page[i]);
@@ -347,7 +355,8 @@ static bool retry_dropped(struct op *op, struct namespace *ns, enum err e, int a
 }
 
 enum err registry_write(struct op *op, struct registry *r, const char *name,
-                        const struct write_request *request, struct write_result *result)
+                        const struct write_request *request,
+                        struct write_result *result)
 {
     for (int i = 0;; i++) {
         struct namespace *ns = NULL;
@@ -420,7 +429,8 @@ static bool due(struct namespace *ns)
         return true;
     if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
-    return s->tail_bytes >= env->tail_index_bytes || s->tail_rows >= env->tail_index_rows ||
+    return s->tail_bytes >= env->tail_index_bytes ||
+           s->tail_rows >= env->tail_index_rows ||
            now_ms - ns->written_ms >= env->tail_index_idle_ms;
 }
 
@@ -449,7 +459,8 @@ static enum err maintain(struct op *op, struct namespace *ns, bool force)
     return e;
 }
 
-enum err registry_maintain(struct op *op, struct registry *r, const char *name, bool force)
+enum err registry_maintain(struct op *op, struct registry *r, const char *name,
+                           bool force)
 {
     struct commit_token token;
     struct namespace *ns = NULL;

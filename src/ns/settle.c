@@ -11,7 +11,8 @@ enum { PAUSE_FIRST_MS = 50, PAUSE_MAX_MS = 8000 };
 /* Sleeps before another attempt, growing; false when the deadline would pass. */
 static bool pause_before_retry(struct op *op, int64_t *pause_ms)
 {
-    int64_t wait_ms = *pause_ms / 2 + (int64_t)random_below((uint64_t)*pause_ms / 2 + 1);
+    int64_t wait_ms =
+        *pause_ms / 2 + (int64_t)random_below((uint64_t)*pause_ms / 2 + 1);
     if (op->deadline_ms != OP_NO_DEADLINE && clock_ms() + wait_ms >= op->deadline_ms)
         return false;
     task_sleep_ms(wait_ms);
@@ -25,6 +26,7 @@ static enum err identify(struct op *op, struct store *store, const struct settle
 {
     struct buf found = BUF_INIT;
     struct put_id ours, theirs;
+    bool own;
 
     enum err e = store_get(op, store, s->key, OBJECT_SIZE_MAX, &found);
     if (e == ERR_NOT_FOUND) {
@@ -35,8 +37,7 @@ static enum err identify(struct op *op, struct store *store, const struct settle
     if (e) goto done;
 
     (void)object_put_id(s->bytes, &ours);
-    bool own =
-        object_put_id(buf_slice(&found), &theirs) && put_id_equal(&ours, &theirs);
+    own = object_put_id(buf_slice(&found), &theirs) && put_id_equal(&ours, &theirs);
     *outcome = own ? SETTLED_APPLIED : SETTLED_TAKEN;
     if (!own && other) {
         buf_release(other);
@@ -69,8 +70,8 @@ enum err settle_create(struct op *op, struct store *store, struct settle *s,
         }
         if (!s->ambiguous) return e;
 
-        log_debug(op, "outcome of a create unknown, sending it again", "key=%s error=%s",
-                  s->key, op->error);
+        log_debug(op, "outcome of a create unknown, sending it again",
+                  "key=%s error=%s", s->key, op->error);
         op_clear_error(op);
         if (!pause_before_retry(op, &pause_ms))
             return op_fail(op, ERR_UNKNOWN,

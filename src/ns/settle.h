@@ -18,10 +18,10 @@ struct op;
 struct store;
 
 enum settled {
-    SETTLED_APPLIED,  /* the object is there, and it is ours */
-    SETTLED_TAKEN,    /* another's object is there; ours never will be */
-    SETTLED_VANISHED  /* something was there and is gone: we have been overtaken, and
-                         whether ours was it is unknown */
+    SETTLED_APPLIED, /* the object is there, and it is ours */
+    SETTLED_TAKEN,   /* another's object is there; ours never will be */
+    SETTLED_VANISHED /* something was there and is gone: we have been overtaken, and
+                        whether ours was it is unknown */
 };
 
 /* One create that is to be settled; start with {.key, .bytes}. */

@@ -20,8 +20,8 @@ void snapshot_unref(struct snapshot *s)
     mem_free(s);
 }
 
-enum err snapshot_find(struct op *op, const struct snapshot *s, const struct doc_id *ids,
-                       size_t n, struct location *out)
+enum err snapshot_find(struct op *op, const struct snapshot *s,
+                       const struct doc_id *ids, size_t n, struct location *out)
 {
     uint32_t *rows = op_new_array(op, uint32_t, n);
     if (!rows) return ERR_LIMIT;

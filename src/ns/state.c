@@ -25,8 +25,7 @@ static void copy_deletes(const struct batch *batch, struct prepared *out)
     for (size_t i = 0; i < batch->delete_count; i++)
         bytes += batch->deletes[i].string.size;
 
-    out->deletes =
-        mem_alloc(batch->delete_count * sizeof *out->deletes + bytes);
+    out->deletes = mem_alloc(batch->delete_count * sizeof *out->deletes + bytes);
     out->delete_count = batch->delete_count;
     uint8_t *strings = (uint8_t *)(out->deletes + batch->delete_count);
     for (size_t i = 0; i < batch->delete_count; i++) {
@@ -114,9 +113,8 @@ static void draft_add(struct draft *d, struct segment *segment, struct rowset *d
                       uint32_t dead_count, bool stored)
 {
     assert(d->s->source_count < d->capacity);
-    d->s->sources[d->s->source_count++] = (struct source){segment_ref(segment),
-                                                          rowset_ref(dead), dead_count,
-                                                          stored};
+    d->s->sources[d->s->source_count++] =
+        (struct source){segment_ref(segment), rowset_ref(dead), dead_count, stored};
 }
 
 static void draft_add_source(struct draft *d, const struct source *source)
@@ -203,8 +201,8 @@ static enum err check_tail(struct op *op, struct cache *cache,
     segment_tail_hash(pin.data, hash);
     cache_unpin(cache, &pin, 1);
     if (memcmp(hash, ms->tail_hash, sizeof hash) != 0)
-        return op_fail(op, ERR_CORRUPT, "object %s is not the segment its manifest names",
-                       ms->key);
+        return op_fail(op, ERR_CORRUPT,
+                       "object %s is not the segment its manifest names", ms->key);
     return ERR_OK;
 }
 
@@ -225,8 +223,10 @@ static enum err open_segment(struct op *op, struct cache *cache,
     if (segment_row_count(*out) == ms->row_count) return ERR_OK;
     segment_unref(*out);
     *out = NULL;
-    return op_fail(op, ERR_CORRUPT, "segment %s has another number of rows than its "
-                                    "manifest says", ms->key);
+    return op_fail(op, ERR_CORRUPT,
+                   "segment %s has another number of rows than its "
+                   "manifest says",
+                   ms->key);
 }
 
 /* Reads a side table: an object with number 0. */
@@ -252,14 +252,16 @@ static enum err load_dead(struct op *op, struct store *store, const struct keys 
 
     *out = NULL;
     if (ms->dead_count == 0) return ERR_OK;
-    enum err e = read_side_table(op, store, keys, ms->deletes_key, OBJECT_DELETES, &bytes,
-                                 &payload);
+    enum err e = read_side_table(op, store, keys, ms->deletes_key, OBJECT_DELETES,
+                                 &bytes, &payload);
     if (!e) e = rowset_decode(op, payload, ms->row_count, out);
     if (!e && rowset_count(*out) != ms->dead_count) {
         rowset_unref(*out);
         *out = NULL;
-        e = op_fail(op, ERR_CORRUPT, "%s has another number of rows than its manifest "
-                                     "says", ms->deletes_key);
+        e = op_fail(op, ERR_CORRUPT,
+                    "%s has another number of rows than its manifest "
+                    "says",
+                    ms->deletes_key);
     }
     buf_release(&bytes);
     return e;
@@ -290,8 +292,8 @@ static enum err load_table(struct op *op, struct store *store, const struct keys
         *table = idempotency_new();
         return ERR_OK;
     }
-    enum err e = read_side_table(op, store, keys, m->idempotency_key, OBJECT_IDEMPOTENCY,
-                                 &bytes, &payload);
+    enum err e = read_side_table(op, store, keys, m->idempotency_key,
+                                 OBJECT_IDEMPOTENCY, &bytes, &payload);
     if (!e) e = idempotency_decode(op, payload, table);
     buf_release(&bytes);
     return e;
@@ -316,8 +318,8 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
     if (!e) e = load_table(op, store, keys, m, table);
     if (e) {
         draft_release(&d);
-        return op_fail(op, e, "load manifest %llu of %s", (unsigned long long)m->version,
-                       keys->name);
+        return op_fail(op, e, "load manifest %llu of %s",
+                       (unsigned long long)m->version, keys->name);
     }
     *out = draft_finish(&d);
     return ERR_OK;
@@ -385,8 +387,9 @@ static enum err prepare_entry(struct op *op, const struct snapshot *base,
         enum err e = batch_decode(op, entry->requests[i].batch, schema, &batch);
         if (!e) e = prepared_make(op, &batch, schema, &prepared[i]);
         schema_unref(batch.schema);
-        if (e) return op_fail(op, e, "request %zu of log slot %llu", i,
-                              (unsigned long long)entry->slot);
+        if (e)
+            return op_fail(op, e, "request %zu of log slot %llu", i,
+                           (unsigned long long)entry->slot);
         if (prepared[i].schema) schema = prepared[i].schema;
     }
     return ERR_OK;
@@ -423,7 +426,8 @@ enum err state_replay(struct op *op, const struct snapshot *base,
 /* ---- joining the tail ---- */
 
 /* First source of the run to be joined, or source_count for none: the youngest segments
- * are joined as long as the next older one is less than twice as large as all of them. */
+ * are joined as long as the next older one is less than twice as large as all of them.
+ */
 static uint32_t join_start(const struct snapshot *s, uint32_t first_source)
 {
     uint64_t rows = 0, bytes = 0;
@@ -441,7 +445,8 @@ static uint32_t join_start(const struct snapshot *s, uint32_t first_source)
     return s->source_count - start >= 2 ? start : s->source_count;
 }
 
-/* Writes live rows of some sources as one segment in memory; *out NULL if none lives. */
+/* Writes live rows of some sources as one segment in memory; *out NULL if none lives.
+ */
 static enum err join(struct op *op, const struct snapshot *base, uint32_t start,
                      struct segment **out)
 {
@@ -461,8 +466,8 @@ static enum err join(struct op *op, const struct snapshot *base, uint32_t start,
     return e;
 }
 
-enum err state_join_tail(struct op *op, const struct snapshot *base, uint32_t first_source,
-                         struct snapshot **out)
+enum err state_join_tail(struct op *op, const struct snapshot *base,
+                         uint32_t first_source, struct snapshot **out)
 {
     uint32_t start = join_start(base, first_source);
     struct segment *joined = NULL;
@@ -510,9 +515,9 @@ static void carry_deaths(struct draft *d, const struct source *before,
     rowset_unref(died);
 }
 
-struct snapshot *state_replace(const struct snapshot *frozen, const struct snapshot *now,
-                               const bool *taken, struct segment *made,
-                               uint64_t manifest_version)
+struct snapshot *state_replace(const struct snapshot *frozen,
+                               const struct snapshot *now, const bool *taken,
+                               struct segment *made, uint64_t manifest_version)
 {
     struct draft d = draft_new(now->source_count + 1);
 

@@ -3,7 +3,8 @@
  *
  * Pure steps over immutable snapshots: load what a manifest names, apply a log entry,
  * put a stored segment in the place of the sources it was made from. Who may take which
- * step, and when, is decided in namespace.c; here nothing is decided and nothing locked.
+ * step, and when, is decided in namespace.c; here nothing is decided and nothing
+ * locked.
  */
 #ifndef NS_STATE_H
 #define NS_STATE_H
@@ -51,13 +52,14 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
                     const struct snapshot *old, struct snapshot **out,
                     struct idempotency **table);
 
-/* base and n requests, in order, as one step: the state at slot. applied has n items. */
+/* base and n requests, in order, as one step: the state at slot. applied has n items.
+ */
 enum err state_apply(struct op *op, const struct snapshot *base,
                      const struct prepared *requests, size_t n, uint64_t slot,
                      uint64_t epoch, struct snapshot **out, struct applied *applied);
 
-/* Decodes and applies a DATA entry read from the log, and notes its keys in table. FENCE
- * and DROP entries only advance slot and epoch. */
+/* Decodes and applies a DATA entry read from the log, and notes its keys in table.
+ * FENCE and DROP entries only advance slot and epoch. */
 enum err state_replay(struct op *op, const struct snapshot *base,
                       const struct wal_entry *entry, struct idempotency *table,
                       struct snapshot **out);
@@ -67,18 +69,18 @@ enum err state_replay(struct op *op, const struct snapshot *base,
  * logarithmic; sources before first_source are left alone. *out is NULL if there is
  * nothing to do. The logical content does not change.
  */
-enum err state_join_tail(struct op *op, const struct snapshot *base, uint32_t first_source,
-                         struct snapshot **out);
+enum err state_join_tail(struct op *op, const struct snapshot *base,
+                         uint32_t first_source, struct snapshot **out);
 
 /*
- * now, with made (NULL: nothing, all their rows were dead) in the place of the sources of
- * frozen that taken marks (one bool per source of frozen). frozen is an ancestor of now
- * whose sources stand unchanged at the same indices in now, but for dead rows. Rows that
- * died since frozen die in made too.
+ * now, with made (NULL: nothing, all their rows were dead) in the place of the sources
+ * of frozen that taken marks (one bool per source of frozen). frozen is an ancestor of
+ * now whose sources stand unchanged at the same indices in now, but for dead rows. Rows
+ * that died since frozen die in made too.
  */
-struct snapshot *state_replace(const struct snapshot *frozen, const struct snapshot *now,
-                               const bool *taken, struct segment *made,
-                               uint64_t manifest_version);
+struct snapshot *state_replace(const struct snapshot *frozen,
+                               const struct snapshot *now, const bool *taken,
+                               struct segment *made, uint64_t manifest_version);
 
 /* Hash of an object's last bytes, as manifests carry it. */
 enum { SEGMENT_TAIL_SIZE = 64 << 10 };

@@ -84,14 +84,18 @@ static enum err claim_epoch(struct op *op, const struct registry_options *env,
             return ERR_OK;
         }
         if (!e && published == PUBLISH_OVERTAKEN)
-            e = op_fail(op, ERR_FENCED,
-                        "ownership conflict: another node opened namespace \"%s\" at the "
-                        "same time", keys->name);
+            e = op_fail(
+                op, ERR_FENCED,
+                "ownership conflict: another node opened namespace \"%s\" at the "
+                "same time",
+                keys->name);
         manifest_unref(mine);
         if (e) return e;
     }
-    return op_fail(op, ERR_FENCED, "ownership conflict: namespace \"%s\" is opened by "
-                                   "several nodes at once", keys->name);
+    return op_fail(op, ERR_FENCED,
+                   "ownership conflict: namespace \"%s\" is opened by "
+                   "several nodes at once",
+                   keys->name);
 }
 
 /* Reads one slot only for its kind and put-id. */
@@ -203,7 +207,8 @@ static enum err put_fence(struct op *op, const struct registry_options *env,
         struct key key = key_wal(keys, t->next);
         struct settle settle = {.key = key.text, .bytes = buf_slice(&bytes)};
         e = settle_create(op, env->store, &settle, &outcome, &other);
-        if (!e && outcome == SETTLED_TAKEN) e = step_over(op, keys, t, buf_slice(&other));
+        if (!e && outcome == SETTLED_TAKEN)
+            e = step_over(op, keys, t, buf_slice(&other));
         if (!e && outcome == SETTLED_VANISHED) at_end = false;
         buf_release(&bytes);
         buf_release(&other);
@@ -213,8 +218,10 @@ static enum err put_fence(struct op *op, const struct registry_options *env,
         t->last = fence.put_id;
         return ERR_OK;
     }
-    return op_fail(op, ERR_FENCED, "ownership conflict: the log of namespace \"%s\" grows "
-                                   "faster than it can be fenced", keys->name);
+    return op_fail(op, ERR_FENCED,
+                   "ownership conflict: the log of namespace \"%s\" grows "
+                   "faster than it can be fenced",
+                   keys->name);
 }
 
 enum err tenure_validate(struct op *op, const struct registry_options *env,
@@ -224,8 +231,9 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
     enum err e = manifest_newest(op, env->store, keys, &newest);
     if (e) return e;
     if (!newest || newest->epoch != t->epoch || newest->floor > t->fence_slot)
-        e = newest ? fenced_by_manifest(op, keys, newest)
-                   : op_fail(op, ERR_FENCED, "namespace \"%s\" was removed", keys->name);
+        e = newest
+                ? fenced_by_manifest(op, keys, newest)
+                : op_fail(op, ERR_FENCED, "namespace \"%s\" was removed", keys->name);
     manifest_unref(newest);
     return e;
 }
@@ -245,9 +253,10 @@ static enum err replay(struct op *op, const struct registry_options *env,
         op_init(&step, op->deadline_ms, 0);
         enum err e = wal_read(&step, env->store, keys, slot, &bytes, &entry);
         if (!e && slot && !put_id_equal(&entry.prev, &prev))
-            e = op_fail(&step, ERR_CORRUPT, "the log of namespace \"%s\" does not chain at "
-                                            "slot %llu", keys->name,
-                        (unsigned long long)slot);
+            e = op_fail(&step, ERR_CORRUPT,
+                        "the log of namespace \"%s\" does not chain at "
+                        "slot %llu",
+                        keys->name, (unsigned long long)slot);
         if (!e) e = state_replay(&step, t->snapshot, &entry, t->table, &next);
         if (!e) {
             snapshot_unref(t->snapshot);
@@ -283,12 +292,14 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
 
     e = state_load(op, env->store, env->cache, keys, t.manifest, old, &t.snapshot,
                    &t.table);
+    if (!e) t.table_stored = idempotency_version(t.table);
     if (!e) e = replay(op, env, keys, &t);
     if (e == ERR_NOT_FOUND) {
         /* Either a newer owner removed it, or it is lost. */
         e = tenure_validate(op, env, keys, &t);
-        if (!e) e = op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
-                            keys->name);
+        if (!e)
+            e = op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
+                        keys->name);
     }
     if (e) goto done;
     log_info(op, "namespace opened", "namespace=%s epoch=%llu slot=%llu documents=%llu",

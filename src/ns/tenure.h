@@ -1,9 +1,10 @@
 /*
  * tenure.h - becoming and being the writer of a namespace (PROTOCOL: OPEN).
  *
- * A tenure is one process's time as the writer: it begins with a manifest of a new epoch
- * and a fence in the log, which makes every write of an older epoch fail, and ends when
- * another fence or manifest shows up. Nothing here is locked; namespace.c does that.
+ * A tenure is one process's time as the writer: it begins with a manifest of a new
+ * epoch and a fence in the log, which makes every write of an older epoch fail, and
+ * ends when another fence or manifest shows up. Nothing here is locked; namespace.c
+ * does that.
  */
 #ifndef NS_TENURE_H
 #define NS_TENURE_H
@@ -18,12 +19,13 @@ struct registry_options;
 
 struct tenure {
     uint64_t epoch;
-    uint64_t next;          /* the slot to be written next */
-    struct put_id last;     /* put-id of slot next - 1 */
-    uint64_t fence_slot;    /* our fence */
+    uint64_t next;       /* the slot to be written next */
+    struct put_id last;  /* put-id of slot next - 1 */
+    uint64_t fence_slot; /* our fence */
     struct manifest *manifest;
     struct snapshot *snapshot;
     struct idempotency *table;
+    uint64_t table_stored; /* idempotency_version of what the manifest stores */
     struct manifest_fence *fences; /* fences in slots >= manifest->wm, ascending */
     uint32_t fence_count;
 };

@@ -1,8 +1,9 @@
 /*
  * ticket.h - one look at the store serves everybody who asked before it began.
  *
- * A reader needs a check that started after the reader arrived. Readers that arrive while
- * one runs wait and share the next (ReadIndex batching). The caller's mutex guards it.
+ * A reader needs a check that started after the reader arrived. Readers that arrive
+ * while one runs wait and share the next (ReadIndex batching). The caller's mutex
+ * guards it.
  */
 #ifndef NS_TICKET_H
 #define NS_TICKET_H

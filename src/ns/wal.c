@@ -28,7 +28,8 @@ void wal_entry_encode(const struct wal_entry *entry,
             const struct wal_request *r = &entry->requests[i];
             put_sized(&payload, r->batch);
             put_sized(&payload, r->idempotency_key);
-            if (r->idempotency_key.size) buf_append(&payload, r->digest, sizeof r->digest);
+            if (r->idempotency_key.size)
+                buf_append(&payload, r->digest, sizeof r->digest);
         }
     } else {
         put_sized(&payload, entry->node_id);
@@ -45,7 +46,8 @@ void wal_entry_encode(const struct wal_entry *entry,
     buf_release(&payload);
 }
 
-static enum err decode_requests(struct op *op, struct reader *r, struct wal_entry *entry)
+static enum err decode_requests(struct op *op, struct reader *r,
+                                struct wal_entry *entry)
 {
     entry->request_count = get_varint_max(r, WAL_REQUESTS_MAX);
     entry->requests = op_new_array(op, struct wal_request, entry->request_count);
@@ -129,7 +131,8 @@ enum err wal_list(struct op *op, struct store *store, const struct keys *keys,
         }
         for (size_t i = 0; i < n; i++)
             if (!key_wal_slot(keys, page[i], &found[total++]))
-                return op_fail(op, ERR_CORRUPT, "%s is no name of a log entry", page[i]);
+                return op_fail(op, ERR_CORRUPT, "%s is no name of a log entry",
+                               page[i]);
         if (n) memcpy(after.text, page[n - 1], strlen(page[n - 1]) + 1);
     }
     *slots = found;

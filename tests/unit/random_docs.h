@@ -95,7 +95,7 @@ static inline struct schema *random_schema(uint64_t *rng, uint32_t vector_dim,
                                            uint32_t attr_count)
 {
     struct attr attrs[SCHEMA_ATTRS_MAX];
-    static char names[SCHEMA_ATTRS_MAX][8];
+    static char names[SCHEMA_ATTRS_MAX][16];
     for (uint32_t i = 0; i < attr_count; i++) {
         (void)snprintf(names[i], sizeof names[i], "a%u", i);
         attrs[i] = (struct attr){

@@ -2,7 +2,7 @@
 
 #include "base/codec.h"
 #include "base/op.h"
-#include "doc/utf8.h"
+#include "doc/utf8_text.h"
 #include "unit/random_docs.h"
 #include "unit/test.h"
 
@@ -405,7 +405,7 @@ static void utf8_is_checked_as_rfc_3629_says(void **state)
         {"\xf0\x9f\x98", false},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++)
-        assert_int_equal(utf8_valid(slice_str(cases[i].text)), cases[i].valid);
+        assert_int_equal(utf8_text_valid(slice_str(cases[i].text)), cases[i].valid);
 }
 
 int main(void)
