@@ -48,6 +48,10 @@ struct cache_entry {
     bool queued;
     unsigned pins;
     unsigned uses; /* since it entered its queue, up to USES_MAX */
+    /* Of the pin it is fetched for; the call that fetches asks, nobody else. */
+    enum err (*check)(struct op *op, const void *context, uint64_t offset,
+                      struct slice data);
+    const void *context;
     char key[];
 };
 
@@ -128,7 +132,9 @@ static struct cache_entry *entry_add(struct cache *c, const struct cache_pin *pi
                                   .cost = cost_of(pin),
                                   .data = mem_aligned(DATA_ALIGNMENT, pin->size),
                                   .state = FETCHING,
-                                  .pins = 1};
+                                  .pins = 1,
+                                  .check = pin->check,
+                                  .context = pin->context};
     memcpy(entry->key, pin->key, key_size);
     *bucket_of(c, hash) = entry;
     c->bytes += entry->cost;
@@ -355,6 +361,22 @@ static void settle(struct cache *c, struct cache_entry *entry, enum err e)
     entry->cost -= entry->size;
 }
 
+/* What came must pass the check of the pin it is for. */
+static enum err check_all(struct op *op, const struct fetch *fetch,
+                          struct store_range *ranges)
+{
+    enum err first = ERR_OK;
+    size_t i = 0;
+
+    for (struct cache_entry *at = fetch->first; at; at = at->newer, i++) {
+        if (ranges[i].err || !at->check) continue;
+        struct slice data = slice_of(at->data, at->size);
+        ranges[i].err = at->check(op, at->context, at->offset, data);
+        if (!first) first = ranges[i].err;
+    }
+    return first;
+}
+
 /* One store_read for all of them, without the lock: until it is settled nobody else
  * looks at an entry's bytes or its place in a queue. */
 static enum err fetch_all(struct op *op, struct cache *c, const struct fetch *fetch)
@@ -368,6 +390,8 @@ static enum err fetch_all(struct op *op, struct cache *c, const struct fetch *fe
                                            .size = at->size,
                                            .data = at->data};
     enum err e = store_read(op, c->store, ranges, n);
+    enum err refused = check_all(op, fetch, ranges);
+    if (!e) e = refused;
 
     mutex_lock(&c->lock);
     struct cache_entry *at = fetch->first;

@@ -34,6 +34,11 @@ struct cache_pin {
     size_t size;
     struct slice data;         /* out */
     struct cache_entry *entry; /* out; NULL while nothing is pinned */
+    /* Asked once about bytes that came from the store, before anybody sees them. What
+     * it refuses is not kept and cache_pin fails with its error. NULL: no questions. */
+    enum err (*check)(struct op *op, const void *context, uint64_t offset,
+                      struct slice data);
+    const void *context;
 };
 #define CACHE_PIN_INIT ((struct cache_pin){0})
 

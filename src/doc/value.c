@@ -103,8 +103,6 @@ int scalar_compare(enum attr_type type, const union scalar *a, const union scala
 /* ---- datetime ---- */
 
 enum { SECONDS_PER_DAY = 86400, MICROSECONDS = 1000000 };
-#define DATETIME_MIN (-62167219200LL * MICROSECONDS) /* 0000-01-01T00:00:00Z */
-#define DATETIME_END (253402300800LL * MICROSECONDS) /* 10000-01-01T00:00:00Z */
 
 struct civil {
     int64_t year;
@@ -244,7 +242,7 @@ bool datetime_parse(struct slice text, int64_t *microseconds)
                       minute * 60 + second - offset;
     if (second == 60 && !begins_month(seconds)) return false;
     int64_t instant = seconds * MICROSECONDS + fraction;
-    if (instant < DATETIME_MIN || instant >= DATETIME_END) return false;
+    if (instant < DATETIME_MIN || instant > DATETIME_MAX) return false;
     *microseconds = instant;
     return true;
 }
@@ -322,7 +320,7 @@ static int64_t unzigzag(uint64_t v)
 
 static bool datetime_in_range(int64_t microseconds)
 {
-    return microseconds >= DATETIME_MIN && microseconds < DATETIME_END;
+    return microseconds >= DATETIME_MIN && microseconds <= DATETIME_MAX;
 }
 
 static void scalar_encode(enum attr_type type, const union scalar *v, struct buf *out)

@@ -131,6 +131,7 @@ enum err segment_footer_decode(struct op *op, struct slice tail, uint64_t size,
         return op_fail(op, ERR_CORRUPT, "segment version %u, this program reads %d",
                        version, SEGMENT_VERSION);
     if (zero != 0 || object_size != size || f.resident_offset < SEGMENT_HEADER_SIZE ||
+        f.resident_offset % SECTION_ALIGNMENT != 0 ||
         f.resident_offset > f.directory_offset ||
         f.directory_offset > size - SEGMENT_FOOTER_SIZE)
         return op_fail(op, ERR_CORRUPT, "footer does not fit an object of %llu bytes",
@@ -223,23 +224,16 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
     bool of_attr = kind == SECTION_COLUMN || kind == SECTION_TEXT;
     if (of_attr ? field >= l->attr_count : field != 0) return false;
     switch (kind) {
-    case SECTION_VECTORS:
-        return l->vector_count > 0;
+    case SECTION_VECTORS: return l->vector_count > 0;
     case SECTION_DOCUMENTS:
-    case SECTION_DOCUMENT_INDEX:
-        return l->any_value;
-    case SECTION_COLUMN:
-        return l->attrs[field].value_count > 0;
+    case SECTION_DOCUMENT_INDEX: return l->any_value;
+    case SECTION_COLUMN: return l->attrs[field].value_count > 0;
     case SECTION_TEXT:
         return l->attrs[field].value_count > 0 && l->attrs[field].full_text;
-    case SECTION_NORMS:
-        return l->vector_count > 0 && l->metric == METRIC_COSINE;
-    case SECTION_PRESENCE:
-        return l->vector_count > 0 && l->vector_count < l->row_count;
-    case SECTION_IDS:
-        return true;
-    default:
-        return false;
+    case SECTION_NORMS: return l->vector_count > 0 && l->metric == METRIC_COSINE;
+    case SECTION_PRESENCE: return l->vector_count > 0 && l->vector_count < l->row_count;
+    case SECTION_IDS: return true;
+    default: return false;
     }
 }
 
@@ -260,8 +254,7 @@ static bool size_fits(const struct segment_layout *l, const struct section *s)
     switch (s->kind) {
     case SECTION_VECTORS:
         return s->size == (uint64_t)l->vector_count * l->vector_dim * sizeof(float);
-    case SECTION_NORMS:
-        return s->size == (uint64_t)l->vector_count * sizeof(float);
+    case SECTION_NORMS: return s->size == (uint64_t)l->vector_count * sizeof(float);
     case SECTION_PRESENCE:
         return s->size == ((uint64_t)l->row_count + 63) / 64 * sizeof(uint64_t);
     case SECTION_DOCUMENT_INDEX:
@@ -270,18 +263,16 @@ static bool size_fits(const struct segment_layout *l, const struct section *s)
         if (l->id_kind == ID_U64)
             return s->size == (uint64_t)l->row_count * sizeof(uint64_t);
         return s->size > (uint64_t)l->row_count * sizeof(uint32_t);
-    default:
-        return s->size > 0;
+    default: return s->size > 0;
     }
 }
 
 static bool block_size_fits(const struct segment_layout *l, const struct section *s)
 {
     if (s->kind == SECTION_DOCUMENTS) return s->block_size == 0;
-    if (s->kind == SECTION_VECTORS)
-        return s->block_size > 0 &&
-               s->block_size % (l->vector_dim * sizeof(float)) == 0;
-    return s->block_size > 0;
+    if (s->block_size == 0 || s->block_size > CHECK_BLOCK_MAX) return false;
+    return s->kind != SECTION_VECTORS ||
+           s->block_size % (l->vector_dim * sizeof(float)) == 0;
 }
 
 /* offset is where the section must start, end where the directory does. */

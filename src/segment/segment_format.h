@@ -69,6 +69,7 @@ enum {
     SEGMENT_FOOTER_SIZE = 64,
     SECTION_ALIGNMENT = 64,
     CHECK_BLOCK_SIZE = 64 << 10,
+    CHECK_BLOCK_MAX = 1 << 20,
     DOCUMENT_BLOCK_MAX = 1 << 30,
     SEGMENT_ROWS_MAX = 1 << 26 /* string ids of 64 bytes still fit 32 bits of offset */
 };

@@ -4,17 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "store/store.h"
-
-const struct dir_calls dir_calls_libc = {pwrite, fsync, linkat, unlinkat, mkdirat};
-const struct dir_calls *dir_calls = &dir_calls_libc;
 
 static int open_beneath(int root, const char *path, int flags)
 {
@@ -25,8 +20,12 @@ static int open_beneath(int root, const char *path, int flags)
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
-/* Kernels before 5.6, and sandboxes that refuse the call: one segment at a time. A
- * segment is never "..", since no key segment starts with a dot. */
+const struct dir_calls dir_calls_libc = {pwrite,   fsync,   linkat,
+                                         unlinkat, mkdirat, open_beneath};
+const struct dir_calls *dir_calls = &dir_calls_libc;
+
+/* Kernels before 5.6 (ENOSYS) and sandboxes that refuse the call (EPERM): one segment
+ * at a time. A segment is never "..", since no key segment starts with a dot. */
 static int open_by_steps(int root, const char *path, int flags)
 {
     char segment[STORE_KEY_MAX + 1];
@@ -54,19 +53,13 @@ static int open_by_steps(int root, const char *path, int flags)
 
 int dir_open(int root, const char *path, int flags)
 {
-    static atomic_bool by_steps;
-
     flags |= O_CLOEXEC;
     if (*path == '\0') path = ".";
     for (;;) {
-        if (atomic_load_explicit(&by_steps, memory_order_relaxed))
-            return open_by_steps(root, path, flags);
-        int fd = open_beneath(root, path, flags);
+        int fd = dir_calls->open_beneath(root, path, flags);
         if (fd >= 0) return fd;
-        if (errno == ENOSYS)
-            atomic_store_explicit(&by_steps, true, memory_order_relaxed);
-        else if (errno != EINTR && errno != EAGAIN)
-            return -1;
+        if (errno == ENOSYS || errno == EPERM) return open_by_steps(root, path, flags);
+        if (errno != EINTR && errno != EAGAIN) return -1;
     }
 }
 

@@ -20,6 +20,7 @@ struct dir_calls {
     int (*linkat)(int from, const char *old_name, int to, const char *name, int flags);
     int (*unlinkat)(int folder, const char *name, int flags);
     int (*mkdirat)(int folder, const char *name, mode_t mode);
+    int (*open_beneath)(int root, const char *path, int flags); /* openat2 */
 };
 
 extern const struct dir_calls dir_calls_libc;

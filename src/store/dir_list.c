@@ -286,7 +286,7 @@ enum err dir_list(struct op *op, int root, const char *prefix, const char *after
     char folder[STORE_KEY_MAX + 1], path[STORE_KEY_MAX + 2];
     struct page page = {op, delimiter, keys, 0, *n};
     size_t prefix_size = strlen(prefix);
-    bool above = strcmp(after, prefix) > 0;
+    bool above = strcmp(after, prefix) >= 0;
 
     /* Keys with the prefix are all below an `after` that is above it without having it,
      * and all above an `after` that is below it. */
