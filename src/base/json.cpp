@@ -20,6 +20,7 @@
 #include <cassert>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 
@@ -297,7 +298,7 @@ void rewind_to(const struct json_value *v)
 
 enum err expect(struct op *op, struct json_value *v, enum json_kind wanted)
 {
-    enum json_kind kind;
+    enum json_kind kind = JSON_NULL;
     enum err e = json_kind_of(op, v, &kind);
     if (e) return e;
     if (kind != wanted)
@@ -403,7 +404,7 @@ enum err open_level(struct op *op, struct json_value *v, enum json_kind kind,
 }
 
 /* Steps over a comma to the next field or item, or over the closing bracket. */
-enum err step(struct op *op, struct json_walk *w, char close, bool *more)
+enum err step(struct op *op, struct json_walk *w, uint8_t close, bool *more)
 {
     struct json *json = w->json;
     assert(w->depth <= json->depth);
@@ -455,10 +456,11 @@ enum err check_names(struct op *op, struct json_walk *w)
 {
     struct json *json = w->json;
     size_t keys_size = json->levels[w->depth].keys_size;
-    auto *first = reinterpret_cast<struct slice *>(json->keys.data + keys_size);
-    auto *end = reinterpret_cast<struct slice *>(json->keys.data + json->keys.size);
     if (json->keys.size == keys_size) return ERR_OK;
 
+    void *names = json->keys.data + keys_size;
+    auto *first = static_cast<struct slice *>(names);
+    auto *end = first + (json->keys.size - keys_size) / sizeof *first;
     std::sort(first, end, key_before);
     auto *twice = std::adjacent_find(first, end, slice_equal);
     json->keys.size = keys_size;
@@ -561,6 +563,19 @@ bool fast_value(uint64_t digits, int64_t exponent, float *out)
     return true;
 }
 
+/* Adds the exponent at p, if there is one; NULL if it has no digits. */
+const uint8_t *fast_exponent(const uint8_t *p, int64_t *exponent)
+{
+    if ((*p | 0x20) != 'e') return p;
+    bool minus = p[1] == '-';
+    p += p[1] == '-' || p[1] == '+' ? 2 : 1;
+    if (!is_digit(*p)) return nullptr;
+    int64_t power = *p++ - '0';
+    if (is_digit(*p)) power = power * 10 + (*p++ - '0');
+    *exponent += minus ? -power : power;
+    return p;
+}
+
 /*
  * Reads the number at p if it is one of the usual kind: at most 19 digits and a small
  * exponent. Returns where it stopped, NULL for anything else, correct or not. May look
@@ -595,29 +610,64 @@ const uint8_t *fast_number(const uint8_t *p, float *out)
         if (p == fraction) return nullptr;
         exponent = fraction - p;
     }
-    if ((*p | 0x20) == 'e') {
-        bool minus = p[1] == '-';
-        p += p[1] == '-' || p[1] == '+' ? 2 : 1;
-        if (!is_digit(p[0])) return nullptr;
-        int64_t power = *p++ - '0';
-        if (is_digit(*p)) power = power * 10 + (*p++ - '0');
-        exponent += minus ? -power : power;
-    }
+    p = fast_exponent(p, &exponent);
+    if (!p) return nullptr;
     if (is_digit(*p) || !fast_value(digits, exponent, out)) return nullptr;
     if (negative) *out = -*out;
     return p;
 }
 
+/* The last `count` (0 to 8) of the eight bytes before end, behind zeros as digits. */
+uint64_t last_digits(const uint8_t *end, size_t count)
+{
+    constexpr uint64_t zeros = 0x3030303030303030;
+    uint64_t v;
+    memcpy(&v, end - 8, sizeof v);
+    /* shifted in two halves: by 64 bits at once is undefined */
+    uint64_t others = ~UINT64_C(0) >> 4 * count >> 4 * count;
+    return (v & ~others) | (zeros & others);
+}
+
+constexpr uint32_t fraction_max = 24; /* bytes that fast_fraction looks at before end */
+
+/*
+ * The same for the commonest kind, 0.ddd with its end known beforehand, without a
+ * branch that depends on the number's sign or length: those cannot be predicted and
+ * cost more than all the rest. Only above 16 digits there is one; a client sends these
+ * all the time or never. Looks at fraction_max bytes before end.
+ */
+bool fast_fraction(const uint8_t *p, const uint8_t *end, float *out)
+{
+    bool negative = *p == '-';
+    p += negative;
+    auto size = static_cast<size_t>(end - p - 2);
+    if (p[0] != '0' || p[1] != '.' || size - 1 >= fast_digits_max) return false;
+
+    size_t in_high = size < 8 ? size : 8;
+    size_t in_low = size < 16 ? size - in_high : 8;
+    uint64_t high = last_digits(end, in_high);
+    uint64_t low = last_digits(end - 8, in_low);
+    if (!(eight_digits(high) & eight_digits(low))) return false;
+    uint64_t digits = eight_digits_value(low) * 100000000 + eight_digits_value(high);
+    if (size > 16) {
+        uint64_t top = last_digits(end - 16, size - 16);
+        if (!eight_digits(top)) return false;
+        digits += eight_digits_value(top) * 10000000000000000;
+    }
+    if (!fast_value(digits, -static_cast<int64_t>(size), out)) return false;
+    *out = std::copysign(*out, negative ? -1.0f : 1.0f);
+    return true;
+}
+
 enum err slow_float(struct op *op, struct json_value *item, float *out)
 {
-    struct slice number;
-    enum json_kind kind;
-    bool integer;
+    enum json_kind kind = JSON_NULL;
+    bool integer = false;
     enum err e = json_kind_of(op, item, &kind);
     if (e) return e;
     if (kind != JSON_NUMBER)
         return json_fail(op, item, "expected a number, got %s", json_kind_name(kind));
-    number = scan_number(rest_from(item->json, item->token), &integer);
+    struct slice number = scan_number(rest_from(item->json, item->token), &integer);
     if (number.size == 0)
         return json_fail(op, item, "no JSON number at byte %zu",
                          token_offset(item->json, item->token));
@@ -633,9 +683,14 @@ enum err take_float(struct op *op, const struct json_value *v, uint32_t index,
 {
     struct json *json = v->json;
     if (json->next + 1 < json->token_count) {
-        const uint8_t *stop =
-            fast_number(json->text.data + json->tokens[json->next], out);
+        const uint8_t *first = json->text.data + json->tokens[json->next];
         const uint8_t *following = json->text.data + json->tokens[json->next + 1];
+        if (json->tokens[json->next] >= fraction_max &&
+            fast_fraction(first, following, out)) {
+            json->next++;
+            return ERR_OK;
+        }
+        const uint8_t *stop = fast_number(first, out);
         if (stop == following || (stop && stop < following && is_space(*stop))) {
             json->next++;
             return ERR_OK;
@@ -706,7 +761,10 @@ void ensure_capacity(struct json *json, size_t size)
     simdjson::error_code code =
         simdjson::get_active_implementation()->create_dom_parser_implementation(
             capacity, JSON_DEPTH_MAX, json->parser);
-    if (code) abort(); /* out of memory, see mem.h */
+    if (code) { /* no memory (see mem.h), or no kernel for this machine */
+        (void)fprintf(stderr, "simdjson: %s\n", simdjson::error_message(code));
+        abort();
+    }
 }
 
 } // namespace
@@ -970,7 +1028,7 @@ enum err json_u64_range(struct op *op, struct json_value *v, uint64_t min, uint6
 enum err json_floats(struct op *op, struct json_value *v, float *out, size_t max,
                      size_t *count)
 {
-    struct json_walk walk;
+    struct json_walk walk = {};
     size_t n = 0;
     enum err e = json_array(op, v, &walk);
     if (e) return e;

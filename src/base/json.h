@@ -67,7 +67,7 @@ struct json_walk {
  * bytes behind it. ERR_INVALID without a path: empty, not UTF-8, a string without its
  * end. The parser is taken from a per-thread store and reused.
  */
-enum err json_open(struct op *op, struct slice text, struct json **json,
+enum err json_open(struct op *op, struct slice text, struct json **out,
                    struct json_value *root);
 /* After the root was read: ERR_INVALID if anything but white space follows. */
 enum err json_end(struct op *op, struct json *json);
