@@ -130,11 +130,6 @@ test:
 	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
 	  $(foreach t,$(TESTS_EXTRA),--alone '$t') $(if $(E2E),--alone '$(E2E)')
 
-# The commit protocol as a model, explored; FULL=1 goes to >= 10 M states.
-.PHONY: model
-model: $(B)/tests/run_model
-	$< $(if $(FULL),--full)
-
 # ---- running ----
 
 run:
