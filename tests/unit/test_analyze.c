@@ -302,7 +302,7 @@ static int32_t behind_stray_joiner(const UChar32 *chars, int32_t start, int32_t 
         bool emoji = u_hasBinaryProperty(chars[i + 1], UCHAR_EXTENDED_PICTOGRAPHIC);
         underscore |= wb == U_WB_EXTENDNUMLET;
         if (wb == U_WB_ZWJ && emoji && !(underscore && next == U_WB_ALETTER))
-            return i + 1;
+            start = i + 1;
     }
     return start;
 }
