@@ -19,6 +19,14 @@
 
 /* ---- rows out ---- */
 
+static void add_rows(struct rowset *out, const uint32_t *rows, size_t count)
+{
+    if (count == 0) return;
+    struct rowset *set = rowset_from(rows, count);
+    rowset_or(out, set);
+    rowset_unref(set);
+}
+
 /* Rows of up to CELL_BLOCK consecutive ones, from first on, whose bits are set. */
 static void add_bits(struct rowset *out, uint64_t first, const uint64_t *bits,
                      size_t words)
@@ -30,10 +38,7 @@ static void add_bits(struct rowset *out, uint64_t first, const uint64_t *bits,
         for (uint64_t left = bits[word]; left; left &= left - 1)
             rows[count++] =
                 (uint32_t)(first + word * 64 + (uint64_t)__builtin_ctzll(left));
-    if (count == 0) return;
-    struct rowset *set = rowset_from(rows, count);
-    rowset_or(out, set);
-    rowset_unref(set);
+    add_rows(out, rows, count);
 }
 
 void column_nulls(const struct column *c, struct rowset *out)
@@ -247,6 +252,21 @@ static enum err wanted_keys(struct op *op, const struct column *c,
 
 /* ---- scans ---- */
 
+/* cells_match, but for MATCH_ALL too every cell of the block has its bit. */
+static enum match match_block(const struct cells *c, uint64_t block,
+                              const struct key_set *set, uint64_t bits[CELL_WORDS])
+{
+    enum match match = cells_match(c, block, set, bits);
+    size_t count = cells_in_block(c, block);
+    if (match != MATCH_ALL) return match;
+    for (size_t i = 0; i < CELL_WORDS; i++) {
+        size_t before = i * 64;
+        size_t here = count <= before ? 0 : count - before < 64 ? count - before : 64;
+        bits[i] = here == 64 ? UINT64_MAX : ((uint64_t)1 << here) - 1;
+    }
+    return match;
+}
+
 /* Rows of a scalar column that are not null and whose key is in the set. */
 static enum err scan_rows(struct op *op, const struct column *c,
                           const struct key_set *set, struct rowset *out)
@@ -254,23 +274,18 @@ static enum err scan_rows(struct op *op, const struct column *c,
     for (uint64_t block = 0; block < cells_block_count(&c->items); block++) {
         uint64_t bits[CELL_WORDS];
         uint64_t first = block * CELL_BLOCK;
-        size_t count = cells_in_block(&c->items, block);
+        size_t count = cells_in_block(&c->items, block), words = (count + 63) / 64;
 
         enum err e = op_check(op);
         if (e) return e;
-        enum match match = cells_match(&c->items, block, set, bits);
+        enum match match = match_block(&c->items, block, set, bits);
         if (match == MATCH_NONE) continue;
         if (match == MATCH_ALL && !c->nulls) {
             rowset_add_range(out, (uint32_t)first, (uint32_t)(first + count));
             continue;
         }
-        size_t words = (count + 63) / 64;
-        for (size_t i = 0; i < words; i++) {
-            size_t rows = count - i * 64;
-            uint64_t every = rows < 64 ? ((uint64_t)1 << rows) - 1 : UINT64_MAX;
-            uint64_t hits = match == MATCH_ALL ? every : bits[i];
-            bits[i] = hits & ~column_null_word(c, first / 64 + i);
-        }
+        for (size_t i = 0; i < words; i++)
+            bits[i] &= ~column_null_word(c, first / 64 + i);
         add_bits(out, first, bits, words);
     }
     return ERR_OK;
@@ -296,33 +311,38 @@ static uint64_t row_of_item(const struct column *c, uint64_t row, uint64_t item)
     return low;
 }
 
+/*
+ * The rows of a block's items whose bits are set, each once; *row is where to search
+ * from and moves on. Every item belongs to a row, unless damage says otherwise.
+ */
+static size_t rows_of_items(const struct column *c, uint64_t first_item,
+                            const uint64_t bits[CELL_WORDS], uint64_t *row,
+                            uint32_t rows[CELL_BLOCK])
+{
+    size_t count = 0;
+    for (size_t word = 0; word < CELL_WORDS; word++)
+        for (uint64_t left = bits[word]; left; left &= left - 1) {
+            uint64_t item = first_item + word * 64 + (uint64_t)__builtin_ctzll(left);
+            *row = row_of_item(c, *row, item);
+            if (*row == c->row_count) return count;
+            if (count == 0 || rows[count - 1] != *row) rows[count++] = (uint32_t)*row;
+        }
+    return count;
+}
+
 /* Rows of an array column with an item whose key is in the set. */
 static enum err scan_items(struct op *op, const struct column *c,
                            const struct key_set *set, struct rowset *out)
 {
-    uint64_t row = 0, found = UINT64_MAX;
-
+    uint64_t row = 0;
     for (uint64_t block = 0; block < cells_block_count(&c->items); block++) {
         uint64_t bits[CELL_WORDS];
         uint32_t rows[CELL_BLOCK];
-        size_t row_count = 0, count = cells_in_block(&c->items, block);
 
         enum err e = op_check(op);
         if (e) return e;
-        enum match match = cells_match(&c->items, block, set, bits);
-        if (match == MATCH_NONE) continue;
-        for (size_t i = 0; i < count; i++) {
-            if (match == MATCH_SOME && !(bits[i / 64] >> i % 64 & 1)) continue;
-            row = row_of_item(c, row, block * CELL_BLOCK + i);
-            if (row == c->row_count) break;
-            if (row == found) continue;
-            found = row;
-            rows[row_count++] = (uint32_t)row;
-        }
-        if (row_count == 0) continue;
-        struct rowset *some = rowset_from(rows, row_count);
-        rowset_or(out, some);
-        rowset_unref(some);
+        if (match_block(&c->items, block, set, bits) == MATCH_NONE) continue;
+        add_rows(out, rows, rows_of_items(c, block * CELL_BLOCK, bits, &row, rows));
     }
     return ERR_OK;
 }

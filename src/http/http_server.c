@@ -42,9 +42,11 @@
 
 enum {
     LOOPS = 2,
-    /* Per connection, touched only as far as used: half of it is the read buffer. A
-     * head may have 16 KiB, but its query string is also stored in parts. */
-    CONNECTION_MEMORY = 128 << 10,
+    /* Per connection that ever sent a request, since the library zeroes all of it each
+     * time. A head of 16 KiB, what its fields need and the answer's head fit. */
+    CONNECTION_MEMORY = 40 << 10,
+    /* Of a query string. The library stores each part, and hangs when it cannot. */
+    QUERY_PARTS_MAX = 64,
     BACKLOG = 1024,
     DISCARD_MAX = 64 << 10, /* a refused body up to this is read and dropped */
     BODY_GROWTH_MIN = 16 << 10,
@@ -346,8 +348,8 @@ static void write_answer(const struct http_response *a, const char *id, struct b
     buf_append_slice(out, buf_slice(&a->body));
 }
 
-/* In the middle of a body: the library would take no answer now. */
-static enum MHD_Result refuse_in_body(struct request *r, int status, const char *why)
+/* In the middle of a head or a body: the library would take no answer now. */
+static void refuse_past_library(struct request *r, int status, const char *why)
 {
     struct buf answer = BUF_INIT;
     refuse(r, status, why);
@@ -355,7 +357,6 @@ static enum MHD_Result refuse_in_body(struct request *r, int status, const char 
     write_answer(&r->response, r->id, &answer);
     watch_answer(r->watched, buf_slice(&answer));
     buf_release(&answer);
-    return MHD_NO;
 }
 
 /* For http_watch: a head or a body came too slowly. */
@@ -619,15 +620,27 @@ static enum MHD_Result on_body(struct request *r, const char *data, size_t size)
 {
     watch_body_bytes(r->watched, size);
     if (atomic_load(&r->stage) == STAGE_REFUSED) return MHD_YES;
-    if (size > r->body_max - r->body.size)
-        return refuse_in_body(r, 413, "the body is larger than what is taken here");
-    if (!grow_body(r, size))
-        return refuse_in_body(r, 429, "too many bodies are in memory, try again later");
+    if (size > r->body_max - r->body.size) {
+        refuse_past_library(r, 413, "the body is larger than what is taken here");
+        return MHD_NO;
+    }
+    if (!grow_body(r, size)) {
+        refuse_past_library(r, 429, "too many bodies are in memory, try again later");
+        return MHD_NO;
+    }
     buf_append(&r->body, data, size);
     return MHD_YES;
 }
 
 /* ---- what the library calls ---- */
+
+static size_t query_parts(const char *target)
+{
+    size_t parts = 1;
+    for (; *target; target++)
+        parts += *target == '&';
+    return parts;
+}
 
 static void *on_target(void *context, const char *target,
                        struct MHD_Connection *connection)
@@ -644,6 +657,10 @@ static void *on_target(void *context, const char *target,
     r->target_size = strlen(r->target);
     r->head.connection = r;
     watch_head_begins(r->watched);
+    if (query_parts(r->target) > QUERY_PARTS_MAX) {
+        make_id(r->id);
+        refuse_past_library(r, 414, "the query string has more than 64 parts");
+    }
     return r;
 }
 

@@ -261,14 +261,17 @@ bool watch_request_ends(struct watched *c)
  * kernel's buffer, or the client reads nothing anyway. */
 static void answer_locked(struct watched *c, struct slice answer)
 {
+    if (c->doomed) return;
     (void)send(c->fd, answer.data, answer.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)shutdown(c->fd, SHUT_WR);
     c->told = c->doomed = true;
+    c->since_ms = clock_ms();
 }
 
 void watch_answer(struct watched *c, struct slice answer)
 {
     mutex_lock(&c->lock);
-    if (!c->doomed) answer_locked(c, answer);
+    answer_locked(c, answer);
     c->linger = true;
     mutex_unlock(&c->lock);
 }
@@ -344,7 +347,9 @@ static void check_answer(struct watched *c, int64_t now_ms)
 static void check(struct watched *c, int64_t now_ms, int64_t idle_ms)
 {
     mutex_lock(&c->lock);
-    if (!c->doomed) {
+    if (c->doomed) {
+        if (now_ms - c->since_ms >= LINGER_MS) doom(c);
+    } else {
         switch (c->phase) {
         case PHASE_FREE:
         case PHASE_WORK: break;

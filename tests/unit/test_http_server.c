@@ -68,7 +68,7 @@ static void app_handle(void *context, struct op *op, const struct http_request *
     if (strncmp(request->path, "/hold", 5) == 0)
         app_hold(app, op, strcmp(request->path, "/hold-deaf") != 0);
     if (op->canceled ||
-        (op->deadline_ms != OP_NO_DEADLINE && clock_ms() > op->deadline_ms))
+        (op->deadline_ms != OP_NO_DEADLINE && clock_ms() >= op->deadline_ms))
         response->status = 504;
     response->content_type = "text/plain";
     if (strcmp(request->path, "/size") == 0) {
@@ -571,8 +571,10 @@ static void heads_the_library_cannot_read_end_the_connection(void **state)
         send_text(fd, requests[i]);
         struct answer a = receive(fd);
         assert_true(a.status == 0 || a.status >= 400);
+        while (read_byte(fd, &a.body))
+            ;
+        assert_null(strstr(text_of(&a.body), "HTTP/1.1 2"));
         answer_release(&a);
-        assert_true(closed(fd));
         (void)close(fd);
         assert_int_equal(0, atomic_load(&f->app.handled));
     }
@@ -643,18 +645,19 @@ static void more_than_100_fields_are_431(void **state)
     }
 }
 
-static void a_query_of_thousands_of_parts_harms_nobody(void **state)
+static void a_query_of_more_than_64_parts_is_414(void **state)
 {
     struct fixture *f = *state;
-    struct buf b = BUF_INIT;
-    buf_append_str(&b, "GET /echo?");
-    for (int i = 0; i < 4000; i++)
-        buf_append_str(&b, "a&");
-    buf_append_str(&b, " HTTP/1.1\r\nHost: h\r\n\r\n");
-    int status = status_of(f, buf_slice(&b));
-    assert_true(status == 200 || status == 414 || status == 431);
-    buf_release(&b);
-    assert_int_equal(200, status_of(f, slice_str(GET("/echo"))));
+    static const int counts[] = {63, 64, 500, 4000};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        struct buf b = BUF_INIT;
+        buf_append_str(&b, "GET /echo?");
+        for (int j = 0; j < counts[i]; j++)
+            buf_append_str(&b, "a&");
+        buf_append_str(&b, " HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_int_equal(counts[i] < 64 ? 200 : 414, status_of(f, buf_slice(&b)));
+        buf_release(&b);
+    }
 }
 
 /* ---- bodies that are refused ---- */
@@ -814,8 +817,11 @@ static void a_damaged_gzip_body_is_400(void **state)
         packed.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         post_gzip(fd, buf_slice(&packed));
         struct answer a = receive(fd);
-        /* Some bits of the gzip header mean nothing to the content. */
-        assert_true(a.status == 400 || (a.status == 200 && bit < 80));
+        /* A bit that means nothing (a time, padding) changes nothing. */
+        if (a.status == 200)
+            assert_string_equal("1000", text_of(&a.body));
+        else
+            assert_int_equal(400, a.status);
         answer_release(&a);
         packed.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
@@ -1395,7 +1401,7 @@ int main(void)
         SERVED(a_request_line_above_8_kib_is_414),
         SERVED(a_head_above_16_kib_is_431),
         SERVED(more_than_100_fields_are_431),
-        SERVED(a_query_of_thousands_of_parts_harms_nobody),
+        SERVED(a_query_of_more_than_64_parts_is_414),
         SERVED(a_small_refused_body_leaves_the_connection_open),
         SERVED(a_large_refused_body_is_answered_before_it_is_sent),
         SERVED(a_chunked_body_above_the_limit_is_413_in_the_middle),
