@@ -59,13 +59,6 @@ static const struct route routes[] = {
 };
 enum { ROUTES = sizeof routes / sizeof routes[0] };
 
-/* HEAD is a GET whose body the server leaves out. */
-static bool method_matches(const char *wanted, const char *method)
-{
-    return strcmp(wanted, method) == 0 ||
-           (strcmp(wanted, "GET") == 0 && strcmp(method, "HEAD") == 0);
-}
-
 /* NULL: no such path, or (allow is not empty) not with this method. */
 static const struct route *find_route(const struct http_request *request,
                                       struct slice parts[ROUTE_PARTS_MAX],
@@ -73,7 +66,7 @@ static const struct route *find_route(const struct http_request *request,
 {
     for (size_t i = 0; i < ROUTES; i++) {
         if (!route_match(routes[i].pattern, request->path, parts)) continue;
-        if (method_matches(routes[i].method, request->method)) return &routes[i];
+        if (strcmp(routes[i].method, request->method) == 0) return &routes[i];
         const char *head = strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "";
         buf_printf(allow, "%s%s%s", allow->size ? ", " : "", routes[i].method, head);
     }
@@ -302,15 +295,20 @@ static enum err health(struct op *op, struct api_call *call)
     return ERR_OK;
 }
 
+/* Not being ready is a state and no failure, so it is not logged at every probe. */
 static enum err ready(struct op *op, struct api_call *call)
 {
     const struct api_options *options = call->options;
     const char *why = "starting";
+    (void)op;
     if (options->ready && !options->ready(options->ready_context, &why)) {
-        op->retry_after_ms = 1000;
-        return op_fail(op, ERR_IO, "not ready: %s", why);
+        char words[256];
+        (void)snprintf(words, sizeof words, "not ready: %s", why);
+        answer_error(call->response, 503, words);
+        retry_after(call->response, 1000);
+    } else {
+        buf_append_str(&call->response->body, "{\"status\":\"ready\"}");
     }
-    buf_append_str(&call->response->body, "{\"status\":\"ready\"}");
     return ERR_OK;
 }
 
@@ -399,8 +397,8 @@ static enum err prepare(struct op *op, const struct route *route,
     if (!e && route->body == BODY_NONE) e = api_call_no_body(op, call);
     if (!e && parts[0].data) {
         e = route_decode(op, parts[0], &name);
-        if (!e) e = namespace_name_check(op, name);
         if (e) return op_fail(op, e, "namespace name");
+        e = namespace_name_check(op, name);
         call->name = (const char *)name.data;
     }
     if (!e && parts[1].data) {
@@ -456,7 +454,6 @@ static void refuse(void *context, int status, const char *why,
     struct api *api = context;
     metric_add(api->refused, 1);
     answer_error(response, status, why);
-    if (status == 429 || status == 503) retry_after(response, 1000);
 }
 
 struct http_handler api_handler(struct api *api)

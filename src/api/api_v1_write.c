@@ -156,8 +156,8 @@ static enum err read_documents(struct upsert *u, struct json_value *v, size_t *i
         *index = batch->doc_count++;
         e = op_check(u->op);
         if (!e) e = read_document(u, &item, &batch->docs[*index]);
+        if (!e) *index = SIZE_MAX;
     }
-    if (!e) *index = SIZE_MAX;
     return e;
 }
 

@@ -42,7 +42,6 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
-#include "base/rowset.h"
 
 enum { COLUMN_VERSION = 1, FLAG_ARRAY = 1, FLAG_NULLS = 2, FLAGS = 3, UUID_SIZE = 16 };
 
@@ -493,11 +492,4 @@ int column_compare(const struct column *c, uint32_t a, uint32_t b)
         return scalar_compare(ATTR_FLOAT, &a_value, &b_value);
     }
     return (a_key > b_key) - (a_key < b_key);
-}
-
-void column_nulls(const struct column *c, struct rowset *out)
-{
-    for (uint64_t word = 0; c->nulls && word * 64 < c->row_count; word++)
-        for (uint64_t left = column_null_word(c, word); left; left &= left - 1)
-            rowset_add(out, (uint32_t)(word * 64 + (uint64_t)__builtin_ctzll(left)));
 }

@@ -132,31 +132,25 @@ void shorten(struct buf *path)
 
 /* Fails with the path through `depth` levels, then v's own step if there is one. */
 enum err fail(struct op *op, enum err e, const struct json *json, uint32_t depth,
-              const struct json_value *v, const char *format, va_list args)
+              const struct json_value *v, const char *words)
 {
-    char words[OP_ERROR_MAX];
     struct buf path = {};
-    (void)vsnprintf(words, sizeof words, format, args);
     for (uint32_t i = 1; i < depth; i++)
         append_step(&path, &json->levels[i].last);
     if (v && v->depth > 0) append_step(&path, v);
     shorten(&path);
-    e = op_fail(op, e, "%.*s%s%s", static_cast<int>(path.size),
-                reinterpret_cast<const char *>(path.data), path.size ? ": " : "",
-                words);
+    (void)op_fail(op, e, "%.*s%s%s", static_cast<int>(path.size),
+                  reinterpret_cast<const char *>(path.data), path.size ? ": " : "",
+                  words);
     buf_release(&path);
     return e;
 }
 
-__attribute__((format(printf, 4, 5))) enum err value_fail(struct op *op, enum err e,
-                                                          const struct json_value *v,
-                                                          const char *format, ...)
+enum err too_deep(struct op *op, const struct json_value *v)
 {
-    va_list args;
-    va_start(args, format);
-    e = fail(op, e, v->json, v->depth, v, format, args);
-    va_end(args);
-    return e;
+    char words[OP_ERROR_MAX];
+    (void)snprintf(words, sizeof words, "more than %d levels", JSON_DEPTH_MAX);
+    return fail(op, ERR_LIMIT, v->json, v->depth, v, words);
 }
 
 size_t token_offset(const struct json *json, uint32_t token)
@@ -394,8 +388,7 @@ enum err open_level(struct op *op, struct json_value *v, enum json_kind kind,
     enum err e = expect(op, v, kind);
     if (e) return e;
     struct json *json = v->json;
-    if (json->depth == JSON_DEPTH_MAX)
-        return value_fail(op, ERR_LIMIT, v, "more than %d levels", JSON_DEPTH_MAX);
+    if (json->depth == JSON_DEPTH_MAX) return too_deep(op, v);
     json->depth++;
     json->next++;
     json->levels[json->depth].keys_size = json->keys.size;
@@ -474,7 +467,7 @@ enum err skip(struct op *op, struct json_value *v)
 {
     struct json_value at = *v;
     struct json_value child;
-    struct json_walk walk;
+    struct json_walk walk = {};
     struct slice text;
     enum json_kind kind;
     bool more = true, truth;
@@ -860,23 +853,25 @@ const char *json_kind_name(enum json_kind kind)
     return "?";
 }
 
-enum err json_fail(struct op *op, const struct json_value *v, const char *format, ...)
+enum err(json_fail)(struct op *op, const struct json_value *v, const char *format, ...)
 {
+    char words[OP_ERROR_MAX];
     va_list args;
     va_start(args, format);
-    enum err e = fail(op, ERR_INVALID, v->json, v->depth, v, format, args);
+    (void)vsnprintf(words, sizeof words, format, args);
     va_end(args);
-    return e;
+    return fail(op, ERR_INVALID, v->json, v->depth, v, words);
 }
 
-enum err json_walk_fail(struct op *op, const struct json_walk *w, const char *format,
-                        ...)
+enum err(json_walk_fail)(struct op *op, const struct json_walk *w, const char *format,
+                         ...)
 {
+    char words[OP_ERROR_MAX];
     va_list args;
     va_start(args, format);
-    enum err e = fail(op, ERR_INVALID, w->json, w->depth, nullptr, format, args);
+    (void)vsnprintf(words, sizeof words, format, args);
     va_end(args);
-    return e;
+    return fail(op, ERR_INVALID, w->json, w->depth, nullptr, words);
 }
 
 enum err json_object(struct op *op, struct json_value *v, struct json_walk *w)

@@ -84,6 +84,11 @@ enum err json_fail(struct op *op, const struct json_value *v, const char *format
 enum err json_walk_fail(struct op *op, const struct json_walk *w, const char *format,
                         ...) __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__ /* see op_fail */
+#define json_fail(...)      ((void)(json_fail)(__VA_ARGS__), ERR_INVALID)
+#define json_walk_fail(...) ((void)(json_walk_fail)(__VA_ARGS__), ERR_INVALID)
+#endif
+
 enum err json_object(struct op *op, struct json_value *v, struct json_walk *w);
 enum err json_array(struct op *op, struct json_value *v, struct json_walk *w);
 

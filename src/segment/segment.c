@@ -174,7 +174,7 @@ static enum err indexes_open(struct op *op, struct segment *s)
         const struct segment_attr *attr = &l->attrs[section->field];
         enum err e = ERR_OK;
         if (section->kind == SECTION_COLUMN)
-            e = column_open(op, held_range(s, section->offset, section->size),
+            e = column_open(NULL, held_range(s, section->offset, section->size),
                             attr->type, attr->array, l->row_count,
                             &s->columns[section->field]);
         else if (section->kind == SECTION_TEXT)

@@ -142,7 +142,7 @@ enum err segment_footer_decode(struct op *op, struct slice tail, uint64_t size,
 
 /* ---- checks ---- */
 
-static uint64_t block_count_of(const struct section *s)
+uint64_t section_block_count(const struct section *s)
 {
     if (s->block_size == 0) return 0;
     return (section_end(s) - s->offset + s->block_size - 1) / s->block_size;
@@ -290,7 +290,7 @@ static void section_decode(struct reader *r, const struct segment_layout *l,
                 s->size > end || section_end(s) > end || !size_fits(l, s) ||
                 !block_size_fits(l, s);
     if (r->failed) return;
-    uint64_t blocks = block_count_of(s);
+    uint64_t blocks = section_block_count(s);
     if (blocks > reader_left(r) / sizeof(uint32_t))
         r->failed = true;
     else

@@ -137,7 +137,9 @@ uint32_t vector_block_size(uint32_t dim);
 /* ---- writing: out's bytes from start on are the object ---- */
 
 void segment_header_encode(struct buf *out);
-/* Fills the gap behind the section, then sums up its blocks into checks. */
+/* How many checks a section has. */
+uint64_t section_block_count(const struct section *s);
+/* Fills the gap behind the section, then appends the sums of its blocks to checks. */
 void section_seal(struct section *s, size_t start, struct buf *out, struct buf *checks);
 /* Appends directory and footer. */
 void segment_directory_encode(const struct segment_layout *l, size_t start,

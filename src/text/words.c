@@ -164,7 +164,8 @@ static size_t segment_end(const struct words *w, size_t start, bool *kept)
             after_zwj = right == U_WB_ZWJ;
             /* WB3d joins bare spaces only. */
             if (left == U_WB_WSEGSPACE) left = U_WB_OTHER;
-        } else if (after_zwj && (class & PICT)) {
+        } else if (after_zwj && (class & PICT) && *kept) {
+            /* WB3c, but not after a space or a dot, which no term should begin with. */
             after_zwj = false;
             left = right;
         } else if (pair_joins(left, right) ||

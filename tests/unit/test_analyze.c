@@ -73,6 +73,7 @@ static void words_are_those_of_uax_29(void **state)
         {"\U0001F600\U0001F680", "\U0001F600|\U0001F680"},
         {"\u2764\ufe0f", "\u2764"}, /* a variation selector is no difference */
         {"\U0001F469\u200d\U0001F4BB", "\U0001F469\U0001F4BB"},
+        {". \u200d\U0001F600", "\U0001F600"},
         {"\U0001F1E9\U0001F1EA\U0001F1EB\U0001F1F7",
          "\U0001F1E9\U0001F1EA|\U0001F1EB\U0001F1F7"}, /* two flags */
         {"\u00a9 2024 Foo\u2122 \u2192", "2024|foo"},
@@ -290,6 +291,22 @@ static bool holds_word(const UChar32 *chars, int32_t start, int32_t end)
     return false;
 }
 
+/* We begin a word at the emoji where a joiner ties it to spaces or dots before it (an
+ * underscore is tied to those that are letters without a joiner too). */
+static int32_t behind_stray_joiner(const UChar32 *chars, int32_t start, int32_t end)
+{
+    bool underscore = false;
+    for (int32_t i = start; i < end && !holds_word(chars, i, i + 1); i++) {
+        int wb = u_getIntPropertyValue(chars[i], UCHAR_WORD_BREAK);
+        int next = u_getIntPropertyValue(chars[i + 1], UCHAR_WORD_BREAK);
+        bool emoji = u_hasBinaryProperty(chars[i + 1], UCHAR_EXTENDED_PICTOGRAPHIC);
+        underscore |= wb == U_WB_EXTENDNUMLET;
+        if (wb == U_WB_ZWJ && emoji && !(underscore && next == U_WB_ALETTER))
+            return i + 1;
+    }
+    return start;
+}
+
 static void icu_start(struct icu_words *w, struct slice text)
 {
     UErrorCode code = U_ZERO_ERROR;
@@ -319,6 +336,7 @@ static bool icu_next(struct icu_words *w, size_t *start, size_t *end)
     int32_t from = ubrk_current(w->iterator), to;
     while ((to = ubrk_next(w->iterator)) != UBRK_DONE) {
         if (holds_word(w->chars, from, to)) {
+            from = behind_stray_joiner(w->chars, from, to);
             *start = (size_t)w->bytes[from];
             *end = (size_t)w->bytes[to];
             return true;

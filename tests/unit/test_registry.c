@@ -1,5 +1,6 @@
 /* Namespaces on a store in memory: writing, reading, restarting, taking over, dropping.
  */
+#include "base/log.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "base/task.h"
@@ -81,6 +82,7 @@ static enum err write_try(struct node *n, const char *name, struct write w,
     struct op op;
     struct schema *schema = NULL;
     struct batch batch = {0};
+    struct write_request request = {.batch = &batch};
     init_op(&op);
     if (w.timeout_ms) op.deadline_ms = clock_ms() + w.timeout_ms;
 
@@ -103,7 +105,7 @@ static enum err write_try(struct node *n, const char *name, struct write w,
         batch.docs[batch.doc_count++] =
             (struct doc){id, (const float *)(const void *)copy.data, values};
     }
-    struct write_request request = {.batch = &batch, .schema = schema};
+    request.schema = schema;
     if (w.key) request.idempotency_key = slice_str(w.key);
     request.digest[0] = (uint8_t)w.value;
     e = registry_write(&op, n->registry, name, &request, result);
@@ -672,5 +674,6 @@ int main(void)
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
+    log_init(LOG_ERROR, LOG_TEXT);
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
 }
