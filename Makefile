@@ -82,14 +82,27 @@ $(B)/%.o: %.cpp $(B)/flags
 # ---- tests ----
 
 $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) -lcmocka $(LIBS)
 
 program_objects = $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$1/*.c)))
 define PROGRAM_RULE
 $(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $$@ $$^ $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
 endef
 $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
+
+# The simulator's runtime, for whoever runs real code on it.
+SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
+$(B)/tests/test_sim $(B)/tests/run_fault: $(SIM)
+
+# The proofs by name: the protocol's model, whole clusters, every point of death.
+.PHONY: model sim crash-sweep
+model: $(B)/tests/run_model
+	$< $(if $(FULL),--full)
+sim: $(B)/tests/run_sim
+	$< $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
+crash-sweep: $(B)/tests/run_fault
+	$<
 
 tests: $(UNIT) $(PROGRAMS)
 
