@@ -11,7 +11,7 @@
 #include "segment/segment_parts.h"
 #include "text/text_index.h"
 
-enum { TAIL_SIZE_MIN = 64 << 10, TAIL_SIZE_MAX = 1 << 20, TAIL_SHARE = 128 };
+enum { TAIL_SIZE = 64 << 10 };
 
 /* ---- checks ---- */
 
@@ -124,6 +124,7 @@ static enum err strings_open(struct op *op, struct segment *s, struct slice ids)
 static enum err ids_open(struct op *op, struct segment *s)
 {
     struct slice ids = held_section(s, SECTION_IDS);
+    assert(ids.data); /* the directory was refused otherwise */
     return s->layout.id_kind == ID_U64 ? numbers_open(op, s, ids)
                                        : strings_open(op, s, ids);
 }
@@ -289,17 +290,12 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
     return ERR_OK;
 }
 
-/*
- * Asking the footer for sizes first would cost a round, which is dearer than bytes:
- * read an end that mostly holds all that stays in memory. Ids are 8 bytes a row.
- */
+/* Asking the footer for sizes first would cost a round, which is dearer than bytes:
+ * read an end that holds all of a small segment, and the directory of nearly any. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out)
 {
-    uint64_t tail_size = size / TAIL_SHARE;
-    if (tail_size < TAIL_SIZE_MIN) tail_size = TAIL_SIZE_MIN;
-    if (tail_size > TAIL_SIZE_MAX) tail_size = TAIL_SIZE_MAX;
-    return segment_open_tail(op, cache, key, size, tail_size, out);
+    return segment_open_tail(op, cache, key, size, TAIL_SIZE, out);
 }
 
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out)
@@ -381,11 +377,6 @@ enum id_kind segment_id_kind(const struct segment *s)
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;
-}
-
-void segment_digest(const struct segment *s, uint8_t out[16])
-{
-    memcpy(out, s->layout.digest, sizeof s->layout.digest);
 }
 
 /* ---- ids ---- */
