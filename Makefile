@@ -91,7 +91,7 @@ $(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
 endef
 $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 
-tests: $(UNIT) $(PROGRAMS)
+tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
 unit: $(UNIT)
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
@@ -106,13 +106,16 @@ STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
 E2E := $(if $(wildcard tests/e2e/test_*.py),$(VENV) -m pytest -q tests/e2e)
 
+MAKE_ALL := $(MAKE) -s -j$(shell nproc)
+
 test:
 	@tools/setup.sh test
 	@tools/run_tests.py \
-	  --build '$(MAKE) -s all tests' \
-	  --build '$(MAKE) -s SAN=address,undefined tests' \
-	  --build '$(MAKE) -s SAN=thread tests' \
-	  --check '$(MAKE) -s layers' --check '$(MAKE) -s format' --check '$(MAKE) -s tidy' \
+	  --build '$(MAKE_ALL) all tests' \
+	  --build '$(MAKE_ALL) SAN=address,undefined tests' \
+	  --build '$(MAKE_ALL) SAN=thread tests' \
+	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
+	  --check '$(MAKE_ALL) tidy' \
 	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
 	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
 	  $(foreach t,$(TESTS_EXTRA),--alone '$t') $(if $(E2E),--alone '$(E2E)')
@@ -121,7 +124,7 @@ test:
 
 run:
 	@tools/setup.sh run
-	@$(MAKE) -s all
+	@$(MAKE_ALL) all
 	@exec build/release/elacsym $(ARGS)
 
 # ---- habits ----
