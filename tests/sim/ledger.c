@@ -235,11 +235,12 @@ static void commit_entry(struct ledger *l, size_t era_index, struct slice bytes,
     if (!put_id_equal(&entry->prev, last ? &last->put_id : &none))
         ledger_complain(l, "I2: slot %llu does not chain", ull(slot));
     if (era->dropped) ledger_complain(l, "slot %llu lies behind the DROP", ull(slot));
-    if (entry->kind == OBJECT_FENCE ? entry->epoch <= era->fence_epoch
-                                    : entry->epoch < era->fence_epoch)
+    /* A fence may: its writer came too late, sees that next, and stops. */
+    if (entry->kind != OBJECT_FENCE && entry->epoch < era->fence_epoch)
         ledger_complain(l, "I4: slot %llu of epoch %llu lies behind a fence of %llu",
                         ull(slot), ull(entry->epoch), ull(era->fence_epoch));
-    if (entry->kind == OBJECT_FENCE) era->fence_epoch = entry->epoch;
+    if (entry->kind == OBJECT_FENCE && entry->epoch > era->fence_epoch)
+        era->fence_epoch = entry->epoch;
     if (entry->kind == OBJECT_DROP) {
         era->dropped = true;
         l->drops++;
