@@ -17,11 +17,11 @@ comma := ,
 FLAVOUR := $(if $(SAN),$(subst $(comma),-,$(SAN)),release)
 B := build/$(FLAVOUR)
 
-WARN := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wpointer-arith -Wcast-qual \
+WARN := -Wall -Wextra -Wconversion -Wsign-conversion -Wpointer-arith -Wcast-qual \
   -Wcast-align=strict -Wwrite-strings -Wundef -Wformat=2 -Wno-format-zero-length \
   -Wimplicit-fallthrough=5 -Wduplicated-cond -Wduplicated-branches -Wlogical-op \
   -Wdouble-promotion
-CWARN := -Wpedantic -Wvla -Wnull-dereference -Wstrict-prototypes -Wmissing-prototypes \
+CWARN := -Wpedantic -Wshadow -Wvla -Wnull-dereference -Wstrict-prototypes -Wmissing-prototypes \
   -Wold-style-definition -Wjump-misses-init
 HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 OPT := $(if $(SAN),-O1 -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all,-O2 $(HARDEN))
