@@ -46,7 +46,7 @@ struct intent {
     enum intent_kind kind;
     uint32_t ids;   /* bit i: document i is put or deleted */
     uint32_t below; /* INTENT_DELETE_BELOW: documents with n < below */
-    bool keyed;
+    bool keyed;     /* deletes must be: nothing else in them tells whose they are */
 };
 /* Notes a new write; fill in all but number before. It returns the number. */
 uint32_t ledger_intend(struct ledger *l, struct intent intent);
