@@ -80,6 +80,7 @@ enum { CLASSES = 4 };
 
 struct api {
     struct api_options options;
+    char *node_id, *role, *version; /* what options points at */
     struct {
         struct metric *seconds;
         struct metric *answers[CLASSES];
@@ -117,9 +118,9 @@ struct api *api_new(const struct api_options *options)
 {
     struct api *api = mem_new(struct api);
     api->options = *options;
-    api->options.node_id = copy_or_null(options->node_id);
-    api->options.role = copy_or_null(options->role);
-    api->options.version = mem_strdup(options->version);
+    api->options.node_id = api->node_id = copy_or_null(options->node_id);
+    api->options.role = api->role = copy_or_null(options->role);
+    api->options.version = api->version = mem_strdup(options->version);
     make_metrics(api);
     return api;
 }
@@ -127,9 +128,9 @@ struct api *api_new(const struct api_options *options)
 void api_free(struct api *api)
 {
     if (!api) return;
-    mem_free((void *)(uintptr_t)api->options.node_id);
-    mem_free((void *)(uintptr_t)api->options.role);
-    mem_free((void *)(uintptr_t)api->options.version);
+    mem_free(api->node_id);
+    mem_free(api->role);
+    mem_free(api->version);
     mem_free(api);
 }
 

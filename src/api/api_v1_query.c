@@ -170,7 +170,6 @@ static enum err read_full_text(struct op *op, struct json_value *v,
     if (e) return e;
     if (out->field_count == 0 || !(walk.seen & 1u << TEXT_QUERY))
         return json_walk_fail(op, &walk, "field (or fields) and query are needed");
-    out->has_text = true;
     return apply_weights(op, &walk, &weights, out);
 }
 
@@ -265,7 +264,6 @@ static enum err read_order(struct op *op, struct json_value *v, struct v1_query 
     if (e) return e;
     if (!(walk.seen & 1u << ORDER_FIELD))
         return json_walk_fail(op, &walk, "field is missing");
-    out->ordered = true;
     return ERR_OK;
 }
 
@@ -394,16 +392,16 @@ static enum err read_member(struct op *op, int name, struct json_value *v,
 /* Fields that could have no effect together are refused: one of them is a mistake. */
 static enum err check_query(struct op *op, const struct v1_query *q)
 {
-    bool ranked = q->vector || q->has_text;
-    if (!ranked && !q->filter && !q->ordered)
+    bool ranked = q->vector || q->field_count;
+    if (!ranked && !q->filter && !q->order_field.data)
         return op_fail(op, ERR_INVALID,
                        "a query needs a vector, full_text, a filter or "
                        "order_by");
-    if (ranked && q->ordered)
+    if (ranked && q->order_field.data)
         return op_fail(op, ERR_INVALID,
                        "order_by: a query with vector or full_text is "
                        "ordered by its score");
-    if (q->has_fusion && !(q->vector && q->has_text))
+    if (q->has_fusion && !(q->vector && q->field_count))
         return op_fail(op, ERR_INVALID, "fusion: needs both vector and full_text");
     return ERR_OK;
 }
@@ -484,10 +482,10 @@ static enum err bind_text(struct op *op, const struct v1_query *parsed,
 static enum err bind_order(struct op *op, const struct v1_query *parsed,
                            const struct schema *schema, struct query *out)
 {
-    out->ordered = parsed->ordered;
+    out->ordered = parsed->order_field.data != NULL;
     out->order_attr = FILTER_ATTR_ID;
     out->descending = parsed->descending;
-    if (!parsed->ordered || slice_equal(parsed->order_field, SLICE_LITERAL("id")))
+    if (!out->ordered || slice_equal(parsed->order_field, SLICE_LITERAL("id")))
         return ERR_OK;
     int attr = find_attr(op, schema, parsed->order_field, "order_by.field");
     if (attr < 0) return ERR_INVALID;
@@ -528,7 +526,7 @@ enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
     enum err e = ranks ? ERR_OK : ERR_LIMIT;
 
     if (!e && parsed->vector) e = bind_vector(op, parsed, schema, &ranks[count++]);
-    if (!e && parsed->has_text) e = bind_text(op, parsed, schema, &ranks[count++]);
+    if (!e && parsed->field_count) e = bind_text(op, parsed, schema, &ranks[count++]);
     if (!e && parsed->filter)
         e = v1_filter_bind(op, parsed->filter, schema, id_kind, &filter);
     *out = (struct query){

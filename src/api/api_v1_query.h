@@ -33,21 +33,19 @@ struct v1_text_weight {
 struct v1_query {
     const float *vector; /* NULL: none */
     size_t vector_count;
-    bool has_text;
     struct slice text;
     struct v1_text_weight *fields;
-    size_t field_count;
-    bool all_words;
+    size_t field_count;       /* 0: no full_text */
     struct v1_filter *filter; /* NULL: none */
-    bool has_fusion;
-    double rrf_k;
-    float vector_weight, text_weight;
-    bool ordered;
-    struct slice order_field;
-    bool descending;
-    uint32_t top_k;
+    struct slice order_field; /* of order_by; .data NULL: none */
     struct v1_include include;
+    double rrf_k;
+    float vector_weight, text_weight; /* in the fusion */
+    uint32_t top_k;
     enum consistency consistency;
+    bool all_words;
+    bool has_fusion;
+    bool descending;
     bool explain;
 };
 

@@ -39,7 +39,7 @@ enum err v1_literal_read(struct op *op, struct json_value *v, struct v1_literal 
     switch (out->kind) {
     case JSON_NULL: return ERR_OK;
     case JSON_BOOL: return json_bool(op, v, &out->boolean);
-    case JSON_NUMBER: return json_number(op, v, &out->number);
+    case JSON_NUMBER: return json_number_of(op, v, &out->number);
     case JSON_STRING: return json_string(op, v, &out->string);
     case JSON_ARRAY:
     case JSON_OBJECT: break;

@@ -339,7 +339,8 @@ static enum err name_document(struct op *op, enum err e, struct slice body,
     return e;
 }
 
-/* One attempt under one schema, from the body's text to the commit. */
+/* One attempt under one schema, from the body's text through request->batch to the
+ * commit. */
 typedef enum err write_attempt(struct op *op, struct api_call *call,
                                struct schema *schema, struct write_request *request,
                                struct write_result *result);
@@ -350,14 +351,12 @@ static enum err attempt_upsert(struct op *op, struct api_call *call,
 {
     struct json *json = NULL;
     struct json_value root;
-    struct batch batch;
     size_t failed_index = SIZE_MAX;
 
     enum err e = api_call_json(op, call, &json, &root);
-    if (!e) e = v1_upsert_parse(op, &root, schema, &batch, &failed_index);
+    if (!e) e = v1_upsert_parse(op, &root, schema, request->batch, &failed_index);
     if (!e) e = json_end(op, json);
-    if (!e) e = batch_unique(op, &batch);
-    request->batch = &batch;
+    if (!e) e = batch_unique(op, request->batch);
     if (!e) e = registry_write(op, call->registry, call->name, request, result);
     json_close(json);
     return e ? name_document(op, e, call->request->body, failed_index) : ERR_OK;
@@ -391,16 +390,14 @@ static enum err attempt_delete(struct op *op, struct api_call *call,
 {
     struct json *json = NULL;
     struct json_value root;
-    struct batch batch;
     struct v1_filter *filter = NULL;
 
     enum err e = api_call_json(op, call, &json, &root);
-    if (!e) e = v1_delete_parse(op, &root, &batch, &filter);
+    if (!e) e = v1_delete_parse(op, &root, request->batch, &filter);
     if (!e) e = json_end(op, json);
     if (!e && filter)
         e = bind_delete_filter(op, call, filter, schema, &request->delete_filter);
-    if (!e) e = batch_unique(op, &batch);
-    request->batch = &batch;
+    if (!e) e = batch_unique(op, request->batch);
     if (!e) e = registry_write(op, call->registry, call->name, request, result);
     json_close(json);
     return e;
@@ -416,7 +413,8 @@ enum { ATTEMPTS_MAX = 3 };
 static enum err write_request(struct op *op, struct api_call *call,
                               write_attempt *attempt, struct write_result *result)
 {
-    struct write_request request = {0};
+    struct batch batch;
+    struct write_request request = {.batch = &batch};
     enum err e = read_idempotency(op, call, &request);
     if (e) return e;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {

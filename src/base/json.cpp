@@ -958,7 +958,7 @@ enum err json_f64(struct op *op, struct json_value *v, double *out)
                      got.text, got.more);
 }
 
-enum err json_number(struct op *op, struct json_value *v, struct json_number *out)
+enum err json_number_of(struct op *op, struct json_value *v, struct json_number *out)
 {
     struct slice number;
     bool integer;

@@ -129,7 +129,7 @@ struct json_number {
         double f64;
     };
 };
-enum err json_number(struct op *op, struct json_value *v, struct json_number *out);
+enum err json_number_of(struct op *op, struct json_value *v, struct json_number *out);
 /* An unsigned integer in [min, max]. */
 enum err json_u64_range(struct op *op, struct json_value *v, uint64_t min, uint64_t max,
                         uint64_t *out);
