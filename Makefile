@@ -82,14 +82,28 @@ $(B)/%.o: %.cpp $(B)/flags
 # ---- tests ----
 
 $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) -lcmocka $(LIBS)
 
 program_objects = $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$1/*.c)))
 define PROGRAM_RULE
 $(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $$@ $$^ $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
 endef
 $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
+
+# The simulator's runtime, for whoever runs real code on it.
+SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
+$(B)/tests/test_sim: $(SIM)
+$(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
+
+# The proofs by name: the protocol's model, whole clusters, every point of death.
+.PHONY: model sim crash-sweep
+model: $(B)/tests/run_model
+	$< $(if $(FULL),--full)
+sim: $(B)/tests/run_sim
+	$< $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
+crash-sweep: $(B)/tests/run_fault
+	$<
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
@@ -98,7 +112,7 @@ unit: $(UNIT)
 
 # What make test runs besides unit tests and tests/e2e, as command lines; each program's
 # last line is "N passed, N failed[, N skipped]".
-PROGRAMS_TESTED := $(filter model sim,$(PROGRAM_FOLDERS))
+PROGRAMS_TESTED := $(filter model sim fault,$(PROGRAM_FOLDERS))
 TESTS_EXTRA := $(PROGRAMS_TESTED:%=build/release/tests/run_%)
 
 # gcc 12's TSan cannot start where the kernel scatters addresses widely.

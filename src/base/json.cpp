@@ -958,6 +958,28 @@ enum err json_f64(struct op *op, struct json_value *v, double *out)
                      got.text, got.more);
 }
 
+enum err json_number_of(struct op *op, struct json_value *v, struct json_number *out)
+{
+    struct slice number;
+    bool integer;
+    enum err e = take_number(op, v, &number, &integer);
+    if (e) return e;
+    const char *first = as_chars(number.data), *end = first + number.size;
+    if (slice_equal(number, slice_str("-0"))) {
+        *out = {JSON_UNSIGNED, {0}};
+        return ERR_OK;
+    }
+    out->kind = *first == '-' ? JSON_SIGNED : JSON_UNSIGNED;
+    auto done = *first == '-' ? std::from_chars(first, end, out->i64)
+                              : std::from_chars(first, end, out->u64);
+    if (integer && done.ec == std::errc()) return ERR_OK;
+    out->kind = JSON_FLOATING;
+    if (number_value(number, &out->f64)) return ERR_OK;
+    struct shown got = show(number);
+    return json_fail(op, v, "%.*s%s is beyond the range of a double", got.size,
+                     got.text, got.more);
+}
+
 enum err json_i64(struct op *op, struct json_value *v, int64_t *out)
 {
     struct slice number;

@@ -118,6 +118,18 @@ enum err json_f64(struct op *op, struct json_value *v, double *out);
  * the range. */
 enum err json_i64(struct op *op, struct json_value *v, int64_t *out);
 enum err json_u64(struct op *op, struct json_value *v, uint64_t *out);
+/* A number as it was written: an integer keeps all its digits, as far as 64 bits hold
+ * them; larger ones are floating. -0 is unsigned. */
+enum json_number_kind { JSON_UNSIGNED, JSON_SIGNED, JSON_FLOATING };
+struct json_number {
+    enum json_number_kind kind; /* signed: below zero */
+    union {
+        uint64_t u64;
+        int64_t i64;
+        double f64;
+    };
+};
+enum err json_number_of(struct op *op, struct json_value *v, struct json_number *out);
 /* An unsigned integer in [min, max]. */
 enum err json_u64_range(struct op *op, struct json_value *v, uint64_t min, uint64_t max,
                         uint64_t *out);

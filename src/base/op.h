@@ -28,7 +28,10 @@ using std::atomic_bool;
 extern "C" {
 #endif
 
-enum { OP_ERROR_MAX = 1024, OP_REQUEST_ID_MAX = 64 };
+enum {
+    OP_ERROR_MAX = 1024,
+    OP_REQUEST_ID_MAX = 65 /* 64 characters and a terminator */
+};
 
 #define OP_NO_DEADLINE INT64_MAX
 

@@ -8,7 +8,11 @@
  *
  * Bodies are bounded (413), also after gunzip; heads too (431, 414). Slow senders get
  * 408. A full work queue is 429 with Retry-After. The client's going away cancels the
- * op. Every answer carries X-Request-Id (the client's own if it sent a sane one).
+ * op (shutting down its sending side counts as going). Every answer carries
+ * X-Request-Id (the client's own if it sent a sane one).
+ *
+ * Threads  admit and refuse run on socket threads, handle on a lane's workers.
+ * Memory   a body lives until handle returns; the answer's body is the server's then.
  */
 #ifndef HTTP_HTTP_SERVER_H
 #define HTTP_HTTP_SERVER_H
@@ -24,7 +28,7 @@ struct op;
 struct http_server;
 
 struct http_request {
-    const char *method;       /* "GET" */
+    const char *method;       /* "GET", also for a HEAD request */
     const char *path;         /* as sent, up to '?', still percent-encoded */
     const char *query_string; /* behind '?', or "" */
     struct slice body;        /* gunzipped; JSON_PADDING readable bytes follow */
@@ -63,7 +67,8 @@ struct http_handler {
     /* On a worker thread. op has the request's deadline and id. */
     void (*handle)(void *context, struct op *op, const struct http_request *request,
                    struct http_response *response);
-    /* Fills an error answer for what the server itself refuses. */
+    /* Fills an error answer for what the server itself refuses. Any thread; must not
+     * block. */
     void (*refuse)(void *context, int status, const char *why,
                    struct http_response *response);
 };
@@ -74,18 +79,25 @@ struct http_server_options {
     size_t connections_max;
     size_t lane_threads[HTTP_LANES];
     size_t lane_queue_max[HTTP_LANES];
-    uint64_t body_memory_max; /* all bodies in memory together; above: 429 */
-    int64_t request_timeout_ms;
+    uint64_t body_memory_max;   /* all bodies in memory together; above: 429 */
+    size_t op_memory_max;       /* ceiling of one op's arena; 0: none */
+    int64_t request_timeout_ms; /* from the last byte of a request to its answer */
     int64_t idle_timeout_ms;
+    int64_t head_timeout_ms; /* from a head's first byte to its last; 0: 10 s */
+    int64_t rate_window_ms;  /* bodies and answers must move rate_min bytes a second */
+    uint64_t rate_min;       /* in each such window; 0: 10 s, 10 KiB/s */
     struct http_handler handler;
 };
 
+/* host and what handler points at must outlive the server. ERR_BUSY: the port is taken.
+ * ERR_INVALID: no such host. ERR_DENIED, ERR_IO: it cannot be listened on. */
 enum err http_server_start(struct op *op, const struct http_server_options *options,
                            struct http_server **out);
 uint16_t http_server_port(const struct http_server *s);
-/* Stops accepting; answers to requests in flight are still sent. */
+/* Stops accepting; answers to requests in flight are still sent, then their connections
+ * are closed. New requests on old connections get 503. */
 void http_server_drain(struct http_server *s);
-/* Requests that have been accepted and not yet answered. */
+/* Requests whose head has arrived and whose answer has not yet been sent. */
 size_t http_server_in_flight(const struct http_server *s);
 void http_server_free(struct http_server *s); /* waits for handlers; NULL is fine */
 
