@@ -37,6 +37,7 @@ enum {
     BALLAST_FREE_MIN = 1 << 30, /* on a smaller file system 64 MiB would be much */
     SMALL_BYTES = 64 << 10,     /* manifests and fences; they may use the ballast */
     FULL_UNTIL_PERCENT = 5,
+    FULL_PAUSE_MS = 500, /* a quota may be used up though statvfs sees free space */
     LINK_ATTEMPTS = 8
 };
 
@@ -50,8 +51,9 @@ struct store_dir {
     void *poison_context;
     atomic_bool poisoned;
     atomic_bool full;   /* large writes are refused */
-    struct mutex space; /* guards the ballast and every change of full */
+    struct mutex space; /* guards the rest and every change of full */
     bool has_ballast;
+    int64_t full_at_ms;
 };
 
 static struct store_dir *dir_of(struct store *s)
@@ -143,7 +145,8 @@ static enum err admit(struct op *op, struct store_dir *d, uint64_t size)
 
     if (!atomic_load_explicit(&d->full, memory_order_relaxed)) return ERR_OK;
     mutex_lock(&d->space);
-    if (atomic_load(&d->full) && fstatvfs(d->root, &about) == 0 &&
+    if (atomic_load(&d->full) && clock_ms() - d->full_at_ms >= FULL_PAUSE_MS &&
+        fstatvfs(d->root, &about) == 0 &&
         (uint64_t)about.f_bavail * 100 >=
             (uint64_t)about.f_blocks * FULL_UNTIL_PERCENT) {
         log_info(op, "store has space again", "root=%s", d->root_path);
@@ -154,6 +157,7 @@ static enum err admit(struct op *op, struct store_dir *d, uint64_t size)
     mutex_unlock(&d->space);
 
     if (!full || size <= SMALL_BYTES) return ERR_OK;
+    op->retry_after_ms = FULL_PAUSE_MS;
     return op_fail(op, ERR_FULL, "refused until %d %% of the file system is free",
                    FULL_UNTIL_PERCENT);
 }
@@ -164,6 +168,7 @@ static bool make_room(struct op *op, struct store_dir *d, uint64_t size)
     mutex_lock(&d->space);
     if (!atomic_exchange(&d->full, true))
         log_error(op, "store is full", "root=%s", d->root_path);
+    d->full_at_ms = clock_ms();
     bool dropped = false;
     if (size <= SMALL_BYTES && d->has_ballast) {
         dropped = unlinkat(d->root, ".ballast", 0) == 0;

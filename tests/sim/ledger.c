@@ -166,35 +166,45 @@ static bool known_id(const struct doc_id *id)
     return id->kind == ID_U64 && id->u64 < LEDGER_IDS;
 }
 
-/* Applies one request of an entry to content; the write's own number is in its
- * idempotency digest. */
+/* A request's number: in its digest if it has a key, else in its documents. */
+static uint32_t number_of(const struct wal_request *request, const struct batch *batch)
+{
+    uint32_t number = 0;
+    if (request->idempotency_key.size)
+        memcpy(&number, request->digest, sizeof number);
+    else if (batch->doc_count)
+        number = (uint32_t)batch->docs[0].values[0].one.i;
+    return number;
+}
+
+/* Applies one request of an entry to content. */
 static void apply_request(struct ledger *l, size_t era, uint64_t slot,
                           const struct wal_request *request, struct content *content)
 {
     struct op op;
     struct batch batch = {0};
-    uint32_t number, puts = 0, deletes = 0;
+    uint32_t puts = 0, deletes = 0;
     struct landing landing = {.era = era, .slot = slot};
 
-    memcpy(&number, request->digest, sizeof number);
-    struct write *w = write_of(l, number);
-    if (!w) {
-        ledger_complain(l, "I8: slot %llu holds a write nobody submitted", ull(slot));
-        return;
-    }
     op_init(&op, OP_NO_DEADLINE, 0);
     enum err e = batch_decode(&op, request->batch, l->schema, &batch);
     if (e) ledger_complain(l, "slot %llu does not decode: %s", ull(slot), op.error);
-
+    uint32_t number = e ? 0 : number_of(request, &batch);
+    struct write *w = write_of(l, number);
+    if (!w) {
+        ledger_complain(l, "I8: slot %llu holds a write nobody submitted", ull(slot));
+        op_release(&op);
+        return;
+    }
     uint32_t meant = deletes_meant(&w->intent, content);
-    for (size_t i = 0; !e && i < batch.delete_count; i++) {
+    for (size_t i = 0; i < batch.delete_count; i++) {
         if (!known_id(&batch.deletes[i])) continue;
         uint64_t id = batch.deletes[i].u64;
         landing.deleted += content->n[id] != 0;
         content->n[id] = 0;
         deletes |= 1u << id;
     }
-    for (size_t i = 0; !e && i < batch.doc_count; i++) {
+    for (size_t i = 0; i < batch.doc_count; i++) {
         if (!known_id(&batch.docs[i].id)) continue;
         if (batch.docs[i].values[0].one.i == (int64_t)number)
             puts |= 1u << batch.docs[i].id.u64;
@@ -225,11 +235,12 @@ static void commit_entry(struct ledger *l, size_t era_index, struct slice bytes,
     if (!put_id_equal(&entry->prev, last ? &last->put_id : &none))
         ledger_complain(l, "I2: slot %llu does not chain", ull(slot));
     if (era->dropped) ledger_complain(l, "slot %llu lies behind the DROP", ull(slot));
-    if (entry->kind == OBJECT_FENCE ? entry->epoch <= era->fence_epoch
-                                    : entry->epoch < era->fence_epoch)
+    /* A fence may: its writer came too late, sees that next, and stops. */
+    if (entry->kind != OBJECT_FENCE && entry->epoch < era->fence_epoch)
         ledger_complain(l, "I4: slot %llu of epoch %llu lies behind a fence of %llu",
                         ull(slot), ull(entry->epoch), ull(era->fence_epoch));
-    if (entry->kind == OBJECT_FENCE) era->fence_epoch = entry->epoch;
+    if (entry->kind == OBJECT_FENCE && entry->epoch > era->fence_epoch)
+        era->fence_epoch = entry->epoch;
     if (entry->kind == OBJECT_DROP) {
         era->dropped = true;
         l->drops++;
@@ -507,7 +518,8 @@ bool ledger_open_ended(const struct ledger *l, uint32_t number)
 
 void ledger_attempt(struct ledger *l, uint32_t number)
 {
-    struct write *w = write_of(l, number);
+    assert(number >= 1 && number <= l->write_count);
+    struct write *w = &l->writes[number - 1];
     w->open++;
     w->refused = false;
 }
@@ -539,7 +551,8 @@ static void check_acknowledged(struct ledger *l, struct write *w,
 void ledger_answer(struct ledger *l, uint32_t number, enum err e,
                    const struct write_result *result)
 {
-    struct write *w = write_of(l, number);
+    assert(number >= 1 && number <= l->write_count);
+    struct write *w = &l->writes[number - 1];
 
     w->open--;
     if (e == ERR_OK) {
@@ -596,7 +609,7 @@ static void check_not_too_stale(struct ledger *l, const struct ledger_mark *begu
     for (size_t i = l->progress_count; i-- > 0;) {
         const struct progress *p = &l->progress[i];
         if (p->ms > begun->ms - l->staleness_max_ms) continue;
-        if (p->era == era && p->slot > slot)
+        if (p->era > era || (p->era == era && p->slot > slot))
             ledger_complain(l,
                             "an eventual read ends at slot %lld, but %lld was "
                             "acknowledged %lld ms before",
@@ -683,6 +696,42 @@ void ledger_check_objects(struct ledger *l, struct store *store)
         check_object(l, &op, store, m->segments[i].deletes_key);
     }
     if (m) check_object(l, &op, store, m->idempotency_key);
+    op_release(&op);
+}
+
+static void check_empty(struct ledger *l, struct op *op, struct store *store,
+                        const char *dir)
+{
+    const char *key;
+    size_t n = 1;
+    if (store_list(op, store, dir, "", 0, &key, &n) || n)
+        ledger_complain(l, "%s of a deleted incarnation was not purged", n ? key : dir);
+}
+
+static void check_log_purged(struct ledger *l, struct op *op, struct store *store,
+                             const struct era *era)
+{
+    const char *keys[1000];
+    size_t n = 1000;
+    uint64_t slot;
+
+    if (store_list(op, store, era->keys.wal, "", 0, keys, &n)) n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!key_wal_slot(&era->keys, keys[i], &slot) || slot >= era->log_count ||
+            era->log[slot].kind == OBJECT_DATA)
+            ledger_complain(l, "%s of a deleted incarnation was not purged", keys[i]);
+}
+
+void ledger_check_purged(struct ledger *l, struct store *store)
+{
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (size_t i = 0; i < l->era_count; i++) {
+        if (!l->eras[i].recorded) continue;
+        check_empty(l, &op, store, l->eras[i].keys.manifest);
+        check_empty(l, &op, store, l->eras[i].keys.segment);
+        check_log_purged(l, &op, store, &l->eras[i]);
+    }
     op_release(&op);
 }
 

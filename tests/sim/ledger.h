@@ -46,7 +46,7 @@ struct intent {
     enum intent_kind kind;
     uint32_t ids;   /* bit i: document i is put or deleted */
     uint32_t below; /* INTENT_DELETE_BELOW: documents with n < below */
-    bool keyed;
+    bool keyed;     /* deletes must be: nothing else in them tells whose they are */
 };
 /* Notes a new write; fill in all but number before. It returns the number. */
 uint32_t ledger_intend(struct ledger *l, struct intent intent);
@@ -88,6 +88,8 @@ void ledger_dropped(struct ledger *l, const struct ledger_mark *begun);
 bool ledger_exists(const struct ledger *l);
 /* Every object that the newest manifest names is in the store. */
 void ledger_check_objects(struct ledger *l, struct store *store);
+/* Of incarnations that the catalog calls deleted, only fences and DROP are left. */
+void ledger_check_purged(struct ledger *l, struct store *store);
 /* How many entries were committed, of all eras. */
 uint64_t ledger_entries(const struct ledger *l);
 
