@@ -1,44 +1,61 @@
 # elacsym: one Makefile, a folder per flavour.
-#   make            build/release/elacsym
-#   make run        installs what is missing, builds, serves on local storage
-#   make test       installs what tests need, builds, runs everything
-#   make SAN=address,undefined | SAN=thread   the same in another flavour
+#   make                 build/release/elacsym
+#   make run             installs what is missing, builds, serves (ARGS="--config FILE")
+#   make test            installs what tests need, builds, runs everything; last line: totals
+#   make unit            unit tests of one flavour, in the terminal
+#   make lint            layers, format, clang-tidy; make fmt repairs the format
+#   make bench           all benchmarks; make bench-json one of them
+#   make SAN=address,undefined TARGET | make SAN=thread TARGET    in another flavour
+# Add a file to src/*/ or tests/unit/test_*.c and it is built and run. A folder tests/X
+# with run_X.c becomes the program build/FLAVOUR/tests/run_X; name it in PROGRAMS_TESTED
+# to have make test run it.
 
-CC ?= gcc
-CXX ?= g++
+CC := gcc
+CXX := g++
 SAN ?=
 comma := ,
 FLAVOUR := $(if $(SAN),$(subst $(comma),-,$(SAN)),release)
 B := build/$(FLAVOUR)
 
-WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wpointer-arith \
-  -Wcast-qual -Wcast-align=strict -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wno-format-zero-length \
-  -Wnull-dereference -Wimplicit-fallthrough=5 -Wduplicated-cond -Wduplicated-branches \
-  -Wlogical-op -Wdouble-promotion
-CWARN := -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wjump-misses-init
-HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+WARN := -Wall -Wextra -Wconversion -Wsign-conversion -Wpointer-arith -Wcast-qual \
+  -Wcast-align=strict -Wwrite-strings -Wundef -Wformat=2 -Wno-format-zero-length \
+  -Wimplicit-fallthrough=5 -Wduplicated-cond -Wduplicated-branches -Wlogical-op \
+  -Wdouble-promotion
+CWARN := -Wpedantic -Wshadow -Wvla -Wnull-dereference -Wstrict-prototypes -Wmissing-prototypes \
+  -Wold-style-definition -Wjump-misses-init
+HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 OPT := $(if $(SAN),-O1 -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all,-O2 $(HARDEN))
 WERROR := $(if $(CI),-Werror)
-CPPFLAGS += -Isrc -Itests -D_GNU_SOURCE -MMD -MP
-CFLAGS_ALL := -std=c17 -g $(OPT) $(WARN) $(CWARN) $(WERROR) $(CFLAGS)
-CXXFLAGS_ALL := -std=c++17 -g $(OPT) -Wall -Wextra $(WERROR) $(CXXFLAGS)
-LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) $(LDFLAGS)
+INCLUDES := -Isrc -Itests -D_GNU_SOURCE
+CFLAGS_ALL := -std=c17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CWARN) $(CFLAGS)
+CXXFLAGS_ALL := -std=c++17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CXXFLAGS)
+LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS := -lmicrohttpd -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
+
+# Some files are compiled for one instruction set and entered only after simd_level said
+# so; no exception leaves the C++ files of base.
+ARCH := $(shell uname -m)
+ifeq ($(ARCH),x86_64)
+isa = $(if $(filter %_avx2.c,$1),-mavx2 -mfma)$(if $(filter %_avx512.c,$1),-mavx512f \
+  -mavx512bw -mavx512vl -mavx512dq -mfma)
+endif
+file_flags = $(strip $(call isa,$1) $(if $(filter src/base/%.cpp,$1),-fno-exceptions))
 
 SRC_C := $(filter-out src/main.c,$(sort $(wildcard src/*/*.c)))
 SRC_CC := $(sort $(wildcard src/*/*.cpp))
 OBJ := $(SRC_C:%.c=$(B)/%.o) $(SRC_CC:%.cpp=$(B)/%.o)
 LIB := $(B)/libelacsym.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+PROGRAM_FOLDERS := $(foreach d,$(notdir $(patsubst %/,%,$(wildcard tests/*/))),\
+  $(if $(wildcard tests/$d/run_$d.c),$d))
+PROGRAMS := $(PROGRAM_FOLDERS:%=$(B)/tests/run_%)
+BENCH := $(patsubst %.c,$(B)/%,$(sort $(wildcard bench/bench_*.c)))
+EVERY_SOURCE := $(sort $(wildcard src/*.c src/*/*.c src/*/*.cpp src/*/*.h tests/*/*.c \
+  tests/*/*.h bench/*.c bench/*.cpp bench/*.h))
 
-# Files compiled for one instruction set; they are entered only after simd_level said so.
-ARCH := $(shell uname -m)
-ifeq ($(ARCH),x86_64)
-$(B)/src/vec/%_avx2.o: ISA := -mavx2 -mfma
-$(B)/src/vec/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma
-endif
-
-.PHONY: all unit test run lint fmt clean
+.PHONY: all tests unit test run lint layers format tidy fmt bench clean FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
 all: $(B)/elacsym
 
 $(B)/elacsym: $(B)/src/main.o $(LIB)
@@ -48,22 +65,128 @@ $(LIB): $(OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
-$(B)/%.o: %.c
+# Other flags than last time: everything is compiled again. -Werror does not count.
+$(B)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(ISA) -c -o $@ $<
+	@echo '$(CC) $(CXX) $(CFLAGS_ALL) $(CXXFLAGS_ALL)' | cmp -s - $@ || \
+	  echo '$(CC) $(CXX) $(CFLAGS_ALL) $(CXXFLAGS_ALL)' > $@
 
-$(B)/%.o: %.cpp
+$(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(CXXFLAGS_ALL) -c -o $@ $<
+	$(CC) $(CFLAGS_ALL) $(WERROR) $(call file_flags,$<) -MMD -MP -c -o $@ $<
 
-$(B)/tests/%: $(B)/tests/unit/%.o $(LIB)
+$(B)/%.o: %.cpp $(B)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(LIBS)
+	$(CXX) $(CXXFLAGS_ALL) $(WERROR) $(call file_flags,$<) -MMD -MP -c -o $@ $<
+
+# ---- tests ----
+
+$(B)/tests/test_%: $(B)/tests/unit/test_%.o $(LIB)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) -lcmocka $(LIBS)
+
+program_objects = $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$1/*.c)))
+define PROGRAM_RULE
+$(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
+	$(CXX) $(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
+endef
+$(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
+
+# The simulator's runtime, for whoever runs real code on it.
+SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
+$(B)/tests/test_sim $(B)/tests/run_fault: $(SIM)
+
+# The proofs by name: the protocol's model, whole clusters, every point of death.
+.PHONY: model sim crash-sweep
+model: $(B)/tests/run_model
+	$< $(if $(FULL),--full)
+sim: $(B)/tests/run_sim
+	$< $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
+crash-sweep: $(B)/tests/run_fault
+	$<
+
+tests: $(UNIT) $(PROGRAMS)
 
 unit: $(UNIT)
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 
-clean:
-	rm -rf build
+# What make test runs besides unit tests and tests/e2e, as command lines; each program's
+# last line is "N passed, N failed[, N skipped]".
+PROGRAMS_TESTED := $(filter model sim,$(PROGRAM_FOLDERS))
+TESTS_EXTRA := $(PROGRAMS_TESTED:%=build/release/tests/run_%)
 
--include $(OBJ:.o=.d) $(B)/src/main.d $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.d)
+# gcc 12's TSan cannot start where the kernel scatters addresses widely.
+STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
+VENV := build/venv/bin/python
+E2E := $(if $(wildcard tests/e2e/test_*.py),$(VENV) -m pytest -q tests/e2e)
+
+test:
+	@tools/setup.sh test
+	@tools/run_tests.py \
+	  --build '$(MAKE) -s all tests' \
+	  --build '$(MAKE) -s SAN=address,undefined tests' \
+	  --build '$(MAKE) -s SAN=thread tests' \
+	  --check '$(MAKE) -s layers' --check '$(MAKE) -s format' --check '$(MAKE) -s tidy' \
+	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
+	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
+	  $(foreach t,$(TESTS_EXTRA),--alone '$t') $(if $(E2E),--alone '$(E2E)')
+
+# ---- running ----
+
+run:
+	@tools/setup.sh run
+	@$(MAKE) -s all
+	@exec build/release/elacsym $(ARGS)
+
+# ---- habits ----
+
+lint: layers format tidy
+
+layers:
+	tools/layers.py
+
+format:
+	clang-format-14 --dry-run -Werror $(EVERY_SOURCE)
+
+fmt:
+	clang-format-14 -i $(EVERY_SOURCE)
+
+# clang-tidy looks again at a file when it or a header of it changed: whenever its
+# release object is newer than the stamp.
+TIDY := $(patsubst %,build/tidy/%.ok,$(wildcard src/*.c) $(SRC_C) $(SRC_CC))
+tidy: $(TIDY)
+
+define TIDY_RULE
+build/tidy/%$1.ok: build/release/%.o .clang-tidy compile_commands.json
+	@mkdir -p $$(@D)
+	clang-tidy-14 --quiet -p . $$*$1 2>$$@.log || { cat $$@.log; exit 1; }
+	@touch $$@
+endef
+$(eval $(call TIDY_RULE,.c))
+$(eval $(call TIDY_RULE,.cpp))
+
+# For editors and clang-tidy: the flags that clang knows.
+entry = {"directory":"$(CURDIR)","file":"$1","command":"clang $2 $(INCLUDES) -Wall \
+  -Wextra $(call file_flags,$1) -c $1"}
+compile_commands.json: Makefile $(EVERY_SOURCE)
+	@{ echo '['; printf '%s,\n' \
+	  $(foreach f,$(filter %.c,$(EVERY_SOURCE)),'$(call entry,$f,-std=c17)') \
+	  $(foreach f,$(filter %.cpp,$(EVERY_SOURCE)),'$(call entry,$f,-std=c++17)') \
+	  | sed '$$s/,$$//'; echo ']'; } > $@
+
+# ---- benchmarks: ratios to a peer in the same run, for machines are noisy ----
+
+$(B)/bench/%: $(B)/bench/%.o $(LIB)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+$(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
+
+bench: $(BENCH)
+	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
+bench-%: $(B)/bench/bench_%
+	@$<
+
+clean:
+	rm -rf build compile_commands.json
+
+-include $(patsubst %.o,%.d,$(OBJ) $(B)/src/main.o $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.o) \
+  $(foreach d,$(PROGRAM_FOLDERS),$(call program_objects,$d)) \
+  $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o)

@@ -1,10 +1,11 @@
 /*
  * api.h - HTTP requests in, database calls out: routes, limits, error answers.
  *
- * One struct api serves one node. api_handler gives the http server its three callbacks:
- * admit looks at the head alone (route, method, content type, size of the body), handle
- * runs the request on a worker thread, refuse words what the server itself turns away.
- * docs/api.md is the page for users; every answer of theirs is made in this folder.
+ * One struct api serves one node. api_handler gives the http server its three
+ * callbacks: admit looks at the head alone (route, method, content type, size of the
+ * body), handle runs the request on a worker thread, refuse words what the server
+ * itself turns away. docs/api.md is the page for users; every answer of theirs is made
+ * in this folder.
  *
  * Threads  any number of requests at once; an api never changes after api_new.
  * Memory   a request's memory is its op's arena and the answer's buffer.

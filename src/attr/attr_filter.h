@@ -1,8 +1,10 @@
 /*
  * attr_filter.h - a whole filter over the columns of one segment, as a row set.
  *
- * The result equals filter_matches on every row, Kleene logic included: each node is
- * evaluated to the rows where it is true and the rows where it is unknown.
+ * The result equals filter_matches on every row, Kleene logic included. De Morgan's
+ * laws hold in it, so `not` is pushed down to the conditions, and each node needs one
+ * set: the rows where it is true or, under an odd number of `not`, the rows where it is
+ * false. Time: a scan per condition and column; `and` stops at the first empty set.
  */
 #ifndef ATTR_ATTR_FILTER_H
 #define ATTR_ATTR_FILTER_H
@@ -21,12 +23,15 @@ struct filter_input {
     uint32_t row_count;
     enum err (*column)(struct op *op, void *context, int attr,
                        const struct column **out);
-    /* Rows whose id makes the condition true. */
+    /* Adds the rows whose id makes the condition true (filter_id). */
     enum err (*ids)(struct op *op, void *context, const struct filter *f,
                     struct rowset *out);
 };
 
-/* *out is a new rowset, the caller's. */
+/*
+ * *out is a new rowset, the caller's. Errors: those of input's calls and of the op. No
+ * threads of its own; the columns may be shared.
+ */
 enum err attr_filter(struct op *op, const struct filter *f,
                      const struct filter_input *input, struct rowset **out);
 

@@ -3,8 +3,8 @@
  *
  * Built row by row, read at random. Layout at the head of column.c. Strings are
  * dictionary coded with a sorted dictionary, so comparisons, prefix and glob look at
- * distinct values. Blocks carry min/max. No I/O, no threads; a column is immutable and
- * may be read by many threads; it borrows its bytes.
+ * distinct values. Blocks carry least and greatest. No I/O, no threads; a column is
+ * immutable and may be read by many threads; it borrows its bytes.
  */
 #ifndef ATTR_COLUMN_H
 #define ATTR_COLUMN_H
@@ -29,8 +29,10 @@ void column_builder_free(
 
 /*
  * Checks the bytes (whatever they are) and opens them; the column lives in op's arena
- * or, with op_long NULL, on the heap until column_close. ERR_CORRUPT unless they are a
- * column of that type with row_count rows. After this no read can go out of bounds.
+ * or, with op NULL, on the heap until column_close. ERR_CORRUPT unless they are a
+ * column of that type with row_count rows. Looks at a head per 4096 rows, not at every
+ * row: the checksum of whatever holds the column finds other damage, and no read goes
+ * out of bounds or yields what is no value of the type, whatever the bytes are.
  */
 enum err column_open(struct op *op, struct slice bytes, enum attr_type type, bool array,
                      uint32_t row_count, struct column **out);
@@ -50,7 +52,7 @@ int column_compare(const struct column *c, uint32_t a, uint32_t b);
  */
 enum err column_filter(struct op *op, const struct column *c, const struct filter *f,
                        struct rowset *out);
-/* Rows that are null. */
+/* Adds the rows that are null. */
 void column_nulls(const struct column *c, struct rowset *out);
 
 #endif

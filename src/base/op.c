@@ -18,7 +18,8 @@ void op_release(struct op *op)
     arena_release(&op->arena);
 }
 
-enum err op_fail(struct op *op, enum err e, const char *format, ...)
+/* In brackets because op.h has a macro of that name for clang-tidy. */
+enum err(op_fail)(struct op *op, enum err e, const char *format, ...)
 {
     char words[OP_ERROR_MAX];
     va_list args;

@@ -63,6 +63,9 @@ void op_release(struct op *op);
 /* Puts words in front of the error text and returns e. The first call starts it. */
 enum err op_fail(struct op *op, enum err e, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__ /* it cannot know that a failure is never ERR_OK */
+#define op_fail(op, e, ...) ((void)(op_fail)(op, e, __VA_ARGS__), (e))
+#endif
 /* Forgets the error text: the failure was handled. */
 void op_clear_error(struct op *op);
 

@@ -7,7 +7,10 @@
  * Other users of memory (tails) reserve from the same budget, so the sum stays inside
  * it. Pinned and reserved bytes can exceed the budget only by what cache_pin refuses.
  *
- * Threads  any. Time: cache_pin blocks for one round of store reads at most.
+ * Threads  any. Time: cache_pin blocks for one round of store reads, more only when
+ *          another's fetch that it waited for failed.
+ * Memory   bytes are aligned to 64. Besides the budget stand two tables of fixed size,
+ *          together at most 16 KiB or a thousandth of it.
  */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
@@ -31,6 +34,11 @@ struct cache_pin {
     size_t size;
     struct slice data;         /* out */
     struct cache_entry *entry; /* out; NULL while nothing is pinned */
+    /* Asked once about bytes that came from the store, before anybody sees them. What
+     * it refuses is not kept and cache_pin fails with its error. NULL: no questions. */
+    enum err (*check)(struct op *op, const void *context, uint64_t offset,
+                      struct slice data);
+    const void *context;
 };
 #define CACHE_PIN_INIT ((struct cache_pin){0})
 
@@ -42,7 +50,9 @@ void cache_free(struct cache *c);             /* nothing may be pinned */
  * Pins all n ranges in one round: those not in memory are read from the store with one
  * store_read. Same key, offset and size are the same range; other overlaps are separate
  * (callers use fixed block bounds). All or none: on failure nothing is pinned.
- * ERR_BUSY when the budget is full of pins and reservations; errors of store_read.
+ * ERR_BUSY when the budget is full of pins and reservations, ERR_LIMIT when the ranges
+ * would not even fit alone; errors of store_read. A range that somebody else is
+ * fetching is waited for, and fetched in one more round if that fetch fails.
  */
 enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n);
 /* Harmless on pins that hold nothing. */

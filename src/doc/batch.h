@@ -36,12 +36,17 @@ enum err batch_unique(struct op *op, struct batch *b);
  * naming the first that differs. */
 enum err batch_id_kind(struct op *op, const struct batch *b, enum id_kind *kind);
 
-/* Stored form of a batch under its schema: docs/formats.md "batch". */
+/*
+ * Stored form of a batch: docs/formats.md "batch". schema is the one its values follow:
+ * the wider one if the batch widens it.
+ */
 void batch_encode(const struct batch *b, const struct schema *schema, struct buf *out);
 /*
  * schema is the namespace's before this batch; a batch that widens it is decoded under
- * the wider one. Vectors and strings are borrowed from bytes where alignment permits,
- * the rest is op's. ERR_CORRUPT.
+ * the wider one, schema_extend(schema, out->schema), and values that were stored under
+ * fewer attributes are null in the later ones. Vectors (where aligned) and strings are
+ * borrowed from bytes, the rest is op's; out->schema is NULL or a reference of the
+ * caller's. ERR_CORRUPT, also for ids of two kinds or an id that occurs twice.
  */
 enum err batch_decode(struct op *op, struct slice bytes, struct schema *schema,
                       struct batch *out);

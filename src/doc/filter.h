@@ -88,7 +88,16 @@ bool glob_match(struct slice pattern, struct slice text);
 /* NULL, or what is wrong with the pattern. */
 const char *glob_check(struct slice pattern);
 
-/* Does a scalar meet a single condition (not and/or/not, not null)? */
+enum truth { TRUTH_FALSE, TRUTH_UNKNOWN, TRUTH_TRUE };
+/* What a single condition (not and/or/not, not on the id) says of a null. */
+enum truth filter_null(const struct filter *f);
+/*
+ * Does a scalar, or one item of an array, meet a single condition? Not for
+ * contains_all, which is about several items.
+ */
 bool filter_scalar(const struct filter *f, const union scalar *v);
+/* Does the id meet a single condition on it? Ids of another kind than the filter's are
+ * unequal to them and in no order with them. */
+bool filter_id(const struct filter *f, const struct doc_id *id);
 
 #endif

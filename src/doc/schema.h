@@ -75,18 +75,22 @@ struct schema {
 /* A schema that owns copies of everything. Checks nothing (schema_check does). */
 struct schema *schema_new(uint32_t vector_dim, enum metric_kind metric,
                           const struct attr *attrs, uint32_t attr_count);
-struct schema *schema_ref(struct schema *s);
-void schema_unref(struct schema *s); /* NULL is fine */
+struct schema *schema_ref(struct schema *s); /* s itself */
+void schema_unref(struct schema *s);         /* NULL is fine */
 
 /* ERR_INVALID names the field and what is allowed. */
 enum err schema_check(struct op *op, const struct schema *s);
 /* Index of the attribute, -1 if it is not declared. */
 int schema_find(const struct schema *s, struct slice name);
+/* Same attributes in the same order; the metric counts only where there are vectors. */
 bool schema_equal(const struct schema *a, const struct schema *b);
 /*
  * The schema that a PUT of `wanted` leaves behind: `current` itself when wanted
- * declares nothing new (attributes in any order; *same is true), a longer one when it
- * only adds attributes. ERR_CONFLICT names what differs.
+ * declares nothing new, a longer one when it adds attributes; *out is a reference of
+ * the caller's either way. *same: wanted declares exactly what current does, in any
+ * order; false with *out == current means that wanted lacks some of current's
+ * attributes. ERR_CONFLICT names what differs, ERR_INVALID the attribute that is one
+ * too many.
  */
 enum err schema_extend(struct op *op, struct schema *current,
                        const struct schema *wanted, bool *same, struct schema **out);
@@ -99,7 +103,8 @@ const char *language_name(enum language language);
 bool language_parse(struct slice name, enum language *language);
 
 void schema_encode(const struct schema *s, struct buf *out);
-/* ERR_CORRUPT, also for what schema_check would refuse. */
+/* *out is a reference of the caller's. ERR_CORRUPT, also for what schema_check would
+ * refuse. */
 enum err schema_decode(struct op *op, struct reader *r, struct schema **out);
 
 #endif

@@ -50,6 +50,10 @@ struct value {
 };
 #define VALUE_NULL ((struct value){.null = true})
 
+/* The first and the last microsecond of the years 0000 to 9999. */
+#define DATETIME_MIN (-62167219200000000LL)
+#define DATETIME_MAX 253402300799999999LL
+
 enum { ID_STRING_MAX = 64, STRING_SIZE_MAX = 8 << 20 };
 
 /* A namespace's ids are of one kind, fixed by its first write. */

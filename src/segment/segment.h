@@ -81,6 +81,9 @@ uint64_t segment_size(const struct segment *s);   /* bytes of the object */
 uint64_t segment_memory(const struct segment *s); /* bytes it holds outside the cache */
 const char *segment_key(const struct segment *s); /* "memory" for one in memory */
 enum id_kind segment_id_kind(const struct segment *s);
+/* Names the content: segments of equal digest are the same bytes. Who keeps it beside
+ * the key notices when one object was put in the place of another. */
+void segment_digest(const struct segment *s, uint8_t out[16]);
 
 /* The id of a row; strings borrow from the segment. Never fails: ids are in memory. */
 struct doc_id segment_id(const struct segment *s, uint32_t row);

@@ -6,16 +6,20 @@
  * them once, at start; a test stacks fault over mem.
  *
  * Keys are byte strings of 1 to STORE_KEY_MAX bytes: segments of [A-Za-z0-9_.-] parted
- * by '/', no empty segment, none starting with a dot (asserted: keys are ours, names
- * from users are checked long before). Objects never change once they are there.
+ * by '/', no empty segment, none longer than STORE_SEGMENT_MAX, none starting with a
+ * dot (asserted: keys are ours, names from users are checked long before). No key is
+ * the folder of another: "a" and "a/b" are never both in use. Objects never change once
+ * they are there.
  *
  * Threads  any thread may call anything at any time.
- * Time     a call blocks until it knows the answer or op's deadline has passed.
+ * Time     a call blocks until it knows the answer. Reads, gets and lists answer
+ *          ERR_TIMEOUT or ERR_CANCELED when op should stop; writes never do.
  * Memory   bytes handed back live in op's arena unless a call says otherwise.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,7 +29,10 @@
 struct op;
 struct store;
 
-enum { STORE_KEY_MAX = 512 };
+enum { STORE_KEY_MAX = 512, STORE_SEGMENT_MAX = 255 };
+
+/* The rule above, as the calls below assert it. */
+bool store_key_valid(const char *key);
 
 /* One stretch of one object. store_read fills in err and the bytes at data. */
 struct store_range {
@@ -64,13 +71,16 @@ enum err store_create(struct op *op, struct store *s, const char *key,
 
 /*
  * Writes an object whose name nobody else can use; safe to repeat. The bytes are the
- * parts in order. ERR_OK: durable.
+ * parts in order. ERR_OK: durable. ERR_CONFLICT: other bytes have that name, which is
+ * somebody's mistake; they stay. ERR_IO, ERR_FULL, ERR_DENIED, ERR_LIMIT as above, but
+ * after ERR_IO the object may be there or appear later.
  */
 enum err store_put(struct op *op, struct store *s, const char *key,
                    const struct slice *parts, size_t n);
 
 /*
  * The next keys with prefix, strictly after `after` ("" from the start), in byte order.
+ * prefix may end anywhere, even inside a segment.
  * delimiter '/': keys that have a '/' behind the prefix are folded into one entry that
  * ends with that '/' (pass it as `after` to go on behind all of them); 0: no folding.
  * In: *n is the room in keys; out: how many were found. Fewer than asked means the end.
@@ -80,7 +90,8 @@ enum err store_put(struct op *op, struct store *s, const char *key,
 enum err store_list(struct op *op, struct store *s, const char *prefix,
                     const char *after, char delimiter, const char **keys, size_t *n);
 
-/* Deletes n keys. One that is already gone counts as deleted. */
+/* Deletes n keys, durably. One that is already gone counts as deleted. On failure some
+ * may be gone and others not, and a deletion may still take place later. */
 enum err store_delete(struct op *op, struct store *s, const char *const *keys,
                       size_t n);
 

@@ -26,7 +26,7 @@
 struct store_dir_options {
     const char *root; /* made if missing, with its parents */
     bool allow_unsafe_fs;
-    bool shared;                                       /* tests only: take no lock */
+    bool shared; /* tests only: take no lock, sweep nothing, keep no ballast */
     void (*on_poison)(void *context, const char *why); /* NULL: abort() */
     void *poison_context;
 };

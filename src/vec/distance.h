@@ -15,7 +15,12 @@
 float distance_dot(const float *a, const float *b, size_t dim);
 /* Squared Euclidean distance. */
 float distance_l2(const float *a, const float *b, size_t dim);
-float distance_norm(const float *a, size_t dim); /* Euclidean length */
+
+/* Sums in double: for norms, and for values so large or small that a float sum of them
+ * overflows or vanishes. Never overflows for floats that are finite. */
+double distance_dot_f64(const float *a, const float *b, size_t dim);
+double distance_l2_f64(const float *a, const float *b, size_t dim);
+double distance_norm(const float *a, size_t dim); /* Euclidean length */
 
 /* out[i] = dot / l2 of query and rows[i * dim ...], for count rows that lie one behind
  * the other: memory-bound, prefetched. */

@@ -1,0 +1,791 @@
+#include "api/api_v1_query.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "api/api.h"
+#include "api/api_route.h"
+#include "api/api_token.h"
+#include "base/log.h"
+#include "base/op.h"
+#include "base/task.h"
+
+/* ---- from JSON ---- */
+
+static enum err read_weight(struct op *op, struct json_value *v, double above,
+                            float *out)
+{
+    double weight;
+    enum err e = json_f64(op, v, &weight);
+    if (e) return e;
+    if (!(weight > above && weight <= WEIGHT_MAX))
+        return json_fail(op, v, "a weight is a number %s and at most 1e6",
+                         above < 0 ? "from 0" : "above 0");
+    *out = (float)weight;
+    return ERR_OK;
+}
+
+/* Above any negative number: 0 is allowed. */
+#define FROM_ZERO (-1e-300)
+
+static enum err read_vector(struct op *op, struct json_value *v, struct v1_query *out)
+{
+    float *vector = op_new_array(op, float, VECTOR_DIM_MAX);
+    if (!vector) return ERR_LIMIT;
+    out->vector = vector;
+    return v1_vector_read(op, v, vector, VECTOR_DIM_MAX, &out->vector_count);
+}
+
+static enum err add_field(struct op *op, struct v1_query *out, struct slice name,
+                          size_t *capacity)
+{
+    out->fields =
+        v1_grow(op, out->fields, out->field_count, capacity, sizeof *out->fields);
+    if (!out->fields) return ERR_LIMIT;
+    out->fields[out->field_count++] = (struct v1_text_weight){name, 1.0F};
+    return ERR_OK;
+}
+
+static enum err read_field(struct op *op, struct json_value *v, struct v1_query *out)
+{
+    struct slice name;
+    size_t capacity = 0;
+    enum err e = json_string(op, v, &name);
+    return e ? e : add_field(op, out, name, &capacity);
+}
+
+static enum err read_fields(struct op *op, struct json_value *v, struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value item;
+    struct slice name;
+    size_t capacity = 0;
+    bool more;
+
+    enum err e = json_array(op, v, &walk);
+    while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
+        if (out->field_count == SCHEMA_ATTRS_MAX)
+            return json_fail(op, &item, "at most %d fields", SCHEMA_ATTRS_MAX);
+        e = json_string(op, &item, &name);
+        for (size_t i = 0; !e && i < out->field_count; i++)
+            if (slice_equal(out->fields[i].field, name))
+                e = json_fail(op, &item, "this field is already in the list");
+        if (!e) e = add_field(op, out, name, &capacity);
+    }
+    if (!e && out->field_count == 0)
+        return json_walk_fail(op, &walk, "at least one field is needed");
+    return e;
+}
+
+struct weights {
+    struct v1_text_weight *items;
+    size_t count;
+};
+
+static enum err read_weights(struct op *op, struct json_value *v, struct weights *out)
+{
+    struct json_walk walk;
+    struct json_value member;
+    struct slice name;
+    size_t capacity = 0;
+    bool more;
+
+    enum err e = json_object(op, v, &walk);
+    while (!e && !(e = json_next(op, &walk, &more, &name, &member)) && more) {
+        if (out->count == SCHEMA_ATTRS_MAX)
+            return json_fail(op, &member, "at most %d weights", SCHEMA_ATTRS_MAX);
+        out->items = v1_grow(op, out->items, out->count, &capacity, sizeof *out->items);
+        if (!out->items) return ERR_LIMIT;
+        out->items[out->count].field = name;
+        e = read_weight(op, &member, 0.0, &out->items[out->count++].weight);
+    }
+    return e;
+}
+
+static enum err read_operator(struct op *op, struct json_value *v, bool *all_words)
+{
+    struct slice name;
+    enum err e = json_string(op, v, &name);
+    if (e) return e;
+    *all_words = slice_equal(name, SLICE_LITERAL("and"));
+    if (!*all_words && !slice_equal(name, SLICE_LITERAL("or")))
+        return json_fail(op, v, "expected \"or\" or \"and\"");
+    return ERR_OK;
+}
+
+static enum err read_text(struct op *op, struct json_value *v, struct slice *out)
+{
+    enum err e = json_string(op, v, out);
+    if (e || out->size <= QUERY_TEXT_SIZE_MAX) return e;
+    (void)json_fail(op, v, "a query text has at most %d bytes, this one %zu",
+                    QUERY_TEXT_SIZE_MAX, out->size);
+    return ERR_LIMIT;
+}
+
+static enum err apply_weights(struct op *op, const struct json_walk *walk,
+                              const struct weights *weights, struct v1_query *out)
+{
+    for (size_t i = 0; i < weights->count; i++) {
+        size_t j = 0;
+        while (j < out->field_count &&
+               !slice_equal(out->fields[j].field, weights->items[i].field))
+            j++;
+        if (j == out->field_count)
+            return json_walk_fail(op, walk,
+                                  "weights names \"%.*s\", which is not a field "
+                                  "of this query",
+                                  (int)(weights->items[i].field.size % 128),
+                                  (const char *)weights->items[i].field.data);
+        out->fields[j].weight = weights->items[i].weight;
+    }
+    return ERR_OK;
+}
+
+enum { TEXT_FIELD, TEXT_FIELDS, TEXT_QUERY, TEXT_WEIGHTS, TEXT_OPERATOR, TEXT_NAMES };
+static const char *const text_names[TEXT_NAMES] = {"field", "fields", "query",
+                                                   "weights", "operator"};
+
+static enum err read_full_text(struct op *op, struct json_value *v,
+                               struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value member;
+    struct weights weights = {NULL, 0};
+    int name = 0;
+
+    enum err e = json_object(op, v, &walk);
+    while (!e && !(e = json_field(op, &walk, text_names, TEXT_NAMES, &name, &member)) &&
+           name >= 0) {
+        uint64_t both = 1u << TEXT_FIELD | 1u << TEXT_FIELDS;
+        if ((walk.seen & both) == both)
+            return json_walk_fail(op, &walk, "give field or fields, not both");
+        switch (name) {
+        case TEXT_FIELD: e = read_field(op, &member, out); break;
+        case TEXT_FIELDS: e = read_fields(op, &member, out); break;
+        case TEXT_QUERY: e = read_text(op, &member, &out->text); break;
+        case TEXT_WEIGHTS: e = read_weights(op, &member, &weights); break;
+        default: e = read_operator(op, &member, &out->all_words);
+        }
+    }
+    if (e) return e;
+    if (out->field_count == 0 || !(walk.seen & 1u << TEXT_QUERY))
+        return json_walk_fail(op, &walk, "field (or fields) and query are needed");
+    return apply_weights(op, &walk, &weights, out);
+}
+
+enum { WEIGHT_VECTOR, WEIGHT_TEXT, WEIGHT_NAMES };
+static const char *const weight_names[WEIGHT_NAMES] = {"vector", "full_text"};
+
+static enum err read_fusion_weights(struct op *op, struct json_value *v,
+                                    struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value member;
+    int name = 0;
+
+    enum err e = json_object(op, v, &walk);
+    while (!e &&
+           !(e = json_field(op, &walk, weight_names, WEIGHT_NAMES, &name, &member)) &&
+           name >= 0)
+        e = read_weight(op, &member, FROM_ZERO,
+                        name == WEIGHT_VECTOR ? &out->vector_weight
+                                              : &out->text_weight);
+    return e;
+}
+
+static enum err read_fusion_method(struct op *op, struct json_value *v)
+{
+    struct slice name;
+    enum err e = json_string(op, v, &name);
+    if (e) return e;
+    return slice_equal(name, SLICE_LITERAL("rrf"))
+               ? ERR_OK
+               : json_fail(op, v, "expected \"rrf\"");
+}
+
+static enum err read_rrf_k(struct op *op, struct json_value *v, double *out)
+{
+    enum err e = json_f64(op, v, out);
+    if (e) return e;
+    if (!(*out >= 0.0 && *out <= 1e6))
+        return json_fail(op, v, "k is a number from 0 to 1e6");
+    return ERR_OK;
+}
+
+enum { FUSION_METHOD, FUSION_K, FUSION_WEIGHTS, FUSION_NAMES };
+static const char *const fusion_names[FUSION_NAMES] = {"method", "k", "weights"};
+
+static enum err read_fusion(struct op *op, struct json_value *v, struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value member;
+    int name = 0;
+
+    out->has_fusion = true;
+    enum err e = json_object(op, v, &walk);
+    while (!e &&
+           !(e = json_field(op, &walk, fusion_names, FUSION_NAMES, &name, &member)) &&
+           name >= 0) {
+        switch (name) {
+        case FUSION_METHOD: e = read_fusion_method(op, &member); break;
+        case FUSION_K: e = read_rrf_k(op, &member, &out->rrf_k); break;
+        default: e = read_fusion_weights(op, &member, out);
+        }
+    }
+    return e;
+}
+
+static enum err read_direction(struct op *op, struct json_value *v, bool *descending)
+{
+    struct slice name;
+    enum err e = json_string(op, v, &name);
+    if (e) return e;
+    *descending = slice_equal(name, SLICE_LITERAL("desc"));
+    if (!*descending && !slice_equal(name, SLICE_LITERAL("asc")))
+        return json_fail(op, v, "expected \"asc\" or \"desc\"");
+    return ERR_OK;
+}
+
+enum { ORDER_FIELD, ORDER_DIRECTION, ORDER_NAMES };
+static const char *const order_names[ORDER_NAMES] = {"field", "direction"};
+
+static enum err read_order(struct op *op, struct json_value *v, struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value member;
+    int name = 0;
+
+    enum err e = json_object(op, v, &walk);
+    while (!e &&
+           !(e = json_field(op, &walk, order_names, ORDER_NAMES, &name, &member)) &&
+           name >= 0)
+        e = name == ORDER_FIELD ? json_string(op, &member, &out->order_field)
+                                : read_direction(op, &member, &out->descending);
+    if (e) return e;
+    if (!(walk.seen & 1u << ORDER_FIELD))
+        return json_walk_fail(op, &walk, "field is missing");
+    return ERR_OK;
+}
+
+static enum err read_recall(struct op *op, struct json_value *v)
+{
+    double recall;
+    enum err e = json_f64(op, v, &recall);
+    if (e) return e;
+    if (!(recall > 0.0 && recall <= 1.0))
+        return json_fail(op, v, "recall is a number above 0 and at most 1");
+    return ERR_OK;
+}
+
+enum { SEARCH_RECALL, SEARCH_EXACT, SEARCH_NAMES };
+static const char *const search_names[SEARCH_NAMES] = {"recall", "exact"};
+
+/* Every index here is exact, so that any wish is met: it is checked and nothing else.
+ */
+static enum err read_search(struct op *op, struct json_value *v)
+{
+    struct json_walk walk;
+    struct json_value member;
+    bool exact;
+    int name = 0;
+
+    enum err e = json_object(op, v, &walk);
+    while (!e &&
+           !(e = json_field(op, &walk, search_names, SEARCH_NAMES, &name, &member)) &&
+           name >= 0)
+        e = name == SEARCH_RECALL ? read_recall(op, &member)
+                                  : json_bool(op, &member, &exact);
+    return e;
+}
+
+static enum err read_consistency(struct op *op, struct json_value *v,
+                                 enum consistency *out)
+{
+    struct slice name;
+    enum err e = json_string(op, v, &name);
+    if (e) return e;
+    bool strong = slice_equal(name, SLICE_LITERAL("strong"));
+    if (!strong && !slice_equal(name, SLICE_LITERAL("eventual")))
+        return json_fail(op, v, "expected \"strong\" or \"eventual\"");
+    *out = strong ? CONSISTENCY_STRONG : CONSISTENCY_EVENTUAL;
+    return ERR_OK;
+}
+
+static enum err read_include_names(struct op *op, struct json_value *v,
+                                   struct v1_include *out)
+{
+    struct json_walk walk;
+    struct json_value item;
+    size_t capacity = 0;
+    bool more;
+
+    out->all = false;
+    enum err e = json_array(op, v, &walk);
+    while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
+        if (out->name_count == SCHEMA_ATTRS_MAX)
+            return json_fail(op, &item, "at most %d attributes", SCHEMA_ATTRS_MAX);
+        out->names =
+            v1_grow(op, out->names, out->name_count, &capacity, sizeof *out->names);
+        if (!out->names) return ERR_LIMIT;
+        e = json_string(op, &item, &out->names[out->name_count++]);
+    }
+    return e;
+}
+
+static enum err read_include(struct op *op, struct json_value *v,
+                             struct v1_include *out)
+{
+    enum json_kind kind;
+    enum err e = json_kind_of(op, v, &kind);
+    if (e) return e;
+    if (kind == JSON_BOOL) return json_bool(op, v, &out->all);
+    if (kind == JSON_ARRAY) return read_include_names(op, v, out);
+    return json_fail(op, v, "expected true, false or an array of attribute names");
+}
+
+static enum err read_top_k(struct op *op, struct json_value *v, uint32_t *out)
+{
+    uint64_t top_k;
+    enum err e = json_u64_range(op, v, 1, QUERY_TOP_K_MAX, &top_k);
+    if (!e) *out = (uint32_t)top_k;
+    return e;
+}
+
+enum {
+    QUERY_VECTOR,
+    QUERY_FULL_TEXT,
+    QUERY_FILTER,
+    QUERY_TOP_K,
+    QUERY_INCLUDE_VECTOR,
+    QUERY_INCLUDE_ATTRIBUTES,
+    QUERY_FUSION,
+    QUERY_ORDER_BY,
+    QUERY_CONSISTENCY,
+    QUERY_SEARCH,
+    QUERY_EXPLAIN,
+    QUERY_NAMES
+};
+static const char *const query_names[QUERY_NAMES] = {
+    "vector", "full_text",      "filter",
+    "top_k",  "include_vector", "include_attributes",
+    "fusion", "order_by",       "consistency",
+    "search", "explain"};
+
+static enum err read_member(struct op *op, int name, struct json_value *v,
+                            struct v1_query *out)
+{
+    switch (name) {
+    case QUERY_VECTOR: return read_vector(op, v, out);
+    case QUERY_FULL_TEXT: return read_full_text(op, v, out);
+    case QUERY_FILTER: return v1_filter_parse(op, v, &out->filter);
+    case QUERY_TOP_K: return read_top_k(op, v, &out->top_k);
+    case QUERY_INCLUDE_VECTOR: return json_bool(op, v, &out->include.vector);
+    case QUERY_INCLUDE_ATTRIBUTES: return read_include(op, v, &out->include);
+    case QUERY_FUSION: return read_fusion(op, v, out);
+    case QUERY_ORDER_BY: return read_order(op, v, out);
+    case QUERY_CONSISTENCY: return read_consistency(op, v, &out->consistency);
+    case QUERY_SEARCH: return read_search(op, v);
+    default: return json_bool(op, v, &out->explain);
+    }
+}
+
+/* Fields that could have no effect together are refused: one of them is a mistake. */
+static enum err check_query(struct op *op, const struct v1_query *q)
+{
+    bool ranked = q->vector || q->field_count;
+    if (!ranked && !q->filter && !q->order_field.data)
+        return op_fail(op, ERR_INVALID,
+                       "a query needs a vector, full_text, a filter or "
+                       "order_by");
+    if (ranked && q->order_field.data)
+        return op_fail(op, ERR_INVALID,
+                       "order_by: a query with vector or full_text is "
+                       "ordered by its score");
+    if (q->has_fusion && !(q->vector && q->field_count))
+        return op_fail(op, ERR_INVALID, "fusion: needs both vector and full_text");
+    return ERR_OK;
+}
+
+enum err v1_query_parse(struct op *op, struct json_value *root, struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value member;
+    bool present = false;
+    int name = 0;
+
+    *out = (struct v1_query){.rrf_k = RRF_K_DEFAULT,
+                             .vector_weight = 1.0F,
+                             .text_weight = 1.0F,
+                             .top_k = TOP_K_DEFAULT,
+                             .include = {.all = true},
+                             .consistency = CONSISTENCY_STRONG};
+    enum err e = json_object(op, root, &walk);
+    while (!e &&
+           !(e = json_field(op, &walk, query_names, QUERY_NAMES, &name, &member)) &&
+           name >= 0) {
+        e = v1_present(op, &member, &present);
+        if (!e && present) e = read_member(op, name, &member, out);
+    }
+    return e ? e : check_query(op, out);
+}
+
+/* ---- bound to a schema ---- */
+
+static int find_attr(struct op *op, const struct schema *schema, struct slice name,
+                     const char *where)
+{
+    int attr = schema_find(schema, name);
+    if (attr < 0)
+        (void)op_fail(op, ERR_INVALID, "%s: no attribute \"%.*s\" is declared", where,
+                      (int)(name.size < 128 ? name.size : 128),
+                      (const char *)name.data);
+    return attr;
+}
+
+static enum err bind_vector(struct op *op, const struct v1_query *parsed,
+                            const struct schema *schema, struct rank *out)
+{
+    struct v1_complaint why;
+    if (!v1_vector_check(parsed->vector, parsed->vector_count, schema->vector_dim,
+                         schema->metric, &why))
+        return op_fail(op, ERR_INVALID, "vector: %s", why.text);
+    *out = (struct rank){.kind = RANK_VECTOR,
+                         .weight = parsed->vector_weight,
+                         .vector = parsed->vector};
+    return ERR_OK;
+}
+
+static enum err bind_text(struct op *op, const struct v1_query *parsed,
+                          const struct schema *schema, struct rank *out)
+{
+    struct rank_field *fields =
+        op_new_array(op, struct rank_field, parsed->field_count);
+    if (!fields) return ERR_LIMIT;
+    for (size_t i = 0; i < parsed->field_count; i++) {
+        int attr = find_attr(op, schema, parsed->fields[i].field, "full_text");
+        if (attr < 0) return ERR_INVALID;
+        if (!schema->attrs[attr].full_text)
+            return op_fail(op, ERR_INVALID,
+                           "full_text: attribute \"%s\" was declared without full_text",
+                           schema->attrs[attr].name);
+        fields[i] = (struct rank_field){attr, parsed->fields[i].weight};
+    }
+    *out = (struct rank){.kind = RANK_TEXT,
+                         .weight = parsed->text_weight,
+                         .text = parsed->text,
+                         .fields = fields,
+                         .field_count = parsed->field_count,
+                         .all_words = parsed->all_words};
+    return ERR_OK;
+}
+
+static enum err bind_order(struct op *op, const struct v1_query *parsed,
+                           const struct schema *schema, struct query *out)
+{
+    out->ordered = parsed->order_field.data != NULL;
+    out->order_attr = FILTER_ATTR_ID;
+    out->descending = parsed->descending;
+    if (!out->ordered || slice_equal(parsed->order_field, SLICE_LITERAL("id")))
+        return ERR_OK;
+    int attr = find_attr(op, schema, parsed->order_field, "order_by.field");
+    if (attr < 0) return ERR_INVALID;
+    if (schema->attrs[attr].array)
+        return op_fail(op, ERR_INVALID,
+                       "order_by.field: %s is %s, and arrays have no order",
+                       schema->attrs[attr].name,
+                       attr_type_name(schema->attrs[attr].type, true));
+    out->order_attr = attr;
+    return ERR_OK;
+}
+
+/* The schema's order, each once, whatever order they were asked in. */
+static enum err bind_picks(struct op *op, const struct v1_include *include,
+                           const struct schema *schema, struct v1_picks *out)
+{
+    bool *wanted = op_new_array(op, bool, schema->attr_count);
+    out->attrs = op_new_array(op, int, schema->attr_count);
+    out->count = 0;
+    if (!wanted || !out->attrs) return ERR_LIMIT;
+    for (size_t i = 0; i < include->name_count; i++) {
+        int attr = find_attr(op, schema, include->names[i], "include_attributes");
+        if (attr < 0) return ERR_INVALID;
+        wanted[attr] = true;
+    }
+    for (uint32_t i = 0; i < schema->attr_count; i++)
+        if (include->all || wanted[i]) out->attrs[out->count++] = (int)i;
+    return ERR_OK;
+}
+
+enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
+                       const struct schema *schema, enum id_kind id_kind,
+                       struct query *out, struct v1_picks *picks)
+{
+    struct rank *ranks = op_new_array(op, struct rank, 2);
+    struct filter *filter = NULL;
+    size_t count = 0;
+    enum err e = ranks ? ERR_OK : ERR_LIMIT;
+
+    if (!e && parsed->vector) e = bind_vector(op, parsed, schema, &ranks[count++]);
+    if (!e && parsed->field_count) e = bind_text(op, parsed, schema, &ranks[count++]);
+    if (!e && parsed->filter)
+        e = v1_filter_bind(op, parsed->filter, schema, id_kind, &filter);
+    *out = (struct query){
+        .ranks = ranks,
+        .rank_count = count,
+        .fusion = FUSION_RRF,
+        .rrf_k = parsed->rrf_k,
+        .filter = filter,
+        .top_k = parsed->top_k,
+        .include_vector = parsed->include.vector,
+        .include_attributes = parsed->include.all || parsed->include.name_count > 0,
+        .explain = parsed->explain,
+    };
+    if (!e) e = bind_order(op, parsed, schema, out);
+    return e ? e : bind_picks(op, &parsed->include, schema, picks);
+}
+
+/* ---- answers ---- */
+
+/* A score that was a float is printed with a float's digits: 0.9, not 0.8999999762. */
+static void score_write(struct json_writer *w, double score)
+{
+    if ((double)(float)score == score)
+        json_put_f32(w, (float)score);
+    else
+        json_put_f64(w, score);
+}
+
+void v1_document_write(struct json_writer *w, const struct schema *schema,
+                       const struct doc *doc, const double *score,
+                       const struct v1_picks *picks, bool attributes)
+{
+    json_key(w, "id");
+    v1_id_write(w, &doc->id);
+    if (score) {
+        json_key(w, "score");
+        score_write(w, *score);
+    }
+    if (doc->vector) {
+        json_key(w, "vector");
+        json_put_floats(w, doc->vector, schema->vector_dim);
+    }
+    if (!attributes) return;
+    json_key(w, "attributes");
+    json_begin_object(w);
+    for (size_t i = 0; i < picks->count; i++) {
+        const struct value *value = &doc->values[picks->attrs[i]];
+        if (value->null) continue;
+        json_key(w, schema->attrs[picks->attrs[i]].name);
+        v1_value_write(w, &schema->attrs[picks->attrs[i]], value);
+    }
+    json_end_object(w);
+}
+
+static void put_count(struct json_writer *w, const char *key, uint64_t count)
+{
+    json_key(w, key);
+    json_put_u64(w, count);
+}
+
+static void put_ms(struct json_writer *w, const char *key, uint64_t us)
+{
+    json_key(w, key);
+    json_put_f64(w, (double)us / 1000.0);
+}
+
+static void explain_write(struct json_writer *w, const struct op_counters *cost,
+                          const struct query_explain *x)
+{
+    json_key(w, "explain");
+    json_begin_object(w);
+    json_key(w, "plan");
+    json_put_str(w, x->plan);
+    put_count(w, "segments", x->stored_sources);
+    put_count(w, "tail_segments", x->sources - x->stored_sources);
+    put_count(w, "rows", x->rows);
+    put_count(w, "live_rows", x->live_rows);
+    put_count(w, "filtered_rows", x->filtered_rows);
+    put_count(w, "rows_scored", cost->rows_scored);
+    put_count(w, "rounds", cost->rounds);
+    put_count(w, "store_requests", cost->store_requests);
+    put_count(w, "store_bytes", cost->store_bytes);
+    put_count(w, "cache_hits", cost->cache_hits);
+    put_count(w, "cache_misses", cost->cache_misses);
+    json_key(w, "stages_ms");
+    json_begin_object(w);
+    put_ms(w, "filter", x->filter_us);
+    put_ms(w, "vector", x->vector_us);
+    put_ms(w, "full_text", x->text_us);
+    put_ms(w, "order", x->order_us);
+    put_ms(w, "fuse", x->fuse_us);
+    put_ms(w, "fetch", x->fetch_us);
+    put_ms(w, "total", x->total_us);
+    json_end_object(w);
+    json_end_object(w);
+}
+
+/* All that was decided about one query, from its text to its hits. */
+struct run {
+    struct v1_query parsed;
+    struct snapshot *snapshot;
+    struct query query;
+    struct v1_picks picks;
+    struct query_result result;
+};
+
+static void results_write(struct buf *body, const struct op *op, const struct run *run,
+                          uint64_t took_us)
+{
+    struct json_writer w;
+    json_writer_init(&w, body);
+    json_begin_object(&w);
+    json_key(&w, "results");
+    json_begin_array(&w);
+    for (size_t i = 0; i < run->result.count; i++) {
+        const struct query_hit *hit = &run->result.hits[i];
+        json_begin_object(&w);
+        v1_document_write(&w, run->snapshot->schema, &hit->doc, &hit->score,
+                          &run->picks, run->query.include_attributes);
+        json_end_object(&w);
+    }
+    json_end_array(&w);
+    put_ms(&w, "took_ms", took_us);
+    if (run->query.explain) explain_write(&w, &op->counters, &run->result.explain);
+    json_end_object(&w);
+}
+
+/* A snapshot as fresh as the request wants it, and its token in the answer. */
+static enum err open_snapshot(struct op *op, struct api_call *call,
+                              enum consistency consistency, struct snapshot **out)
+{
+    struct commit_token minimum, seen;
+    struct read_options options = {.consistency = consistency};
+    char text[TOKEN_TEXT_SIZE];
+
+    const char *header = http_header(call->request, "X-Elacsym-Min-Commit");
+    enum err e = header ? token_parse(op, header, &minimum) : ERR_OK;
+    if (e) return e;
+    if (header) options.min_commit = &minimum;
+    e = registry_snapshot(op, call->registry, call->name, &options, out);
+    if (e) return e;
+
+    memcpy(seen.incarnation, (*out)->incarnation, sizeof seen.incarnation);
+    seen.epoch = (*out)->epoch;
+    seen.slot = (*out)->slot;
+    token_text(&seen, text);
+    http_response_header(call->response, "X-Elacsym-Commit", "%s", text);
+    return ERR_OK;
+}
+
+static void log_slow(struct op *op, const struct api_call *call, const struct run *run,
+                     uint64_t took_us)
+{
+    int64_t slow_ms = call->options->slow_query_ms;
+    if (slow_ms <= 0 || took_us / 1000 <= (uint64_t)slow_ms) return;
+    log_warn(op, "slow query",
+             "namespace=%s took_ms=%llu plan=%s top_k=%u results=%zu segments=%llu "
+             "rows_scored=%llu rounds=%llu store_requests=%llu store_bytes=%llu",
+             call->name, (unsigned long long)(took_us / 1000), run->result.explain.plan,
+             run->query.top_k, run->result.count,
+             (unsigned long long)run->result.explain.sources,
+             (unsigned long long)op->counters.rows_scored,
+             (unsigned long long)op->counters.rounds,
+             (unsigned long long)op->counters.store_requests,
+             (unsigned long long)op->counters.store_bytes);
+}
+
+static enum err run_query(struct op *op, struct api_call *call, struct json_value *root,
+                          struct json *json, struct run *run)
+{
+    enum err e = v1_query_parse(op, root, &run->parsed);
+    if (!e) e = json_end(op, json);
+    if (!e) e = open_snapshot(op, call, run->parsed.consistency, &run->snapshot);
+    if (!e)
+        e = v1_query_bind(op, &run->parsed, run->snapshot->schema,
+                          run->snapshot->id_kind, &run->query, &run->picks);
+    return e ? e : query_run(op, run->snapshot, &run->query, &run->result);
+}
+
+enum err v1_query(struct op *op, struct api_call *call)
+{
+    struct run run = {.snapshot = NULL};
+    struct json *json = NULL;
+    struct json_value root;
+
+    int64_t start_us = clock_us();
+    enum err e = api_call_json(op, call, &json, &root);
+    if (!e) e = run_query(op, call, &root, json, &run);
+    if (!e) {
+        uint64_t took_us = (uint64_t)(clock_us() - start_us);
+        results_write(&call->response->body, op, &run, took_us);
+        log_slow(op, call, &run, took_us);
+    }
+    snapshot_unref(run.snapshot);
+    json_close(json);
+    return e;
+}
+
+/* ---- one document ---- */
+
+/* The id of the path, as one of the namespace's kind. */
+static enum err path_id(struct op *op, const struct api_call *call, enum id_kind kind,
+                        struct doc_id *out)
+{
+    *out = (struct doc_id){.kind = ID_STRING, .string = call->document};
+    if (kind == ID_U64) {
+        out->kind = ID_U64;
+        if (route_u64(call->document, &out->u64)) return ERR_OK;
+        return op_fail(op, ERR_INVALID,
+                       "the ids of this namespace are unsigned integers");
+    }
+    if (call->document.size == 0 || call->document.size > ID_STRING_MAX)
+        return op_fail(op, ERR_INVALID, "a document's id has 1 to %d bytes",
+                       ID_STRING_MAX);
+    return ERR_OK;
+}
+
+static enum err find_document(struct op *op, struct snapshot *snapshot,
+                              const struct doc_id *id, struct doc *out)
+{
+    struct location at = {UINT32_MAX, 0};
+    struct segment_fetch what = {.vector = true, .attributes = true};
+    char text[80];
+
+    enum err e = ERR_OK;
+    if (snapshot->id_kind == id->kind) e = snapshot_find(op, snapshot, id, 1, &at);
+    if (e) return e;
+    if (at.source == UINT32_MAX)
+        return op_fail(op, ERR_NOT_FOUND, "there is no document %s",
+                       doc_id_text(id, text));
+    return segment_fetch(op, snapshot->sources[at.source].segment, snapshot->schema,
+                         &at.row, 1, what, out);
+}
+
+static enum err write_document(struct op *op, struct buf *body,
+                               const struct schema *schema, const struct doc *doc)
+{
+    struct v1_include everything = {.all = true};
+    struct v1_picks picks;
+    struct json_writer w;
+    enum err e = bind_picks(op, &everything, schema, &picks);
+    if (e) return e;
+    json_writer_init(&w, body);
+    json_begin_object(&w);
+    v1_document_write(&w, schema, doc, NULL, &picks, true);
+    json_end_object(&w);
+    return ERR_OK;
+}
+
+enum err v1_document(struct op *op, struct api_call *call)
+{
+    struct snapshot *snapshot = NULL;
+    struct doc_id id;
+    struct doc doc;
+
+    enum err e = open_snapshot(op, call, CONSISTENCY_STRONG, &snapshot);
+    if (!e) e = path_id(op, call, snapshot->id_kind, &id);
+    if (!e) e = find_document(op, snapshot, &id, &doc);
+    if (!e) e = write_document(op, &call->response->body, snapshot->schema, &doc);
+    snapshot_unref(snapshot);
+    return e;
+}

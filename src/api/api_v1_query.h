@@ -1,0 +1,73 @@
+/*
+ * api_v1_query.h - queries and documents: JSON into the query algebra, hits into JSON.
+ *
+ * Reading has two steps: parse needs no schema, so that a wrong request costs nothing;
+ * bind checks names, types and lengths against the schema of the very snapshot that the
+ * query then runs on.
+ */
+#ifndef API_API_V1_QUERY_H
+#define API_API_V1_QUERY_H
+
+#include "api/api_call.h"
+#include "api/api_v1_filter.h"
+#include "ns/registry.h"
+#include "query/query.h"
+
+enum { TOP_K_DEFAULT = 10, RRF_K_DEFAULT = 60 };
+#define WEIGHT_MAX 1e6
+
+/* What of a document goes into the answer. */
+struct v1_include {
+    bool vector;
+    bool all;            /* every attribute */
+    struct slice *names; /* or these; none for include_attributes false */
+    size_t name_count;
+};
+
+struct v1_text_weight {
+    struct slice field;
+    float weight;
+};
+
+/* A query as it was written, defaults filled in. */
+struct v1_query {
+    const float *vector; /* NULL: none */
+    size_t vector_count;
+    struct slice text;
+    struct v1_text_weight *fields;
+    size_t field_count;       /* 0: no full_text */
+    struct v1_filter *filter; /* NULL: none */
+    struct slice order_field; /* of order_by; .data NULL: none */
+    struct v1_include include;
+    double rrf_k;
+    float vector_weight, text_weight; /* in the fusion */
+    uint32_t top_k;
+    enum consistency consistency;
+    bool all_words;
+    bool has_fusion;
+    bool descending;
+    bool explain;
+};
+
+/* ERR_INVALID, ERR_LIMIT with the path of what is wrong. Lives in op's arena. */
+enum err v1_query_parse(struct op *op, struct json_value *root, struct v1_query *out);
+
+/* include.names become picks: their indexes in the schema, in its order. */
+struct v1_picks {
+    int *attrs;
+    size_t count;
+};
+enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
+                       const struct schema *schema, enum id_kind id_kind,
+                       struct query *out, struct v1_picks *picks);
+
+/* A document's fields, without the braces: id, score (NULL: none), vector, attributes.
+ * Null attributes are left out. */
+void v1_document_write(struct json_writer *w, const struct schema *schema,
+                       const struct doc *doc, const double *score,
+                       const struct v1_picks *picks, bool attributes);
+
+enum err v1_query(struct op *op, struct api_call *call);
+enum err v1_document(struct op *op, struct api_call *call);
+
+#endif

@@ -1,0 +1,283 @@
+/*
+ * cells.c - frame-of-reference blocks: encoding, random reads, scans.
+ *
+ * Stored form (part of a column, docs/formats.md "column"), little endian. The count is
+ * known from elsewhere; there are ceil(count / 4096) blocks.
+ *
+ *   0   per block, 32 bytes
+ *          0  u64  least number of the block
+ *          8  u64  greatest
+ *         16  u64  offset of its cells from the start of all cells
+ *         24  u8   width: 0, 1, 2, 4 or 8 bytes per cell
+ *         25  7 zeros
+ *   then the cells, block after block: number - least, width bytes each; a block is
+ *   filled up with zeros to a multiple of 8
+ */
+#include "attr/cells.h"
+
+#include <assert.h>
+
+#include "base/codec.h"
+
+enum { HEAD_SIZE = 32 };
+
+struct head {
+    uint64_t least, most, offset;
+    uint8_t width;
+};
+
+static size_t padded(size_t size)
+{
+    return (size + 7) & ~(size_t)7;
+}
+
+/* ---- encoding ---- */
+
+static uint8_t width_for(uint64_t range)
+{
+    if (range == 0) return 0;
+    if (range <= UINT8_MAX) return 1;
+    if (range <= UINT16_MAX) return 2;
+    if (range <= UINT32_MAX) return 4;
+    return 8;
+}
+
+static bool skipped(const uint64_t *skip, uint64_t index)
+{
+    return skip && (skip[index / 64] >> index % 64 & 1);
+}
+
+static struct head head_for(const uint64_t *keys, uint64_t first, uint64_t end,
+                            const uint64_t *skip)
+{
+    struct head head = {.least = keys[first], .most = keys[first]};
+    bool any = false;
+    for (uint64_t i = first; i < end; i++) {
+        if (skipped(skip, i)) continue;
+        if (!any || keys[i] < head.least) head.least = keys[i];
+        if (!any || keys[i] > head.most) head.most = keys[i];
+        any = true;
+    }
+    head.width = width_for(head.most - head.least);
+    return head;
+}
+
+static void put_head(struct buf *out, const struct head *head)
+{
+    put_u64(out, head->least);
+    put_u64(out, head->most);
+    put_u64(out, head->offset);
+    put_u64(out, head->width);
+}
+
+void cells_encode(const uint64_t *keys, uint64_t count, const uint64_t *skip,
+                  struct buf *out)
+{
+    struct buf payload = BUF_INIT;
+    for (uint64_t first = 0; first < count; first += CELL_BLOCK) {
+        uint64_t end = count - first < CELL_BLOCK ? count : first + CELL_BLOCK;
+        struct head head = head_for(keys, first, end, skip);
+        head.offset = payload.size;
+        put_head(out, &head);
+        for (uint64_t i = first; i < end; i++) {
+            uint64_t cell = skipped(skip, i) ? 0 : keys[i] - head.least;
+            buf_append(&payload, &cell, head.width);
+        }
+        buf_append_zeros(&payload, padded(payload.size) - payload.size);
+    }
+    buf_append_slice(out, buf_slice(&payload));
+    buf_release(&payload);
+}
+
+/* ---- opening and reading ---- */
+
+static struct head head_at(const struct cells *c, uint64_t block)
+{
+    const uint8_t *p = c->heads + block * HEAD_SIZE;
+    return (struct head){load_u64(p), load_u64(p + 8), load_u64(p + 16), p[24]};
+}
+
+static bool head_is_sound(const struct head *head, uint64_t least, uint64_t most,
+                          uint64_t offset)
+{
+    bool known = head->width == 0 || head->width == 1 || head->width == 2 ||
+                 head->width == 4 || head->width == 8;
+    return known && head->least >= least && head->most <= most &&
+           head->least <= head->most &&
+           width_for(head->most - head->least) <= head->width && head->offset == offset;
+}
+
+bool cells_open(struct reader *r, uint64_t count, uint64_t least, uint64_t most,
+                struct cells *out)
+{
+    struct cells c = {.count = count};
+    uint64_t block_count = cells_block_count(&c), size = 0;
+
+    if (block_count > reader_left(r) / HEAD_SIZE) return false;
+    c.heads = get_bytes(r, block_count * HEAD_SIZE).data;
+    for (uint64_t block = 0; block < block_count; block++) {
+        struct head head = head_at(&c, block);
+        bool padding = load_u64(c.heads + block * HEAD_SIZE + 24) == head.width;
+        if (!padding || !head_is_sound(&head, least, most, size)) return false;
+        size += padded(cells_in_block(&c, block) * head.width);
+    }
+    /* At most 32 KiB a block and 32 bytes for its head: no overflow before this. */
+    c.payload = get_bytes(r, size).data;
+    *out = c;
+    return !r->failed;
+}
+
+uint64_t cells_get(const struct cells *c, uint64_t index)
+{
+    struct head head = head_at(c, index / CELL_BLOCK);
+    const uint8_t *p = c->payload + head.offset + index % CELL_BLOCK * head.width;
+    uint64_t cell = 0;
+    switch (head.width) {
+    case 0: break;
+    case 1: cell = *p; break;
+    case 2: {
+        uint16_t v;
+        memcpy(&v, p, sizeof v);
+        cell = v;
+        break;
+    }
+    case 4: cell = load_u32(p); break;
+    default: cell = load_u64(p);
+    }
+    return cell > head.most - head.least ? head.most : head.least + cell;
+}
+
+/* ---- scanning ---- */
+
+/*
+ * Bits of the cells in [low, low + span]: one subtraction and one comparison each,
+ * whatever the operator was.
+ */
+#define DEFINE_RANGE(name, type)                                                       \
+    static void name(const uint8_t *p, size_t n, uint64_t low, uint64_t span,          \
+                     uint64_t *bits)                                                   \
+    {                                                                                  \
+        const type first = (type)low, width = (type)span;                              \
+        for (size_t start = 0; start < n; start += 64) {                               \
+            size_t end = n - start < 64 ? n - start : 64;                              \
+            uint64_t word = 0;                                                         \
+            for (size_t i = 0; i < end; i++) {                                         \
+                type v;                                                                \
+                memcpy(&v, p + (start + i) * sizeof v, sizeof v);                      \
+                word |= (uint64_t)((type)(v - first) <= width) << i;                   \
+            }                                                                          \
+            bits[start / 64] = word;                                                   \
+        }                                                                              \
+    }
+DEFINE_RANGE(range_u8, uint8_t)
+DEFINE_RANGE(range_u16, uint16_t)
+DEFINE_RANGE(range_u32, uint32_t)
+DEFINE_RANGE(range_u64, uint64_t)
+
+static void match_range(const uint8_t *p, size_t n, uint8_t width, uint64_t low,
+                        uint64_t span, uint64_t *bits)
+{
+    switch (width) {
+    case 1: range_u8(p, n, low, span, bits); break;
+    case 2: range_u16(p, n, low, span, bits); break;
+    case 4: range_u32(p, n, low, span, bits); break;
+    default: range_u64(p, n, low, span, bits);
+    }
+}
+
+/* The cells of a block as they are stored, without the least number. */
+#define DEFINE_UNPACK(name, type)                                                      \
+    static void name(const uint8_t *p, size_t n, uint64_t *out)                        \
+    {                                                                                  \
+        for (size_t i = 0; i < n; i++) {                                               \
+            type v;                                                                    \
+            memcpy(&v, p + i * sizeof v, sizeof v);                                    \
+            out[i] = v;                                                                \
+        }                                                                              \
+    }
+DEFINE_UNPACK(unpack_u8, uint8_t)
+DEFINE_UNPACK(unpack_u16, uint16_t)
+DEFINE_UNPACK(unpack_u32, uint32_t)
+DEFINE_UNPACK(unpack_u64, uint64_t)
+
+static void unpack(const uint8_t *p, size_t n, uint8_t width, uint64_t *out)
+{
+    switch (width) {
+    case 1: unpack_u8(p, n, out); break;
+    case 2: unpack_u16(p, n, out); break;
+    case 4: unpack_u32(p, n, out); break;
+    default: unpack_u64(p, n, out);
+    }
+}
+
+/* The first of count ascending keys that is not below key. */
+static size_t lower_bound(const uint64_t *keys, size_t count, uint64_t key)
+{
+    size_t low = 0;
+    while (count > 0) {
+        size_t half = count / 2;
+        if (keys[low + half] < key) {
+            low += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    return low;
+}
+
+static bool has_key(const struct key_set *set, uint64_t key)
+{
+    uint64_t index = key - set->low;
+    if (key < set->low || key > set->high) return false;
+    if (set->bits) return set->bits[index / 64] >> index % 64 & 1;
+    if (!set->keys) return true;
+    size_t at = lower_bound(set->keys, set->key_count, key);
+    return at < set->key_count && set->keys[at] == key;
+}
+
+static enum match match_members(const struct head *head, const uint8_t *p, size_t n,
+                                const struct key_set *set, uint64_t *bits)
+{
+    uint64_t cells[CELL_BLOCK];
+    struct key_set part = *set;
+    uint64_t any = 0;
+
+    if (part.keys) {
+        part.keys += lower_bound(set->keys, set->key_count, head->least);
+        part.key_count -= (size_t)(part.keys - set->keys);
+        size_t end = lower_bound(part.keys, part.key_count, head->most);
+        part.key_count = end + (end < part.key_count && part.keys[end] == head->most);
+        if (part.key_count == 0) return MATCH_NONE;
+    }
+    unpack(p, n, head->width, cells);
+    for (size_t start = 0; start < n; start += 64) {
+        size_t end = n - start < 64 ? n - start : 64;
+        uint64_t word = 0;
+        for (size_t i = 0; i < end; i++)
+            word |= (uint64_t)has_key(&part, head->least + cells[start + i]) << i;
+        bits[start / 64] = word;
+        any |= word;
+    }
+    return any ? MATCH_SOME : MATCH_NONE;
+}
+
+enum match cells_match(const struct cells *c, uint64_t block, const struct key_set *set,
+                       uint64_t bits[CELL_WORDS])
+{
+    struct head head = head_at(c, block);
+    size_t n = cells_in_block(c, block);
+    const uint8_t *p = c->payload + head.offset;
+    uint64_t low = set->low > head.least ? set->low : head.least;
+    uint64_t high = set->high < head.most ? set->high : head.most;
+    bool interval = !set->bits && !set->keys;
+
+    if (set->empty || low > high) return MATCH_NONE;
+    if (head.width == 0) return has_key(set, head.least) ? MATCH_ALL : MATCH_NONE;
+    if (interval && low == head.least && high == head.most) return MATCH_ALL;
+
+    memset(bits, 0, CELL_WORDS * sizeof *bits);
+    if (!interval) return match_members(&head, p, n, set, bits);
+    match_range(p, n, head.width, low - head.least, high - low, bits);
+    return MATCH_SOME;
+}

@@ -1,0 +1,495 @@
+/*
+ * column.c - building a column, opening it, reading one value.
+ *
+ * Every value becomes an unsigned key whose order is the values' order, so that one
+ * scan and one block layout (cells.c) serve all types:
+ *
+ *   int, datetime   the number with its sign bit turned
+ *   uint, bool      the number, 0 or 1
+ *   float           its bits, all turned if negative, else the sign bit turned
+ *   string, uuid    its place in the column's sorted dictionary of distinct values
+ *
+ * Stored form (docs/formats.md "column"), little endian; every part is a multiple of 8
+ * bytes long but the last:
+ *
+ *    0  u8   version, 1
+ *    1  u8   type, as in schema.c
+ *    2  u8   flags: 1 array, 2 some rows are null
+ *    3  u8   0
+ *    4  u32  row_count
+ *    8  u64  item_count: row_count or, in arrays, the number of all items
+ *   16  u32  dict_count: distinct values of string and uuid, else 0
+ *   20  u32  0
+ *   24  u64  dict_size: bytes of the dictionary's values
+ *   32  with flag 2: a bit per row, 1 for null, in ceil(row_count / 64) u64; bits
+ * behind the last row are 0 arrays: row_count + 1 cells, where each row's items start
+ * and the last one ends item_count cells, the keys (any for a null) string: dict_count
+ * + 1 cells, where each value starts and the last one ends string, uuid: dict_size
+ * bytes, the values in byte order, without gaps
+ *
+ * No checksum: a column is a section of a segment, which has one. Opening checks what
+ * memory safety needs, and looks at one head per 4096 rows for it; cells_get keeps what
+ * it reads inside the bounds that were checked.
+ */
+#include "attr/column.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "attr/column_format.h"
+#include "base/codec.h"
+#include "base/mem.h"
+#include "base/op.h"
+
+enum { COLUMN_VERSION = 1, FLAG_ARRAY = 1, FLAG_NULLS = 2, FLAGS = 3, UUID_SIZE = 16 };
+
+/* ---- keys ---- */
+
+static const uint64_t sign_bit = (uint64_t)1 << 63;
+
+static uint64_t float_key(double f)
+{
+    uint64_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits & sign_bit ? ~bits : bits | sign_bit;
+}
+
+static double key_float(uint64_t key)
+{
+    uint64_t bits = key & sign_bit ? key & ~sign_bit : ~key;
+    double f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static uint64_t int_key(int64_t i)
+{
+    return (uint64_t)i ^ sign_bit;
+}
+
+uint64_t column_key(enum attr_type type, const union scalar *v)
+{
+    switch (type) {
+    case ATTR_INT:
+    case ATTR_DATETIME: return int_key(v->i);
+    case ATTR_UINT: return v->u;
+    case ATTR_FLOAT: return float_key(v->f);
+    case ATTR_BOOL: return v->b;
+    default: assert(!"a type without a dictionary"); return 0;
+    }
+}
+
+/* The bounds of a type's keys; what opens within them is a value of that type. */
+static void key_bounds(enum attr_type type, uint32_t dict_count, uint64_t *least,
+                       uint64_t *most)
+{
+    *least = 0;
+    *most = UINT64_MAX;
+    switch (type) {
+    case ATTR_STRING:
+    case ATTR_UUID: *most = dict_count > 0 ? dict_count - 1 : 0; break;
+    case ATTR_FLOAT:
+        *least = float_key(-DBL_MAX);
+        *most = float_key(DBL_MAX);
+        break;
+    case ATTR_DATETIME:
+        *least = int_key(DATETIME_MIN);
+        *most = int_key(DATETIME_MAX);
+        break;
+    case ATTR_BOOL: *most = 1; break;
+    case ATTR_INT:
+    case ATTR_UINT: break;
+    }
+}
+
+/* ---- the dictionary while it grows ---- */
+
+struct entry {
+    uint64_t offset; /* in dict.bytes */
+    uint32_t size;
+    uint32_t number; /* in order of arrival */
+};
+
+struct dict {
+    struct buf bytes;
+    struct entry *entries;
+    size_t count, capacity;
+    uint32_t *slots; /* entry number + 1 or 0; open addressing, at most half taken */
+    size_t slot_count;
+};
+
+static struct slice entry_text(const struct dict *d, const struct entry *e)
+{
+    return slice_of(d->bytes.data + e->offset, e->size);
+}
+
+/* The slot that holds text, or the free one where it belongs. */
+static size_t dict_slot(const struct dict *d, struct slice text)
+{
+    size_t mask = d->slot_count - 1, slot = xxh3_64(text.data, text.size) & mask;
+    for (; d->slots[slot]; slot = (slot + 1) & mask)
+        if (slice_equal(entry_text(d, &d->entries[d->slots[slot] - 1]), text)) break;
+    return slot;
+}
+
+static void dict_grow(struct dict *d)
+{
+    d->capacity = d->capacity ? 2 * d->capacity : 64;
+    d->entries = mem_realloc(d->entries, d->capacity * sizeof *d->entries);
+    mem_free(d->slots);
+    d->slot_count = 2 * d->capacity;
+    d->slots = mem_new_array(uint32_t, d->slot_count);
+    for (size_t i = 0; i < d->count; i++)
+        d->slots[dict_slot(d, entry_text(d, &d->entries[i]))] = (uint32_t)i + 1;
+}
+
+/* The number of text, in order of first arrival. */
+static uint32_t dict_add(struct dict *d, struct slice text)
+{
+    if (d->count == d->capacity) dict_grow(d);
+    size_t slot = dict_slot(d, text);
+    if (d->slots[slot]) return d->slots[slot] - 1;
+
+    assert(d->count < UINT32_MAX - 1 && text.size <= UINT32_MAX);
+    uint32_t number = (uint32_t)d->count++;
+    d->entries[number] = (struct entry){d->bytes.size, (uint32_t)text.size, number};
+    buf_append_slice(&d->bytes, text);
+    d->slots[slot] = number + 1;
+    return number;
+}
+
+static void dict_release(struct dict *d)
+{
+    buf_release(&d->bytes);
+    mem_free(d->entries);
+    mem_free(d->slots);
+}
+
+static int entry_order(const void *a, const void *b, void *context)
+{
+    return slice_compare(entry_text(context, a), entry_text(context, b));
+}
+
+/* Sorts the entries; places[number] is where entry `number` went. The caller's. */
+static uint32_t *dict_sort(struct dict *d)
+{
+    uint32_t *places = mem_new_array(uint32_t, d->count);
+    if (d->count > 0) qsort_r(d->entries, d->count, sizeof *d->entries, entry_order, d);
+    for (size_t i = 0; i < d->count; i++)
+        places[d->entries[i].number] = (uint32_t)i;
+    return places;
+}
+
+/* ---- building ---- */
+
+/* A growing array of u64. */
+struct numbers {
+    uint64_t *data;
+    size_t count, capacity;
+};
+
+static void numbers_add(struct numbers *n, uint64_t v)
+{
+    if (n->count == n->capacity) {
+        n->capacity = n->capacity ? 2 * n->capacity : 64;
+        n->data = mem_realloc(n->data, n->capacity * sizeof *n->data);
+    }
+    n->data[n->count++] = v;
+}
+
+struct column_builder {
+    enum attr_type type;
+    bool array;
+    uint32_t row_count;
+    bool any_null;
+    struct numbers nulls;  /* a bit per row */
+    struct numbers starts; /* arrays: where each row's items start */
+    struct numbers keys;   /* of items; dictionary numbers until finish */
+    struct dict dict;
+};
+
+struct column_builder *column_builder_new(enum attr_type type, bool array)
+{
+    struct column_builder *b = mem_new(struct column_builder);
+    b->type = type;
+    b->array = array;
+    return b;
+}
+
+void column_builder_free(struct column_builder *b)
+{
+    if (!b) return;
+    mem_free(b->nulls.data);
+    mem_free(b->starts.data);
+    mem_free(b->keys.data);
+    dict_release(&b->dict);
+    mem_free(b);
+}
+
+static void add_scalar(struct column_builder *b, const union scalar *v)
+{
+    uint64_t key;
+    if (b->type == ATTR_STRING)
+        key = dict_add(&b->dict, v->s);
+    else if (b->type == ATTR_UUID)
+        key = dict_add(&b->dict, slice_of(v->uuid, UUID_SIZE));
+    else
+        key = column_key(b->type, v);
+    assert(b->type != ATTR_FLOAT || isfinite(v->f));
+    numbers_add(&b->keys, key);
+}
+
+/* The cell of a null. It counts only in a block of nothing but nulls, whose bounds it
+ * gives; so it has to be a key of the type. */
+static void add_filler(struct column_builder *b)
+{
+    uint64_t least, most;
+    key_bounds(b->type, 0, &least, &most);
+    numbers_add(&b->keys, least);
+}
+
+void column_builder_add(struct column_builder *b, const struct value *v)
+{
+    assert(b->row_count < UINT32_MAX);
+    uint32_t row = b->row_count++;
+    if (row % 64 == 0) numbers_add(&b->nulls, 0);
+    if (v->null) {
+        b->any_null = true;
+        b->nulls.data[row / 64] |= (uint64_t)1 << row % 64;
+    }
+    if (!b->array) {
+        if (v->null)
+            add_filler(b);
+        else
+            add_scalar(b, &v->one);
+        return;
+    }
+    numbers_add(&b->starts, b->keys.count);
+    for (uint32_t i = 0; !v->null && i < v->count; i++)
+        add_scalar(b, &v->items[i]);
+}
+
+static void numbers_to_places(struct numbers *keys, const uint32_t *places)
+{
+    for (size_t i = 0; i < keys->count; i++)
+        keys->data[i] = places[keys->data[i]];
+}
+
+static void put_dict(const struct dict *d, bool with_ends, struct buf *out)
+{
+    struct numbers ends = {.data = NULL};
+    uint64_t size = 0;
+
+    numbers_add(&ends, 0);
+    for (size_t i = 0; i < d->count; i++)
+        numbers_add(&ends, size += d->entries[i].size);
+    if (with_ends) cells_encode(ends.data, ends.count, NULL, out);
+    for (size_t i = 0; i < d->count; i++)
+        buf_append_slice(out, entry_text(d, &d->entries[i]));
+    mem_free(ends.data);
+}
+
+void column_builder_finish(struct column_builder *b, struct buf *out)
+{
+    bool has_dict = column_has_dict(b->type);
+    bool scalar_nulls = b->any_null && !b->array;
+
+    if (has_dict && b->dict.count > 0) {
+        uint32_t *places = dict_sort(&b->dict);
+        numbers_to_places(&b->keys, places);
+        mem_free(places);
+    }
+    put_u8(out, COLUMN_VERSION);
+    put_u8(out, (uint8_t)b->type);
+    put_u8(out,
+           (uint8_t)((b->array ? FLAG_ARRAY : 0) | (b->any_null ? FLAG_NULLS : 0)));
+    put_u8(out, 0);
+    put_u32(out, b->row_count);
+    put_u64(out, b->keys.count);
+    put_u32(out, (uint32_t)b->dict.count);
+    put_u32(out, 0);
+    put_u64(out, b->dict.bytes.size);
+    if (b->any_null) buf_append(out, b->nulls.data, b->nulls.count * sizeof(uint64_t));
+    if (b->array) {
+        numbers_add(&b->starts, b->keys.count);
+        cells_encode(b->starts.data, b->starts.count, NULL, out);
+    }
+    cells_encode(b->keys.data, b->keys.count, scalar_nulls ? b->nulls.data : NULL, out);
+    if (has_dict) put_dict(&b->dict, b->type == ATTR_STRING, out);
+    column_builder_free(b);
+}
+
+/* ---- opening ---- */
+
+struct column_head {
+    uint8_t flags;
+    uint32_t row_count, dict_count;
+    uint64_t item_count, dict_size;
+};
+
+/* False unless the bytes begin as a column of that type and row count does. */
+static bool get_head(struct reader *r, enum attr_type type, bool array,
+                     uint32_t row_count, struct column_head *head)
+{
+    uint8_t version = get_u8(r), stored_type = get_u8(r);
+    head->flags = get_u8(r);
+    uint8_t zero = get_u8(r);
+    head->row_count = get_u32(r);
+    head->item_count = get_u64(r);
+    head->dict_count = get_u32(r);
+    uint32_t zeros = get_u32(r);
+    head->dict_size = get_u64(r);
+
+    bool is_array = head->flags & FLAG_ARRAY;
+    if (r->failed || version != COLUMN_VERSION || zero || zeros) return false;
+    if (stored_type != (uint8_t)type || is_array != array || (head->flags & ~FLAGS))
+        return false;
+    if (head->row_count != row_count) return false;
+    if (!array && head->item_count != row_count) return false;
+    return column_has_dict(type) || (head->dict_count == 0 && head->dict_size == 0);
+}
+
+static bool get_nulls(struct reader *r, uint32_t row_count, const uint8_t **nulls)
+{
+    size_t words = ((size_t)row_count + 63) / 64;
+    *nulls = get_bytes(r, words * 8).data;
+    if (r->failed) return false;
+    if (row_count % 64 == 0) return true;
+    return load_u64(*nulls + (words - 1) * 8) >> row_count % 64 == 0;
+}
+
+static bool get_dict(struct reader *r, const struct column_head *head, struct column *c)
+{
+    if (c->type == ATTR_UUID &&
+        head->dict_size != (uint64_t)head->dict_count * UUID_SIZE)
+        return false;
+    if (c->type == ATTR_STRING && !cells_open(r, (uint64_t)head->dict_count + 1, 0,
+                                              head->dict_size, &c->dict_ends))
+        return false;
+    c->dict_count = head->dict_count;
+    c->dict = get_bytes(r, head->dict_size);
+    return !r->failed;
+}
+
+static bool get_column(struct reader *r, uint32_t row_count, struct column *c)
+{
+    struct column_head head;
+    uint64_t least, most;
+
+    if (!get_head(r, c->type, c->array, row_count, &head)) return false;
+    c->row_count = row_count;
+    if ((head.flags & FLAG_NULLS) && !get_nulls(r, row_count, &c->nulls)) return false;
+    if (c->array &&
+        !cells_open(r, (uint64_t)row_count + 1, 0, head.item_count, &c->starts))
+        return false;
+    key_bounds(c->type, head.dict_count, &least, &most);
+    if (!cells_open(r, head.item_count, least, most, &c->items)) return false;
+    if (column_has_dict(c->type) && !get_dict(r, &head, c)) return false;
+    return reader_done(r);
+}
+
+enum err column_open(struct op *op, struct slice bytes, enum attr_type type, bool array,
+                     uint32_t row_count, struct column **out)
+{
+    struct reader r = reader_of(bytes);
+    struct column c = {.type = type, .array = array, .on_heap = !op};
+
+    if (!get_column(&r, row_count, &c))
+        return op ? op_fail(op, ERR_CORRUPT, "damaged column") : ERR_CORRUPT;
+    struct column *place = op ? op_new(op, struct column) : mem_new(struct column);
+    if (!place) return ERR_LIMIT;
+    *place = c;
+    *out = place;
+    return ERR_OK;
+}
+
+void column_close(struct column *c)
+{
+    if (c && c->on_heap) mem_free(c);
+}
+
+/* ---- reading ---- */
+
+struct slice column_dict_entry(const struct column *c, uint64_t code)
+{
+    if (code >= c->dict_count) return SLICE_EMPTY;
+    if (c->type == ATTR_UUID)
+        return slice_of(c->dict.data + code * UUID_SIZE, UUID_SIZE);
+    uint64_t start = cells_get(&c->dict_ends, code);
+    uint64_t end = cells_get(&c->dict_ends, code + 1);
+    return start < end ? slice_of(c->dict.data + start, end - start) : SLICE_EMPTY;
+}
+
+uint64_t column_null_word(const struct column *c, uint64_t word)
+{
+    return c->nulls ? load_u64(c->nulls + word * 8) : 0;
+}
+
+static bool is_null(const struct column *c, uint32_t row)
+{
+    return column_null_word(c, row / 64) >> row % 64 & 1;
+}
+
+void column_items(const struct column *c, uint32_t row, uint64_t *first, uint64_t *end)
+{
+    *first = cells_get(&c->starts, row);
+    *end = cells_get(&c->starts, (uint64_t)row + 1);
+    if (*end < *first || is_null(c, row)) *end = *first;
+}
+
+static union scalar key_scalar(const struct column *c, uint64_t key)
+{
+    union scalar v = {.u = 0};
+    switch (c->type) {
+    case ATTR_STRING: v.s = column_dict_entry(c, key); break;
+    case ATTR_UUID: {
+        struct slice bytes = column_dict_entry(c, key);
+        if (bytes.size) memcpy(v.uuid, bytes.data, UUID_SIZE);
+        break;
+    }
+    case ATTR_INT:
+    case ATTR_DATETIME: v.i = (int64_t)(key ^ sign_bit); break;
+    case ATTR_UINT: v.u = key; break;
+    case ATTR_FLOAT: v.f = key_float(key); break;
+    case ATTR_BOOL: v.b = key != 0; break;
+    }
+    return v;
+}
+
+enum err column_value(struct op *op, const struct column *c, uint32_t row,
+                      struct value *out)
+{
+    uint64_t first, end;
+
+    assert(row < c->row_count);
+    *out = VALUE_NULL;
+    if (is_null(c, row)) return ERR_OK;
+    if (!c->array) {
+        *out = (struct value){.one = key_scalar(c, cells_get(&c->items, row))};
+        return ERR_OK;
+    }
+    column_items(c, row, &first, &end);
+    if (end - first > UINT32_MAX) end = first;
+    union scalar *items = op_new_array(op, union scalar, end - first);
+    if (!items) return ERR_LIMIT;
+    for (uint64_t i = first; i < end; i++)
+        items[i - first] = key_scalar(c, cells_get(&c->items, i));
+    *out = (struct value){.count = (uint32_t)(end - first), .items = items};
+    return ERR_OK;
+}
+
+int column_compare(const struct column *c, uint32_t a, uint32_t b)
+{
+    assert(!c->array && a < c->row_count && b < c->row_count);
+    bool a_null = is_null(c, a), b_null = is_null(c, b);
+    if (a_null || b_null) return a_null - b_null;
+
+    uint64_t a_key = cells_get(&c->items, a), b_key = cells_get(&c->items, b);
+    if (c->type == ATTR_FLOAT) {
+        union scalar a_value = key_scalar(c, a_key), b_value = key_scalar(c, b_key);
+        return scalar_compare(ATTR_FLOAT, &a_value, &b_value);
+    }
+    return (a_key > b_key) - (a_key < b_key);
+}

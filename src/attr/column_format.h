@@ -1,0 +1,43 @@
+/*
+ * column_format.h - an open column, for the files that read one: column.c finds values,
+ * column_filter.c scans. Layout at the head of column.c.
+ */
+#ifndef ATTR_COLUMN_FORMAT_H
+#define ATTR_COLUMN_FORMAT_H
+
+#include "attr/cells.h"
+#include "attr/column.h"
+
+struct column {
+    enum attr_type type;
+    bool array;
+    bool on_heap;
+    uint32_t row_count;
+    uint32_t dict_count;
+    const uint8_t *nulls;   /* a bit per row in 64-bit words, or NULL: no row is null */
+    struct cells starts;    /* arrays: row_count + 1 places in items */
+    struct cells items;     /* a key per row or, in arrays, per item */
+    struct cells dict_ends; /* string: dict_count + 1 places in dict */
+    struct slice dict;
+};
+
+/* Strings and uuids: their keys are places in the sorted dictionary. */
+static inline bool column_has_dict(enum attr_type type)
+{
+    return type == ATTR_STRING || type == ATTR_UUID;
+}
+
+/* The key of a scalar that needs no dictionary: ordered as the scalars are, but that -0
+ * has a key of its own just below that of 0. */
+uint64_t column_key(enum attr_type type, const union scalar *v);
+
+/* Entry of the dictionary; empty where damage made code too large. */
+struct slice column_dict_entry(const struct column *c, uint64_t code);
+
+/* Bits of the nulls among rows [64 * word, 64 * word + 64). */
+uint64_t column_null_word(const struct column *c, uint64_t word);
+
+/* Items [*first, *end) of a row of an array column; empty for a null. */
+void column_items(const struct column *c, uint32_t row, uint64_t *first, uint64_t *end);
+
+#endif

@@ -1,0 +1,510 @@
+/*
+ * Eviction is S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for
+ * cache eviction", SOSP 2023). A new range enters the small queue, a tenth of the
+ * budget. At its end it moves to the main queue if it was asked for twice meanwhile,
+ * otherwise it goes and only its hash is remembered; if it comes back soon it enters
+ * the main queue at once. So a scan flows through the small queue and leaves the rest
+ * alone. The remembered hashes are a table where a newer one overwrites an older one.
+ *
+ * A pinned range that eviction meets is taken off its queue and returns when unpinned,
+ * so eviction never looks at one twice.
+ */
+#include "cache/cache.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/codec.h"
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/task.h"
+#include "store/store.h"
+
+enum {
+    TABLE_MIN = 1024,
+    TABLE_MAX = 1 << 20,
+    BYTES_PER_SLOT = 16 << 10, /* of the budget: about one range */
+    SMALL_SHARE = 10,          /* one tenth */
+    USES_TO_STAY = 2,
+    USES_MAX = 3,
+    MALLOC_OVERHEAD = 64, /* of the two allocations an entry is made of */
+    DATA_ALIGNMENT = 64,
+    CANCEL_POLL_MS = 100
+};
+
+enum entry_state { FETCHING, READY, FAILED };
+enum queue_name { SMALL, MAIN, QUEUES };
+
+struct cache_entry {
+    struct cache_entry *next;          /* in its bucket */
+    struct cache_entry *older, *newer; /* in its queue; newer: in its fetch, before */
+    uint64_t hash;
+    uint64_t offset;
+    size_t size;
+    uint64_t cost; /* of the budget */
+    uint8_t *data;
+    enum entry_state state;
+    enum queue_name home;
+    bool queued;
+    unsigned pins;
+    unsigned uses; /* since it entered its queue, up to USES_MAX */
+    /* Of the pin it is fetched for; the call that fetches asks, nobody else. */
+    enum err (*check)(struct op *op, const void *context, uint64_t offset,
+                      struct slice data);
+    const void *context;
+    char key[];
+};
+
+struct queue {
+    struct cache_entry *oldest, *newest;
+    uint64_t bytes;
+};
+
+struct cache {
+    struct store *store;
+    uint64_t memory_max;
+    size_t slots; /* in both tables; a power of two */
+
+    struct mutex lock; /* guards everything below */
+    struct cond fetched;
+    struct cache_entry **buckets;
+    uint64_t *ghosts; /* hashes of ranges that left the small queue */
+    struct queue queues[QUEUES];
+    uint64_t bytes, pinned_bytes, reserved_bytes, entries;
+    uint64_t hits, misses, evictions;
+};
+
+struct cache *cache_new(struct store *store, uint64_t memory_max)
+{
+    struct cache *c = mem_new(struct cache);
+    c->store = store;
+    c->memory_max = memory_max;
+    c->slots = TABLE_MIN;
+    while (c->slots < TABLE_MAX && c->slots < memory_max / BYTES_PER_SLOT)
+        c->slots *= 2;
+    mutex_init(&c->lock);
+    cond_init(&c->fetched);
+    c->buckets = mem_new_array(struct cache_entry *, c->slots);
+    c->ghosts = mem_new_array(uint64_t, c->slots);
+    return c;
+}
+
+/* Entries. */
+
+static uint64_t hash_of(const struct cache_pin *pin)
+{
+    uint64_t parts[3] = {xxh3_64(pin->key, strlen(pin->key)), pin->offset, pin->size};
+    return xxh3_64(parts, sizeof parts);
+}
+
+static struct cache_entry **bucket_of(struct cache *c, uint64_t hash)
+{
+    return &c->buckets[hash & (c->slots - 1)];
+}
+
+static struct cache_entry *find(struct cache *c, const struct cache_pin *pin,
+                                uint64_t hash)
+{
+    struct cache_entry *entry = *bucket_of(c, hash);
+    while (entry && !(entry->hash == hash && entry->offset == pin->offset &&
+                      entry->size == pin->size && strcmp(entry->key, pin->key) == 0))
+        entry = entry->next;
+    return entry;
+}
+
+static uint64_t cost_of(const struct cache_pin *pin)
+{
+    return sizeof(struct cache_entry) + strlen(pin->key) + 1 + pin->size +
+           MALLOC_OVERHEAD;
+}
+
+/* Already pinned, for the call that will fetch it. The budget has room for it. */
+static struct cache_entry *entry_add(struct cache *c, const struct cache_pin *pin,
+                                     uint64_t hash)
+{
+    size_t key_size = strlen(pin->key) + 1;
+    struct cache_entry *entry = mem_alloc(sizeof *entry + key_size);
+
+    *entry = (struct cache_entry){.next = *bucket_of(c, hash),
+                                  .hash = hash,
+                                  .offset = pin->offset,
+                                  .size = pin->size,
+                                  .cost = cost_of(pin),
+                                  .data = mem_aligned(DATA_ALIGNMENT, pin->size),
+                                  .state = FETCHING,
+                                  .pins = 1,
+                                  .check = pin->check,
+                                  .context = pin->context};
+    memcpy(entry->key, pin->key, key_size);
+    *bucket_of(c, hash) = entry;
+    c->bytes += entry->cost;
+    c->pinned_bytes += entry->cost;
+    c->entries++;
+    return entry;
+}
+
+static void unlist(struct cache *c, struct cache_entry *entry)
+{
+    struct cache_entry **at = bucket_of(c, entry->hash);
+    while (*at != entry)
+        at = &(*at)->next;
+    *at = entry->next;
+    c->entries--;
+}
+
+static void entry_free(struct cache *c, struct cache_entry *entry)
+{
+    assert(entry->pins == 0 && !entry->queued);
+    c->bytes -= entry->cost;
+    mem_free(entry->data);
+    mem_free(entry);
+}
+
+/* Queues. */
+
+static void queue_add(struct cache *c, struct cache_entry *entry)
+{
+    struct queue *q = &c->queues[entry->home];
+    entry->older = q->newest;
+    entry->newer = NULL;
+    if (q->newest)
+        q->newest->newer = entry;
+    else
+        q->oldest = entry;
+    q->newest = entry;
+    q->bytes += entry->cost;
+    entry->queued = true;
+}
+
+static void queue_remove(struct cache *c, struct cache_entry *entry)
+{
+    struct queue *q = &c->queues[entry->home];
+    if (entry->older)
+        entry->older->newer = entry->newer;
+    else
+        q->oldest = entry->newer;
+    if (entry->newer)
+        entry->newer->older = entry->older;
+    else
+        q->newest = entry->older;
+    q->bytes -= entry->cost;
+    entry->queued = false;
+}
+
+static uint64_t *ghost_of(struct cache *c, uint64_t hash)
+{
+    /* Other bits than the bucket's, or all entries of a bucket would share one. */
+    return &c->ghosts[hash >> 32 & (c->slots - 1)];
+}
+
+static void evict(struct cache *c, struct cache_entry *entry)
+{
+    if (entry->home == SMALL) *ghost_of(c, entry->hash) = entry->hash;
+    unlist(c, entry);
+    entry_free(c, entry);
+    c->evictions++;
+}
+
+/* One step of making room: an entry is evicted, moved on, or set aside as pinned. */
+static void evict_step(struct cache *c)
+{
+    struct queue *small = &c->queues[SMALL], *main = &c->queues[MAIN];
+    bool from_small =
+        small->oldest && (!main->oldest || small->bytes > c->memory_max / SMALL_SHARE);
+    struct cache_entry *entry = from_small ? small->oldest : main->oldest;
+
+    assert(entry);
+    queue_remove(c, entry);
+    if (entry->pins) return;
+    if (from_small && entry->uses >= USES_TO_STAY) {
+        entry->home = MAIN;
+        entry->uses = 0;
+        queue_add(c, entry);
+    } else if (!from_small && entry->uses > 0) {
+        entry->uses--;
+        queue_add(c, entry);
+    } else {
+        evict(c, entry);
+    }
+}
+
+/* Evicts until need bytes are free; false, and nothing is evicted, if pins and
+ * reservations leave no room. */
+static bool make_room(struct cache *c, uint64_t need)
+{
+    if (c->pinned_bytes > c->memory_max ||
+        c->reserved_bytes > c->memory_max - c->pinned_bytes ||
+        need > c->memory_max - c->pinned_bytes - c->reserved_bytes)
+        return false;
+    while (c->bytes + c->reserved_bytes + need > c->memory_max)
+        evict_step(c);
+    return true;
+}
+
+/* Pins. */
+
+static void pin_entry(struct cache *c, struct cache_pin *pin, struct cache_entry *entry)
+{
+    if (entry->pins++ == 0) c->pinned_bytes += entry->cost;
+    pin->entry = entry;
+}
+
+static void unpin_entry(struct cache *c, struct cache_pin *pin)
+{
+    struct cache_entry *entry = pin->entry;
+    pin->entry = NULL;
+    pin->data = SLICE_EMPTY;
+    if (!entry) return;
+
+    assert(entry->pins > 0);
+    if (--entry->pins > 0) return;
+    c->pinned_bytes -= entry->cost;
+    if (entry->state == FAILED)
+        entry_free(c, entry);
+    else if (!entry->queued)
+        queue_add(c, entry);
+}
+
+void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n)
+{
+    mutex_lock(&c->lock);
+    for (size_t i = 0; i < n; i++)
+        unpin_entry(c, &pins[i]);
+    mutex_unlock(&c->lock);
+}
+
+/* Pins what is there or on its way, first, so that making room for the rest cannot
+ * evict it. Returns how many pins are without an entry. */
+static size_t pin_present(struct op *op, struct cache *c, struct cache_pin *pins,
+                          size_t n)
+{
+    size_t missing = 0, hits = 0, misses = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (pins[i].entry) continue;
+        struct cache_entry *entry = find(c, &pins[i], hash_of(&pins[i]));
+        if (!entry) {
+            missing++;
+            continue;
+        }
+        pin_entry(c, &pins[i], entry);
+        if (entry->state == READY)
+            hits++;
+        else
+            misses++;
+        if (entry->uses < USES_MAX) entry->uses++;
+    }
+    op->counters.cache_hits += hits;
+    op->counters.cache_misses += misses;
+    c->hits += hits;
+    c->misses += misses;
+    return missing;
+}
+
+/* The entries one call has to fetch, linked through newer. */
+struct fetch {
+    struct cache_entry *first;
+    size_t count;
+};
+
+/* Makes entries for what is missing, all in one decision about room. */
+static enum err pin_missing(struct op *op, struct cache *c, struct cache_pin *pins,
+                            size_t n, struct fetch *fetch)
+{
+    uint64_t need = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!pins[i].entry) need += cost_of(&pins[i]);
+    if (need > c->memory_max)
+        return op_fail(op, ERR_LIMIT,
+                       "%llu bytes of ranges are more than all %llu of the cache",
+                       (unsigned long long)need, (unsigned long long)c->memory_max);
+    if (!make_room(c, need))
+        return op_fail(op, ERR_BUSY, "the memory budget of %llu bytes is in use",
+                       (unsigned long long)c->memory_max);
+
+    for (size_t i = 0; i < n; i++) {
+        if (pins[i].entry) continue;
+        uint64_t hash = hash_of(&pins[i]);
+        struct cache_entry *twin =
+            find(c, &pins[i], hash); /* asked for twice at once */
+        if (twin) {
+            pin_entry(c, &pins[i], twin);
+            continue;
+        }
+        pins[i].entry = entry_add(c, &pins[i], hash);
+        pins[i].entry->newer = fetch->first;
+        fetch->first = pins[i].entry;
+        fetch->count++;
+    }
+    op->counters.cache_misses += fetch->count;
+    c->misses += fetch->count;
+    return ERR_OK;
+}
+
+/* Fetching. */
+
+static void settle(struct cache *c, struct cache_entry *entry, enum err e)
+{
+    if (!e) {
+        entry->state = READY;
+        uint64_t *ghost = ghost_of(c, entry->hash);
+        entry->home = *ghost == entry->hash ? MAIN : SMALL;
+        if (*ghost == entry->hash) *ghost = 0;
+        queue_add(c, entry);
+        return;
+    }
+    entry->state = FAILED; /* the last one to unpin it frees it */
+    unlist(c, entry);
+    mem_free(entry->data);
+    entry->data = NULL;
+    c->bytes -= entry->size;
+    c->pinned_bytes -= entry->size;
+    entry->cost -= entry->size;
+}
+
+/* What came must pass the check of the pin it is for. */
+static enum err check_all(struct op *op, const struct fetch *fetch,
+                          struct store_range *ranges)
+{
+    enum err first = ERR_OK;
+    size_t i = 0;
+
+    for (struct cache_entry *at = fetch->first; at; at = at->newer, i++) {
+        if (ranges[i].err || !at->check) continue;
+        struct slice data = slice_of(at->data, at->size);
+        ranges[i].err = at->check(op, at->context, at->offset, data);
+        if (!first) first = ranges[i].err;
+    }
+    return first;
+}
+
+/* One store_read for all of them, without the lock: until it is settled nobody else
+ * looks at an entry's bytes or its place in a queue. */
+static enum err fetch_all(struct op *op, struct cache *c, const struct fetch *fetch)
+{
+    struct store_range *ranges = mem_new_array(struct store_range, fetch->count);
+    size_t n = 0;
+
+    for (struct cache_entry *at = fetch->first; at; at = at->newer)
+        ranges[n++] = (struct store_range){.key = at->key,
+                                           .offset = at->offset,
+                                           .size = at->size,
+                                           .data = at->data};
+    enum err e = store_read(op, c->store, ranges, n);
+    enum err refused = check_all(op, fetch, ranges);
+    if (!e) e = refused;
+
+    mutex_lock(&c->lock);
+    struct cache_entry *at = fetch->first;
+    for (size_t i = 0; i < n; i++) {
+        struct cache_entry *next = at->newer;
+        settle(c, at, ranges[i].err);
+        at = next;
+    }
+    cond_broadcast(&c->fetched);
+    mutex_unlock(&c->lock);
+    mem_free(ranges);
+    return e;
+}
+
+/* Waits for what others fetch. Pins whose fetch failed lose their entry; true in *again
+ * if there are any. */
+static enum err await(struct op *op, struct cache *c, struct cache_pin *pins, size_t n,
+                      bool *again)
+{
+    enum err e = ERR_OK;
+
+    *again = false;
+    mutex_lock(&c->lock);
+    for (size_t i = 0; i < n && !e; i++) {
+        while (pins[i].entry->state == FETCHING && !(e = op_check(op))) {
+            int64_t until = clock_ms() + CANCEL_POLL_MS;
+            if (until > op->deadline_ms) until = op->deadline_ms;
+            (void)cond_wait(&c->fetched, &c->lock, until);
+        }
+        if (pins[i].entry->state == FAILED) {
+            unpin_entry(c, &pins[i]);
+            *again = true;
+        }
+    }
+    mutex_unlock(&c->lock);
+    return e;
+}
+
+enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n)
+{
+    enum err e = ERR_OK;
+    bool again = n > 0;
+
+    for (size_t i = 0; i < n; i++) {
+        pins[i].entry = NULL;
+        pins[i].data = SLICE_EMPTY;
+    }
+    while (again && !e) {
+        struct fetch fetch = {NULL, 0};
+        mutex_lock(&c->lock);
+        if (pin_present(op, c, pins, n) > 0) e = pin_missing(op, c, pins, n, &fetch);
+        mutex_unlock(&c->lock);
+        if (fetch.count) e = fetch_all(op, c, &fetch);
+        if (!e) e = await(op, c, pins, n, &again);
+    }
+    if (e) {
+        cache_unpin(c, pins, n);
+        return e;
+    }
+    for (size_t i = 0; i < n; i++)
+        pins[i].data = slice_of(pins[i].entry->data, pins[i].size);
+    return ERR_OK;
+}
+
+/* The rest of the budget. */
+
+bool cache_reserve(struct cache *c, uint64_t bytes)
+{
+    mutex_lock(&c->lock);
+    bool fits = make_room(c, bytes);
+    if (fits) c->reserved_bytes += bytes;
+    mutex_unlock(&c->lock);
+    return fits;
+}
+
+void cache_unreserve(struct cache *c, uint64_t bytes)
+{
+    mutex_lock(&c->lock);
+    assert(bytes <= c->reserved_bytes);
+    c->reserved_bytes -= bytes;
+    mutex_unlock(&c->lock);
+}
+
+struct cache_usage cache_usage(struct cache *c)
+{
+    mutex_lock(&c->lock);
+    struct cache_usage usage = {.memory_max = c->memory_max,
+                                .bytes = c->bytes,
+                                .pinned_bytes = c->pinned_bytes,
+                                .reserved_bytes = c->reserved_bytes,
+                                .entries = c->entries,
+                                .hits = c->hits,
+                                .misses = c->misses,
+                                .evictions = c->evictions};
+    mutex_unlock(&c->lock);
+    return usage;
+}
+
+void cache_free(struct cache *c)
+{
+    if (!c) return;
+    assert(c->pinned_bytes == 0);
+    for (size_t i = 0; i < QUEUES; i++) {
+        while (c->queues[i].oldest) {
+            struct cache_entry *entry = c->queues[i].oldest;
+            queue_remove(c, entry);
+            entry_free(c, entry);
+        }
+    }
+    assert(c->bytes == 0);
+    mem_free(c->buckets);
+    mem_free(c->ghosts);
+    cond_release(&c->fetched);
+    mutex_release(&c->lock);
+    mem_free(c);
+}

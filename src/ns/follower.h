@@ -1,0 +1,42 @@
+/*
+ * follower.h - reading a namespace without owning it (PROTOCOL: strong read elsewhere).
+ *
+ * A follower keeps the newest prefix of the log it has validated. To refresh it lists
+ * the log behind its manifest's anchor and applies the entries that chain on; a gap, a
+ * missing anchor or a broken chain means that the log was collected below it, and it
+ * starts again from the newest manifest. One LIST when nothing is new.
+ *
+ * Threads  not thread safe; namespace.c lets one refresh run at a time.
+ */
+#ifndef NS_FOLLOWER_H
+#define NS_FOLLOWER_H
+
+#include "ns/idempotency.h"
+#include "ns/keys.h"
+#include "ns/manifest.h"
+#include "ns/snapshot.h"
+
+struct op;
+struct registry_options;
+
+struct follower {
+    struct manifest *manifest;
+    struct snapshot *snapshot; /* validated prefix; NULL before the first refresh */
+    struct put_id last;        /* put-id of snapshot->slot */
+    struct idempotency *table;
+    uint64_t catalog_number; /* newest catalog record when last looked, + 1; 0: never */
+    int64_t validated_ms;    /* clock_ms when the last refresh began */
+};
+
+void follower_release(struct follower *f);
+
+/*
+ * Brings the prefix up to every write acknowledged before the call. old: another
+ * snapshot whose open segments may be shared, or NULL. ERR_NOT_FOUND: the incarnation
+ * was dropped. ERR_IO: the log moved too fast, or the store failed.
+ */
+enum err follower_refresh(struct op *op, const struct registry_options *env,
+                          const struct keys *keys, struct schema *schema,
+                          const struct snapshot *old, struct follower *f);
+
+#endif

@@ -1,0 +1,233 @@
+/*
+ * Deleting what no manifest needs (PROTOCOL: GC). Every delete is justified by a
+ * manifest that this tenure published and post-checked (I6): log slots below its floor
+ * that are not fences, objects it lists as removed, manifests far behind it, and
+ * segment objects of an older epoch that it does not name (their maker can never
+ * publish again, so no clock is needed). A failure is counted and logged, and tried
+ * again the next time.
+ */
+#include "ns/namespace.h"
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/op.h"
+#include "ns/wal.h"
+#include "store/store.h"
+
+enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8 };
+
+struct collection {
+    struct manifest *manifest;
+    uint64_t epoch;
+    uint64_t floor_done, version_done, orphans_epoch;
+};
+
+static void count_failure(struct op *op, const char *what, const char *name)
+{
+    metric_add(metric_counter("elacsym_gc_failures_total",
+                              "Deletions of obsolete objects that failed.", NULL),
+               1);
+    log_warn(op, "obsolete objects were not deleted, will try again",
+             "what=%s namespace=%s error=%s", what, name, op->error);
+}
+
+static bool is_fence(const struct manifest *m, uint64_t slot)
+{
+    uint32_t low = 0, high = m->fence_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (m->fences[middle].slot < slot)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < m->fence_count && m->fences[low].slot == slot;
+}
+
+/* (a) Log slots below the floor, except fences. */
+static enum err collect_log(struct op *op, struct namespace *ns,
+                            const struct manifest *m)
+{
+    const char *keys[PAGE];
+    uint64_t *slots;
+    size_t count, n = 0;
+
+    enum err e = wal_list(op, ns->env->store, &ns->keys, 0, &slots, &count);
+    for (size_t i = 0; !e && i < count && slots[i] < m->floor; i++) {
+        if (is_fence(m, slots[i])) continue;
+        struct key key = key_wal(&ns->keys, slots[i]);
+        keys[n] = (const char *)op_copy(op, slice_str(key.text)).data;
+        if (++n < PAGE) continue;
+        e = store_delete(op, ns->env->store, keys, n);
+        n = 0;
+    }
+    if (!e && n) e = store_delete(op, ns->env->store, keys, n);
+    return e;
+}
+
+/* (b) Objects that manifests stopped naming long enough ago. */
+static enum err collect_removed(struct op *op, struct namespace *ns,
+                                const struct manifest *m, int64_t *done_wall_ms)
+{
+    int64_t until_ms = clock_wall_ms() - ns->env->gc_grace_ms;
+    const char *keys[PAGE];
+    size_t n = 0;
+    int64_t newest_ms = 0;
+
+    for (uint32_t i = 0; i < m->removed_count && n < PAGE; i++) {
+        int64_t removed_ms = (int64_t)m->removed[i].wall_ms;
+        if (removed_ms > until_ms || removed_ms <= *done_wall_ms) continue;
+        /* Entries are in the order of their removal; do not stop within an instant. */
+        keys[n++] = m->removed[i].key;
+        if (removed_ms > newest_ms) newest_ms = removed_ms;
+    }
+    if (n == 0) return ERR_OK;
+    enum err e = store_delete(op, ns->env->store, keys, n);
+    if (!e && n < PAGE) *done_wall_ms = newest_ms;
+    return e;
+}
+
+/* (c) Manifests behind the newest few. The listing begins with the newest. */
+static enum err collect_manifests(struct op *op, struct namespace *ns)
+{
+    const char *keys[PAGE];
+    size_t n = PAGE;
+
+    enum err e = store_list(op, ns->env->store, ns->keys.manifest, "", 0, keys, &n);
+    if (e || n <= MANIFESTS_KEPT) return e;
+    return store_delete(op, ns->env->store, keys + MANIFESTS_KEPT, n - MANIFESTS_KEPT);
+}
+
+static bool names(const struct manifest *m, const char *key)
+{
+    for (uint32_t i = 0; i < m->segment_count; i++) {
+        const struct manifest_segment *s = &m->segments[i];
+        if (strcmp(s->key, key) == 0) return true;
+        if (s->deletes_key && strcmp(s->deletes_key, key) == 0) return true;
+    }
+    for (uint32_t i = 0; i < m->removed_count; i++)
+        if (strcmp(m->removed[i].key, key) == 0) return true;
+    return m->idempotency_key && strcmp(m->idempotency_key, key) == 0;
+}
+
+/* (d) Segment objects of older epochs that the manifest does not name. */
+static enum err collect_orphans(struct op *op, struct namespace *ns,
+                                const struct manifest *m, uint64_t epoch)
+{
+    const char *after = "";
+    size_t n = PAGE;
+
+    while (n == PAGE) {
+        const char *page[PAGE], *orphans[PAGE];
+        size_t orphan_count = 0;
+        enum err e =
+            store_list(op, ns->env->store, ns->keys.segment, after, 0, page, &n);
+        if (e) return e;
+        for (size_t i = 0; i < n; i++) {
+            uint64_t made;
+            if (!key_segment_epoch(&ns->keys, page[i], &made)) continue;
+            if (made < epoch && !names(m, page[i])) orphans[orphan_count++] = page[i];
+        }
+        if (orphan_count) e = store_delete(op, ns->env->store, orphans, orphan_count);
+        if (e) return e;
+        if (n) after = page[n - 1];
+    }
+    return ERR_OK;
+}
+
+enum err gc_run(struct op *op, struct namespace *ns)
+{
+    enum err e, first = ERR_OK;
+
+    mutex_lock(&ns->lock);
+    if (ns->state != NS_READY) {
+        mutex_unlock(&ns->lock);
+        return ERR_OK;
+    }
+    struct manifest *m = manifest_ref(ns->tenure.manifest);
+    uint64_t epoch = ns->tenure.epoch;
+    uint64_t floor_done = ns->collected_floor, version_done = ns->collected_version;
+    uint64_t orphans_epoch = ns->orphans_epoch;
+    int64_t wall_ms = ns->collected_wall_ms;
+    mutex_unlock(&ns->lock);
+
+    if (m->floor > floor_done) {
+        e = collect_log(op, ns, m);
+        if (e) count_failure(op, "log entries", ns->keys.name), first = e;
+        if (!e) floor_done = m->floor;
+    }
+    e = collect_removed(op, ns, m, &wall_ms);
+    if (e) count_failure(op, "segments", ns->keys.name), first = e;
+    if (m->version >= version_done + MANIFESTS_STEP) {
+        e = collect_manifests(op, ns);
+        if (e) count_failure(op, "manifests", ns->keys.name), first = e;
+        if (!e) version_done = m->version;
+    }
+    if (orphans_epoch != epoch) {
+        e = collect_orphans(op, ns, m, epoch);
+        if (e) count_failure(op, "orphans", ns->keys.name), first = e;
+        if (!e) orphans_epoch = epoch;
+    }
+
+    mutex_lock(&ns->lock);
+    if (ns->state == NS_READY && ns->tenure.epoch == epoch) {
+        ns->collected_floor = floor_done;
+        ns->collected_version = version_done;
+        ns->collected_wall_ms = wall_ms;
+        ns->orphans_epoch = orphans_epoch;
+    }
+    mutex_unlock(&ns->lock);
+    manifest_unref(m);
+    return first;
+}
+
+/* ---- dropped incarnations ---- */
+
+static enum err purge_dir(struct op *op, struct store *store, const char *dir)
+{
+    size_t n = PAGE;
+    while (n == PAGE) {
+        const char *page[PAGE];
+        enum err e = store_list(op, store, dir, "", 0, page, &n);
+        if (!e && n) e = store_delete(op, store, page, n);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+/* DATA entries go; DROP and fences stay, so that a writer of this incarnation that
+ * wakes up late still meets them. */
+static enum err purge_log(struct op *op, const struct registry_options *env,
+                          const struct keys *keys)
+{
+    uint64_t *slots;
+    size_t count;
+
+    enum err e = wal_list(op, env->store, keys, 0, &slots, &count);
+    for (size_t i = 0; !e && i < count; i++) {
+        struct buf bytes = BUF_INIT;
+        struct wal_entry entry;
+        e = wal_read(op, env->store, keys, slots[i], &bytes, &entry);
+        bool damaged = e == ERR_CORRUPT;
+        if (e == ERR_NOT_FOUND || damaged) {
+            op_clear_error(op);
+            e = ERR_OK;
+        } else if (!e && entry.kind == OBJECT_DATA) {
+            struct key key = key_wal(keys, slots[i]);
+            const char *name = key.text;
+            e = store_delete(op, env->store, &name, 1);
+        }
+        buf_release(&bytes);
+    }
+    return e;
+}
+
+enum err gc_purge(struct op *op, const struct registry_options *env,
+                  const struct keys *keys)
+{
+    enum err e = purge_dir(op, env->store, keys->segment);
+    if (!e) e = purge_log(op, env, keys);
+    if (!e) e = purge_dir(op, env->store, keys->manifest);
+    if (e) count_failure(op, "a dropped namespace", keys->name);
+    return e;
+}

@@ -1,0 +1,401 @@
+/*
+ * One job: freeze the state at some slot, write the tail and the small segments beside
+ * it as one new segment, publish one manifest that says so, and put the segment in the
+ * place of its sources. Since every job publishes at the slot it froze, the segments of
+ * a manifest are exactly the effect of the log below its wm.
+ *
+ * Which segments join: starting from the tail, the next larger segment is taken as long
+ * as it has at most JOIN_FACTOR times as many live rows as what was gathered so far. So
+ * sizes grow geometrically and a row is rewritten about log2(rows / tail) times. A
+ * segment of which most rows are dead is rewritten; no result exceeds segment_docs_max
+ * rows, unless there are more than segments_max segments.
+ */
+#include "ns/namespace.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "store/store.h"
+
+enum { JOIN_FACTOR = 2, ZSTD_LEVEL = 3 };
+/* A merge holds its result in memory. */
+#define MERGE_BYTES_MAX ((uint64_t)1 << 30)
+
+struct job {
+    struct snapshot *frozen;
+    struct manifest *manifest; /* the one we build on */
+    struct put_id anchor;      /* put-id of frozen->slot */
+    uint64_t epoch;
+    struct manifest_fence *fences;
+    uint32_t fence_count;
+    struct buf table; /* encoded idempotency table, empty: unchanged */
+    uint64_t table_version;
+    bool *taken; /* per source of frozen */
+    struct segment *made;
+    struct manifest_segment entry; /* of made */
+    struct manifest *next;
+};
+
+static void job_release(struct job *j)
+{
+    snapshot_unref(j->frozen);
+    manifest_unref(j->manifest);
+    manifest_unref(j->next);
+    segment_unref(j->made);
+    mem_free(j->fences);
+    mem_free(j->taken);
+    mem_free(j->entry.key);
+    buf_release(&j->table);
+}
+
+/* ---- choosing ---- */
+
+static uint64_t live_rows(const struct source *s)
+{
+    return segment_row_count(s->segment) - s->dead_count;
+}
+
+struct candidate {
+    uint32_t index;
+    uint64_t rows;
+};
+
+static int by_rows(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->rows != y->rows) return x->rows < y->rows ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+/* Marks what becomes one segment; returns how many sources that are. */
+static uint32_t choose(struct op *op, const struct registry_options *env, struct job *j,
+                       bool merge)
+{
+    const struct snapshot *s = j->frozen;
+    struct candidate *stored = op_new_array(op, struct candidate, s->source_count + 1);
+    uint32_t stored_count = 0, taken = 0;
+    uint64_t rows = 0, bytes = 0;
+
+    for (uint32_t i = 0; i < s->source_count; i++) {
+        if (s->sources[i].stored) {
+            stored[stored_count++] = (struct candidate){i, live_rows(&s->sources[i])};
+            continue;
+        }
+        j->taken[i] = true;
+        taken++;
+        rows += live_rows(&s->sources[i]);
+        bytes += segment_size(s->sources[i].segment);
+    }
+    qsort(stored, stored_count, sizeof *stored, by_rows);
+    for (uint32_t i = 0; merge && i < stored_count; i++) {
+        const struct source *source = &s->sources[stored[i].index];
+        bool decayed = source->dead_count > segment_row_count(source->segment) / 2;
+        bool crowded = stored_count - i > env->segments_max;
+        bool fits = rows + stored[i].rows <= env->segment_docs_max;
+        bool near = taken > 0 && stored[i].rows <= JOIN_FACTOR * rows;
+        bool pair =
+            i + 1 < stored_count && stored[i + 1].rows <= JOIN_FACTOR * stored[i].rows;
+        if (bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
+        if (!decayed && !crowded && !(fits && (near || (taken == 0 && pair)))) continue;
+        j->taken[stored[i].index] = true;
+        taken++;
+        rows += stored[i].rows;
+        bytes += segment_size(source->segment);
+    }
+    return taken;
+}
+
+/* ---- writing ---- */
+
+static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
+{
+    static const struct segment_options options = {.zstd_level = ZSTD_LEVEL};
+    struct segment_input *inputs =
+        mem_new_array(struct segment_input, j->frozen->source_count);
+    struct buf bytes = BUF_INIT;
+    uint32_t rows = 0;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < j->frozen->source_count; i++)
+        if (j->taken[i])
+            inputs[n++] = (struct segment_input){j->frozen->sources[i].segment,
+                                                 j->frozen->sources[i].dead};
+    enum err e =
+        segment_merge(op, j->frozen->schema, &options, inputs, n, &bytes, &rows);
+    mem_free(inputs);
+    if (!e && rows) {
+        struct key key = key_segment_new(&ns->keys, j->epoch, "seg");
+        struct slice part = buf_slice(&bytes);
+        e = store_put(op, ns->env->store, key.text, &part, 1);
+        j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
+                                             .size = bytes.size,
+                                             .row_count = rows};
+        segment_tail_hash(part, j->entry.tail_hash);
+    }
+    buf_release(&bytes);
+    if (!e && rows)
+        e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    return e;
+}
+
+/* Writes a side table; its key on the heap and its size. */
+static enum err write_side_table(struct op *op, struct namespace *ns, struct job *j,
+                                 enum object_kind kind, const char *suffix,
+                                 struct slice payload, char **key, uint64_t *size)
+{
+    struct key name = key_segment_new(&ns->keys, j->epoch, suffix);
+    struct object object = {.kind = kind,
+                            .epoch = j->epoch,
+                            .put_id = put_id_new(),
+                            .payload = payload};
+    struct buf bytes = BUF_INIT;
+
+    memcpy(object.incarnation, ns->keys.incarnation, INCARNATION_SIZE);
+    object_encode(&object, &bytes);
+    struct slice part = buf_slice(&bytes);
+    enum err e = store_put(op, ns->env->store, name.text, &part, 1);
+    if (!e) {
+        *key = mem_strdup(name.text);
+        *size = bytes.size;
+    }
+    buf_release(&bytes);
+    return e;
+}
+
+/* The manifest's entry of a stored source that stays: with its dead rows of now. */
+static enum err keep_segment(struct op *op, struct namespace *ns, struct job *j,
+                             struct manifest_segment *ms, const struct source *source)
+{
+    struct buf rows = BUF_INIT;
+
+    if (ms->dead_count == source->dead_count) return ERR_OK; /* the dead only grow */
+    uint64_t wall_ms = (uint64_t)clock_wall_ms();
+    if (ms->deletes_key)
+        manifest_add_removed(j->next, ms->deletes_key, j->next->version, wall_ms);
+    rowset_encode(source->dead, &rows);
+    char *key = NULL;
+    enum err e = write_side_table(op, ns, j, OBJECT_DELETES, "del", buf_slice(&rows),
+                                  &key, &ms->deletes_size);
+    buf_release(&rows);
+    if (e) return e;
+    mem_free(ms->deletes_key);
+    ms->deletes_key = key;
+    ms->dead_count = source->dead_count;
+    return ERR_OK;
+}
+
+static void remove_segment(struct job *j, uint32_t index)
+{
+    const struct manifest_segment *ms = &j->next->segments[index];
+    uint64_t wall_ms = (uint64_t)clock_wall_ms();
+
+    manifest_add_removed(j->next, ms->key, j->next->version, wall_ms);
+    if (ms->deletes_key)
+        manifest_add_removed(j->next, ms->deletes_key, j->next->version, wall_ms);
+    manifest_drop_segment(j->next, index);
+}
+
+/* Stored sources stand first in a snapshot, in the manifest's order. */
+static enum err list_segments(struct op *op, struct namespace *ns, struct job *j)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        const struct source *source = &j->frozen->sources[i];
+        if (!source->stored) break;
+        assert(strcmp(j->next->segments[at].key, segment_key(source->segment)) == 0);
+        if (j->taken[i]) {
+            remove_segment(j, at);
+            continue;
+        }
+        enum err e = keep_segment(op, ns, j, &j->next->segments[at], source);
+        if (e) return e;
+        at++;
+    }
+    assert(at == j->next->segment_count);
+    if (!j->made) return ERR_OK;
+    manifest_add_segment(j->next, j->entry);
+    j->next->segments[at].key = mem_strdup(j->entry.key);
+    return ERR_OK;
+}
+
+/* Removed objects that were deleted need not be listed any more. */
+static void forget_collected(struct manifest *m, int64_t collected_wall_ms)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < m->removed_count; i++) {
+        if (m->removed[i].wall_ms <= (uint64_t)collected_wall_ms)
+            mem_free(m->removed[i].key);
+        else
+            m->removed[kept++] = m->removed[i];
+    }
+    struct manifest_removed *removed = m->removed;
+    uint32_t count = kept;
+    m->removed = NULL;
+    m->removed_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        manifest_add_removed(m, removed[i].key, removed[i].version, removed[i].wall_ms);
+        mem_free(removed[i].key);
+    }
+    mem_free(removed);
+}
+
+/* Fences are kept while they are young or among the newest (PROTOCOL: GC). */
+static void forget_fences(struct manifest *m)
+{
+    enum { FENCES_KEPT = 128 };
+    const uint64_t age_max_ms = (uint64_t)30 * 24 * 3600 * 1000;
+    uint64_t now_ms = (uint64_t)clock_wall_ms();
+    uint32_t drop = 0;
+
+    while (m->fence_count - drop > FENCES_KEPT &&
+           m->fences[drop].wall_ms + age_max_ms < now_ms)
+        drop++;
+    if (drop == 0) return;
+    struct manifest_fence *fences = m->fences;
+    uint32_t count = m->fence_count;
+    m->fences = NULL;
+    m->fence_count = 0;
+    for (uint32_t i = drop; i < count; i++)
+        manifest_add_fence(m, fences[i].slot, fences[i].wall_ms);
+    mem_free(fences);
+}
+
+static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j,
+                               int64_t collected_wall_ms)
+{
+    struct manifest *m = j->next = manifest_copy(j->manifest);
+
+    m->version++;
+    m->wm = j->frozen->slot + 1;
+    m->anchor = j->anchor;
+    m->floor = m->wm ? m->wm - 1 : 0;
+    m->id_kind = j->frozen->id_kind;
+    schema_unref(m->schema);
+    m->schema = schema_ref(j->frozen->schema);
+    forget_collected(m, collected_wall_ms);
+    enum err e = list_segments(op, ns, j);
+    if (e) return e;
+    for (uint32_t i = 0; i < j->fence_count; i++)
+        if (j->fences[i].slot < m->wm)
+            manifest_add_fence(m, j->fences[i].slot, j->fences[i].wall_ms);
+    forget_fences(m);
+
+    if (j->table.size == 0) return ERR_OK;
+    if (m->idempotency_key)
+        manifest_add_removed(m, m->idempotency_key, m->version,
+                             (uint64_t)clock_wall_ms());
+    char *key = NULL;
+    e = write_side_table(op, ns, j, OBJECT_IDEMPOTENCY, "idem", buf_slice(&j->table),
+                         &key, &m->idempotency_size);
+    if (e) return e;
+    mem_free(m->idempotency_key);
+    m->idempotency_key = key;
+    return ERR_OK;
+}
+
+/* ---- the job ---- */
+
+/* Takes hold of the state at this moment. Lock held. */
+static void freeze(struct namespace *ns, struct job *j)
+{
+    struct tenure *t = &ns->tenure;
+
+    j->frozen = snapshot_ref(t->snapshot);
+    j->manifest = manifest_ref(t->manifest);
+    j->anchor = t->last;
+    j->epoch = t->epoch;
+    j->taken = mem_new_array(bool, j->frozen->source_count);
+    j->fence_count = t->fence_count;
+    j->fences =
+        t->fence_count ? mem_dup(t->fences, t->fence_count * sizeof *t->fences) : NULL;
+    j->table_version = idempotency_version(t->table);
+    if (j->table_version != t->table_stored)
+        idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
+    ns->frozen_sources = j->frozen->source_count;
+}
+
+/* Our manifest is the newest: the live state follows it. Lock held. */
+static void adopt(struct namespace *ns, struct job *j)
+{
+    struct tenure *t = &ns->tenure;
+    uint32_t kept = 0;
+
+    manifest_unref(t->manifest);
+    t->manifest = manifest_ref(j->next);
+    namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
+                                                    j->made, j->next->version));
+    for (uint32_t i = 0; i < t->fence_count; i++)
+        if (t->fences[i].slot >= j->next->wm) t->fences[kept++] = t->fences[i];
+    t->fence_count = kept;
+    t->table_stored = j->table_version;
+}
+
+/* Objects that no manifest will ever name. */
+static void discard(struct op *op, struct namespace *ns, struct job *j)
+{
+    if (!j->entry.key) return;
+    const char *key = j->entry.key;
+    op_clear_error(op);
+    enum err e = store_delete(op, ns->env->store, &key, 1);
+    if (e) log_warn(op, "segment left behind", "key=%s error=%s", key, op->error);
+}
+
+enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published)
+{
+    struct job j = {0};
+    enum published outcome = PUBLISH_TAKEN;
+    bool may_merge = force || ns->env->compaction;
+
+    *published = false;
+    mutex_lock(&ns->lock);
+    if (ns->state != NS_READY || ns->tenure.snapshot->slot == UINT64_MAX) {
+        mutex_unlock(&ns->lock);
+        return ERR_OK;
+    }
+    freeze(ns, &j);
+    int64_t collected_wall_ms = ns->collected_wall_ms;
+    mutex_unlock(&ns->lock);
+
+    int64_t began_us = clock_us();
+    uint32_t taken = choose(op, ns->env, &j, may_merge);
+    enum err e = taken ? write_segment(op, ns, &j) : ERR_OK;
+    if (!e) e = build_manifest(op, ns, &j, collected_wall_ms);
+    if (!e)
+        e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
+                             &outcome);
+
+    mutex_lock(&ns->lock);
+    bool ours = ns->state == NS_READY && ns->tenure.epoch == j.epoch;
+    if (ours) ns->frozen_sources = 0;
+    if (e == ERR_UNKNOWN) {
+        if (ours) namespace_close_locked(ns);
+    } else if (!e && outcome == PUBLISHED) {
+        *published = true;
+        if (ours) adopt(ns, &j);
+    } else if (!e && ours) {
+        namespace_fenced_locked(ns,
+                                "ownership conflict: another node published a newer "
+                                "manifest");
+    }
+    mutex_unlock(&ns->lock);
+
+    if (*published)
+        log_info(op, "namespace indexed",
+                 "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
+                 ns->keys.name, (unsigned long long)j.next->version, taken,
+                 j.entry.row_count, (unsigned long long)j.entry.size,
+                 (long long)(clock_us() - began_us) / 1000);
+    if (e && e != ERR_UNKNOWN) {
+        struct op cleanup;
+        op_init(&cleanup, op->deadline_ms, 0);
+        discard(&cleanup, ns, &j);
+        op_release(&cleanup);
+    }
+    job_release(&j);
+    return e ? op_fail(op, e, "index namespace \"%s\"", ns->keys.name) : ERR_OK;
+}

@@ -1,0 +1,199 @@
+#include "ns/namespace.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/op.h"
+#include "cache/cache.h"
+
+enum { FENCED_PAUSE_MS = 5000, FENCED_PAUSE_MAX_MS = 60000 };
+
+/* ---- life ---- */
+
+struct namespace *namespace_new(const struct registry_options *env, const char *name,
+                                const struct catalog_record *record)
+{
+    struct namespace *ns = mem_new(struct namespace);
+    atomic_init(&ns->refs, 1);
+    ns->env = env;
+    keys_init(&ns->keys, env->wal_prefix, name, record->incarnation);
+    ns->first_schema = schema_ref(record->schema);
+    mutex_init(&ns->lock);
+    cond_init(&ns->changed);
+    ns->queue_end = &ns->queue;
+    return ns;
+}
+
+struct namespace *namespace_ref(struct namespace *ns)
+{
+    atomic_fetch_add(&ns->refs, 1);
+    return ns;
+}
+
+void namespace_unref(struct namespace *ns)
+{
+    if (atomic_fetch_sub(&ns->refs, 1) != 1) return;
+    assert(!ns->queue);
+    commit_abandon(ns);
+    cache_unreserve(ns->env->cache, ns->reserved);
+    tenure_release(&ns->tenure);
+    follower_release(&ns->follower);
+    snapshot_unref(ns->followed);
+    schema_unref(ns->first_schema);
+    cond_release(&ns->changed);
+    mutex_release(&ns->lock);
+    mem_free(ns);
+}
+
+/* ---- state changes, lock held ---- */
+
+void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next)
+{
+    uint64_t bytes = next->tail_bytes;
+
+    snapshot_unref(ns->tenure.snapshot);
+    ns->tenure.snapshot = next;
+    if (bytes < ns->reserved) {
+        cache_unreserve(ns->env->cache, ns->reserved - bytes);
+        ns->reserved = bytes;
+    } else if (bytes > ns->reserved &&
+               cache_reserve(ns->env->cache, bytes - ns->reserved)) {
+        ns->reserved = bytes;
+    }
+}
+
+static void end_tenure(struct namespace *ns, enum namespace_state state)
+{
+    tenure_release(&ns->tenure);
+    cache_unreserve(ns->env->cache, ns->reserved);
+    ns->reserved = 0;
+    ns->frozen_sources = 0;
+    ns->state = state;
+    cond_broadcast(&ns->changed);
+}
+
+void namespace_close_locked(struct namespace *ns)
+{
+    if (ns->state == NS_READY) end_tenure(ns, NS_CLOSED);
+}
+
+void namespace_fenced_locked(struct namespace *ns, const char *words)
+{
+    int64_t pause_ms = (int64_t)FENCED_PAUSE_MS
+                       << (ns->fenced_times < 4 ? ns->fenced_times : 4);
+    if (pause_ms > FENCED_PAUSE_MAX_MS) pause_ms = FENCED_PAUSE_MAX_MS;
+    pause_ms += (int64_t)random_below((uint64_t)pause_ms / 4 + 1);
+
+    metric_add(metric_counter("elacsym_namespace_fenced_total",
+                              "Times another node took a namespace from this one.",
+                              NULL),
+               1);
+    log_warn(NULL, "another node took the namespace",
+             "namespace=%s words=%s pause_ms=%lld", ns->keys.name, words,
+             (long long)pause_ms);
+    end_tenure(ns, NS_FENCED);
+    ns->fenced_times++;
+    ns->fenced_until_ms = clock_ms() + pause_ms;
+    (void)snprintf(ns->fenced_words, sizeof ns->fenced_words, "%s", words);
+    commit_fail_queue(ns, ERR_FENCED, words);
+}
+
+void namespace_dropped_locked(struct namespace *ns)
+{
+    char words[NAMESPACE_NAME_MAX + 64];
+    (void)snprintf(words, sizeof words, "there is no namespace \"%s\"", ns->keys.name);
+    end_tenure(ns, NS_DROPPED);
+    commit_fail_queue(ns, ERR_NOT_FOUND, words);
+}
+
+bool namespace_dropped(struct namespace *ns)
+{
+    mutex_lock(&ns->lock);
+    bool dropped = ns->state == NS_DROPPED;
+    mutex_unlock(&ns->lock);
+    return dropped;
+}
+
+enum err namespace_check_writable(struct op *op, const struct namespace *ns)
+{
+    const struct registry_options *env = ns->env;
+    if (!env->read_only && (!env->owns || env->owns(env->context, ns->keys.name)))
+        return ERR_OK;
+    return op_fail(op, ERR_DENIED, "this node does not own namespace \"%s\"",
+                   ns->keys.name);
+}
+
+struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
+                                    uint64_t slot)
+{
+    struct commit_token token = {.epoch = epoch, .slot = slot};
+    memcpy(token.incarnation, ns->keys.incarnation, sizeof token.incarnation);
+    return token;
+}
+
+/* ---- opening, asking ---- */
+
+/* Leads or waits until the namespace is open. Lock held. */
+enum err namespace_ensure_open(struct op *op, struct namespace *ns)
+{
+    while (ns->state != NS_READY) {
+        if (ns->state == NS_DROPPED)
+            return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
+                           ns->keys.name);
+        if (!ns->leading) {
+            enum err e = commit_lead(op, ns);
+            if (e) return e;
+        } else if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) {
+            return op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
+        }
+    }
+    return ERR_OK;
+}
+
+enum err namespace_open(struct op *op, struct namespace *ns, struct commit_token *token)
+{
+    enum err e = namespace_check_writable(op, ns);
+    if (e) return e;
+    mutex_lock(&ns->lock);
+    e = namespace_ensure_open(op, ns);
+    if (!e) *token = namespace_token(ns, ns->tenure.epoch, ns->tenure.snapshot->slot);
+    mutex_unlock(&ns->lock);
+    return e;
+}
+
+enum err namespace_info(struct op *op, struct namespace *ns, struct namespace_info *out)
+{
+    static const char *const names[] = {"closed", "ready", "fenced", "dropped"};
+    struct read_options options = {.consistency = CONSISTENCY_STRONG};
+    struct snapshot *s = NULL;
+
+    enum err e = namespace_snapshot(op, ns, &options, &s);
+    if (e) return e;
+    *out = (struct namespace_info){.schema = schema_ref(s->schema),
+                                   .documents = s->row_count,
+                                   .tail_rows = s->tail_rows,
+                                   .tail_bytes = s->tail_bytes,
+                                   .epoch = s->epoch,
+                                   .manifest_version = s->manifest_version,
+                                   .wal_next_slot = s->slot + 1};
+    memcpy(out->incarnation, s->incarnation, sizeof out->incarnation);
+    for (uint32_t i = 0; i < s->source_count; i++) {
+        if (!s->sources[i].stored) continue;
+        out->segments++;
+        out->segment_bytes += segment_size(s->sources[i].segment);
+    }
+    snapshot_unref(s);
+
+    mutex_lock(&ns->lock);
+    out->state = ns->group && !ns->leading ? "wedged" : names[ns->state];
+    if (ns->state == NS_READY) {
+        out->wal_first_slot = ns->tenure.manifest->floor;
+        out->indexing = ns->frozen_sources > 0;
+    } else {
+        out->state = ns->state == NS_CLOSED ? "reader" : out->state;
+    }
+    mutex_unlock(&ns->lock);
+    return ERR_OK;
+}

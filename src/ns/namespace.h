@@ -1,0 +1,131 @@
+/*
+ * namespace.h - one incarnation of a namespace on this node: writer, reader, or both.
+ *
+ * As owner it holds a tenure (tenure.h). Whoever needs the log advanced and finds
+ * nobody doing it becomes the leader: opens, settles, or commits everything that is
+ * queued as one log entry, for all who wait. So there is no thread per namespace, and
+ * writes that arrive during a put share the next one (group commit). As reader it
+ * follows the log.
+ *
+ * This header is for ns/ only; others use registry.h.
+ */
+#ifndef NS_NAMESPACE_H
+#define NS_NAMESPACE_H
+
+#include "base/task.h"
+#include "ns/catalog.h"
+#include "ns/follower.h"
+#include "ns/registry.h"
+#include "ns/settle.h"
+#include "ns/state.h"
+#include "ns/tenure.h"
+#include "ns/ticket.h"
+
+enum namespace_state {
+    NS_CLOSED, /* not open for writing (yet, or after an error) */
+    NS_READY,  /* we hold a tenure */
+    NS_FENCED, /* another node holds it; not before fenced_until_ms again */
+    NS_DROPPED /* this incarnation is over */
+};
+
+struct pending; /* a write in the queue or in a group (commit.c) */
+struct group;   /* a log entry that was sent and is not settled yet */
+
+struct namespace
+{
+    atomic_uint refs;
+    const struct registry_options *env; /* the registry's, outlives us */
+    struct keys keys;
+    struct schema *first_schema; /* of the catalog record */
+
+    struct mutex lock;   /* guards all below but follower; never held during I/O */
+    struct cond changed; /* leading, running or a pending's state changed */
+    enum namespace_state state;
+    struct tenure tenure; /* while NS_READY */
+    bool leading;         /* somebody advances the log */
+    struct pending *queue, **queue_end;
+    uint64_t queue_bytes;
+    struct group *group;
+    struct tickets probes;   /* strong reads at the owner */
+    bool maintaining;        /* somebody indexes or collects */
+    uint32_t frozen_sources; /* sources an index job is working on */
+    int64_t commit_started_ms, committed_ms, written_ms, maintained_ms;
+    int64_t fenced_until_ms;
+    unsigned fenced_times;
+    char fenced_words[256];
+    uint64_t reserved;     /* bytes of the cache's budget held for the tail */
+    uint64_t collected_floor,
+        collected_version;     /* how far the log and the manifests … */
+    int64_t collected_wall_ms; /* … and removed objects were deleted */
+    uint64_t orphans_epoch;    /* the epoch in which orphans were last looked for */
+
+    struct tickets refreshes;  /* strong reads as follower; guarded by lock */
+    struct follower follower;  /* of the one that runs a refresh */
+    struct snapshot *followed; /* what the last refresh found, and when it began */
+    int64_t followed_ms;
+};
+
+/* record: its catalog record (copied from). One reference. */
+struct namespace *namespace_new(const struct registry_options *env, const char *name,
+                                const struct catalog_record *record);
+struct namespace *namespace_ref(struct namespace *ns);
+void namespace_unref(struct namespace *ns);
+
+/* As registry.h says of the calls with the same names. */
+enum err namespace_write(struct op *op, struct namespace *ns,
+                         const struct write_request *request,
+                         struct write_result *result);
+/* Adds attributes: base is the schema that wider was made from. ERR_CONFLICT: base is
+ * no longer the newest. */
+enum err namespace_widen(struct op *op, struct namespace *ns, struct schema *base,
+                         struct schema *wider, struct commit_token *token);
+enum err namespace_drop(struct op *op, struct namespace *ns);
+enum err namespace_snapshot(struct op *op, struct namespace *ns,
+                            const struct read_options *options, struct snapshot **out);
+enum err namespace_info(struct op *op, struct namespace *ns,
+                        struct namespace_info *out);
+/* Opens it for writing if this node may. */
+enum err namespace_open(struct op *op, struct namespace *ns,
+                        struct commit_token *token);
+/* Settles a group whose outcome is unknown, if there is one. */
+enum err namespace_settle(struct op *op, struct namespace *ns);
+bool namespace_dropped(struct namespace *ns);
+
+/* ---- between the files of ns/; the lock is held ---- */
+
+/* Our tenure is over: another node took the namespace. Queued writes fail. */
+void namespace_fenced_locked(struct namespace *ns, const char *words);
+/* Something went wrong that only a new OPEN can put right. */
+void namespace_close_locked(struct namespace *ns);
+/* The log ends with a DROP. */
+void namespace_dropped_locked(struct namespace *ns);
+/* Takes over next (a reference) as the current snapshot. */
+void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next);
+/* Leads or waits until the namespace is open for writing. */
+enum err namespace_ensure_open(struct op *op, struct namespace *ns);
+/* Advances the log by one step: settle, open or commit; nobody leads. The lock is
+ * released inside. An error is the leader's own; those of requests are told to them. */
+enum err commit_lead(struct op *op, struct namespace *ns);
+void commit_fail_queue(struct namespace *ns, enum err e, const char *words);
+/* Is this the put-id of the entry that is on its way? */
+bool commit_in_flight(const struct namespace *ns, const struct put_id *id);
+
+/* ---- between the files of ns/; the lock is not held ---- */
+
+/* ERR_DENIED unless this node may write the namespace. */
+enum err namespace_check_writable(struct op *op, const struct namespace *ns);
+struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
+                                    uint64_t slot);
+/* Frees a group that was never settled; the namespace goes away. */
+void commit_abandon(struct namespace *ns);
+
+/* indexer.c: tail to segment, segments to larger ones, one manifest. ns->maintaining is
+ * the caller's. *published: a new manifest is there. */
+enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published);
+/* gc.c: deletes what no manifest needs any more. */
+enum err gc_run(struct op *op, struct namespace *ns);
+/* gc.c: deletes the objects of a dropped incarnation, but for DROP and fences. */
+enum err gc_purge(struct op *op, const struct registry_options *env,
+                  const struct keys *keys);
+
+#endif

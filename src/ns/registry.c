@@ -1,0 +1,619 @@
+#include "ns/registry.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/op.h"
+#include "base/task.h"
+#include "ns/namespace.h"
+#include "store/store.h"
+
+enum {
+    BUCKETS = 4096,
+    CREATE_TRIES = 16,
+    TICK_MS = 200,
+    MAINTAIN_TIMEOUT_MS = 600000,
+    RECOUNT_MS = 3600000,
+    LIST_PAGE = 1000,
+    OPEN_MAX = 16384 /* namespaces kept open at once */
+};
+
+struct slot {
+    struct slot *next;
+    struct namespace *ns;
+};
+
+struct registry {
+    struct registry_options options;
+    char *node_id, *wal_prefix;
+    struct mutex lock; /* guards the table; taken before no other lock */
+    struct slot *table[BUCKETS];
+    size_t table_count;
+    atomic_uint_fast64_t count; /* namespaces as last counted */
+
+    struct thread *maintenance;
+    struct mutex wake_lock; /* guards stopping */
+    struct cond wake;
+    bool stopping;
+};
+
+struct registry_options registry_options_default(void)
+{
+    return (struct registry_options){
+        .node_id = "node",
+        .wal_prefix = "",
+        .commit_bytes_max = (uint64_t)16 << 20,
+        .tail_bytes_max = (uint64_t)1 << 30,
+        .tail_index_bytes = (uint64_t)64 << 20,
+        .tail_index_rows = 50000,
+        .tail_index_idle_ms = 60000,
+        .compaction = true,
+        .interval_ms = 3600000,
+        .segments_max = 100,
+        .segment_docs_max = 1000000,
+        .gc_grace_ms = 600000,
+        .staleness_max_ms = 10000,
+        .background = true,
+    };
+}
+
+enum err namespace_name_check(struct op *op, struct slice name)
+{
+    bool good =
+        name.size >= 1 && name.size <= NAMESPACE_NAME_MAX && name.data[0] != '.';
+    for (size_t i = 0; good && i < name.size; i++) {
+        uint8_t c = name.data[i];
+        good = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+               (c >= 'a' && c <= 'z') || c == '_' || c == '.' || c == '-';
+    }
+    if (good) return ERR_OK;
+    return op_fail(
+        op, ERR_INVALID,
+        "namespace name must be 1 to %d of A-Z a-z 0-9 _ . - and must not start "
+        "with a dot",
+        NAMESPACE_NAME_MAX);
+}
+
+/* ---- the table ---- */
+
+static struct slot **bucket_of(struct registry *r, const char *name)
+{
+    return &r->table[xxh3_64(name, strlen(name)) % BUCKETS];
+}
+
+/* The open namespace of that name, a reference, or NULL. A dropped one is taken out. */
+static struct namespace *table_get(struct registry *r, const char *name)
+{
+    struct namespace *found = NULL, *dead = NULL;
+
+    mutex_lock(&r->lock);
+    for (struct slot **at = bucket_of(r, name); *at; at = &(*at)->next) {
+        struct slot *slot = *at;
+        if (strcmp(slot->ns->keys.name, name) != 0) continue;
+        if (namespace_dropped(slot->ns)) {
+            *at = slot->next;
+            dead = slot->ns;
+            mem_free(slot);
+            r->table_count--;
+        } else {
+            found = namespace_ref(slot->ns);
+        }
+        break;
+    }
+    mutex_unlock(&r->lock);
+    if (dead) namespace_unref(dead);
+    return found;
+}
+
+/* Adds ns unless its name is there; the one that is in the table, a reference. Takes
+ * ns over. */
+static struct namespace *table_put(struct registry *r, struct namespace *ns)
+{
+    mutex_lock(&r->lock);
+    struct slot **bucket = bucket_of(r, ns->keys.name);
+    for (struct slot *slot = *bucket; slot; slot = slot->next) {
+        if (strcmp(slot->ns->keys.name, ns->keys.name) != 0) continue;
+        struct namespace *there = namespace_ref(slot->ns);
+        mutex_unlock(&r->lock);
+        namespace_unref(ns);
+        return there;
+    }
+    struct slot *slot = mem_new(struct slot);
+    slot->ns = ns;
+    slot->next = *bucket;
+    *bucket = slot;
+    r->table_count++;
+    mutex_unlock(&r->lock);
+    return namespace_ref(ns);
+}
+
+static bool table_full(struct registry *r)
+{
+    mutex_lock(&r->lock);
+    bool full = r->table_count >= OPEN_MAX;
+    mutex_unlock(&r->lock);
+    return full;
+}
+
+/* References to all open namespaces, in op's arena. */
+static enum err table_all(struct op *op, struct registry *r, struct namespace ***out,
+                          size_t *n)
+{
+    mutex_lock(&r->lock);
+    *n = 0;
+    *out = op_new_array(op, struct namespace *, r->table_count + 1);
+    for (size_t i = 0; *out && i < BUCKETS; i++)
+        for (struct slot *slot = r->table[i]; slot; slot = slot->next)
+            (*out)[(*n)++] = namespace_ref(slot->ns);
+    mutex_unlock(&r->lock);
+    return *out ? ERR_OK : ERR_LIMIT;
+}
+
+static enum err check_prefix(struct op *op, struct registry *r, const char *name,
+                             const struct catalog_record *record)
+{
+    if (strcmp(record->wal_prefix, r->wal_prefix) == 0) return ERR_OK;
+    return op_fail(
+        op, ERR_DENIED,
+        "namespace \"%s\" was created with storage.s3.wal_prefix \"%s\", but "
+        "this node has \"%s\"",
+        name, record->wal_prefix, r->wal_prefix);
+}
+
+/* The namespace, opened lazily; a reference. ERR_NOT_FOUND, ERR_DENIED. */
+static enum err lookup(struct op *op, struct registry *r, const char *name,
+                       struct namespace **out)
+{
+    struct catalog_record record;
+
+    enum err e = namespace_name_check(op, slice_str(name));
+    if (e) return e;
+    *out = table_get(r, name);
+    if (*out) return ERR_OK;
+
+    e = catalog_newest(op, r->options.store, name, &record);
+    if (e) return e;
+    if (record.deleted)
+        e = op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
+    if (!e) e = check_prefix(op, r, name, &record);
+    if (!e && table_full(r)) {
+        op->retry_after_ms = 1000;
+        e = op_fail(op, ERR_BUSY, "more than %d namespaces are open on this node",
+                    OPEN_MAX);
+    }
+    if (!e) *out = table_put(r, namespace_new(&r->options, name, &record));
+    catalog_release(&record);
+    return e;
+}
+
+/* ---- creating, dropping, listing ---- */
+
+/* It is there: is it the same, or can it be widened? */
+static enum err create_existing(struct op *op, struct registry *r, const char *name,
+                                const struct schema *wanted, struct commit_token *token)
+{
+    struct read_options strong = {.consistency = CONSISTENCY_STRONG};
+    struct namespace *ns = NULL;
+    struct snapshot *s = NULL;
+    struct schema *wider = NULL;
+    bool same;
+
+    enum err e = lookup(op, r, name, &ns);
+    if (!e) e = namespace_snapshot(op, ns, &strong, &s);
+    if (!e) e = schema_extend(op, s->schema, wanted, &same, &wider);
+    if (!e && same) {
+        *token = (struct commit_token){.epoch = s->epoch, .slot = s->slot};
+        memcpy(token->incarnation, s->incarnation, sizeof token->incarnation);
+    } else if (!e) {
+        e = namespace_widen(op, ns, s->schema, wider, token);
+    }
+    schema_unref(wider);
+    snapshot_unref(s);
+    if (ns) namespace_unref(ns);
+    return e;
+}
+
+/* Writes the catalog record. *outcome TAKEN: somebody was faster. */
+static enum err create_new(struct op *op, struct registry *r, const char *name,
+                           uint64_t n, const struct schema *schema,
+                           enum settled *outcome, struct commit_token *token)
+{
+    uint8_t incarnation[INCARNATION_SIZE];
+    struct namespace *ns = NULL;
+
+    random_bytes(incarnation, sizeof incarnation);
+    enum err e = catalog_append(op, r->options.store, name, n, incarnation,
+                                r->wal_prefix, r->node_id, schema, outcome);
+    if (e || *outcome != SETTLED_APPLIED) return e;
+    atomic_fetch_add(&r->count, 1);
+    log_info(op, "namespace created", "namespace=%s", name);
+
+    /* It exists from here on. Opening it now only spares the first write the wait. */
+    *token = (struct commit_token){0};
+    memcpy(token->incarnation, incarnation, sizeof incarnation);
+    if (!lookup(op, r, name, &ns)) {
+        (void)namespace_open(op, ns, token);
+        namespace_unref(ns);
+    }
+    op_clear_error(op);
+    return ERR_OK;
+}
+
+enum err registry_create(struct op *op, struct registry *r, const char *name,
+                         const struct schema *schema, bool *created,
+                         struct commit_token *token)
+{
+    enum err e = namespace_name_check(op, slice_str(name));
+    if (e) return e;
+    if (r->options.read_only)
+        return op_fail(op, ERR_DENIED, "this node does not take writes");
+
+    *created = false;
+    for (int i = 0; i < CREATE_TRIES; i++) {
+        struct catalog_record newest = {0};
+        enum settled outcome = SETTLED_TAKEN;
+
+        e = catalog_newest(op, r->options.store, name, &newest);
+        bool absent = e == ERR_NOT_FOUND || (!e && newest.deleted);
+        if (e == ERR_NOT_FOUND) op_clear_error(op);
+        if (e && !absent) return e;
+        uint64_t n = e == ERR_NOT_FOUND ? 0 : newest.n + 1;
+        catalog_release(&newest);
+
+        e = absent ? create_new(op, r, name, n, schema, &outcome, token)
+                   : create_existing(op, r, name, schema, token);
+        if (absent && !e && outcome == SETTLED_APPLIED) {
+            *created = true;
+            return ERR_OK;
+        }
+        bool again = absent ? !e : e == ERR_NOT_FOUND || e == ERR_CONFLICT;
+        if (!again) return e;
+        /* A difference that widening cannot mend stays; a lost race does not. */
+        if (e == ERR_CONFLICT && i > 0) return e;
+        op_clear_error(op);
+    }
+    return op_fail(op, ERR_CONFLICT,
+                   "namespace \"%s\" is created and dropped by others at "
+                   "the same time",
+                   name);
+}
+
+enum err registry_drop(struct op *op, struct registry *r, const char *name)
+{
+    struct namespace *ns = NULL;
+
+    enum err e = lookup(op, r, name, &ns);
+    if (e) return e;
+    e = namespace_drop(op, ns);
+    if (!e) {
+        if (atomic_load(&r->count)) atomic_fetch_sub(&r->count, 1);
+        log_info(op, "namespace dropped", "namespace=%s", name);
+        struct op purge;
+        op_init(&purge, op->deadline_ms, 0);
+        (void)gc_purge(&purge, &r->options, &ns->keys); /* or at the next start */
+        op_release(&purge);
+    }
+    namespace_unref(ns);
+    return e;
+}
+
+/* The name in "ns/<name>/", in op's arena; NULL when the key is none. */
+static const char *name_of(struct op *op, const char *key)
+{
+    size_t size = strlen(key);
+    if (size < 5 || strncmp(key, "ns/", 3) != 0 || key[size - 1] != '/') return NULL;
+    return (const char *)op_copy(op, slice_of(key + 3, size - 4)).data;
+}
+
+enum err registry_list(struct op *op, struct registry *r, const char *prefix,
+                       const char *after, const char **names, size_t *n)
+{
+    size_t wanted = *n, found = 0, page_size = LIST_PAGE;
+    char *from = op_printf(op, "ns/%s", prefix);
+    const char *behind = after[0] ? op_printf(op, "ns/%s/", after) : "";
+
+    while (found < wanted && page_size == LIST_PAGE) {
+        const char *page[LIST_PAGE];
+        enum err e =
+            store_list(op, r->options.store, from, behind, '/', page, &page_size);
+        if (e) return op_fail(op, e, "list namespaces");
+        for (size_t i = 0; i < page_size && found < wanted; i++) {
+            const char *name = name_of(op, page[i]);
+            struct catalog_record record;
+            if (!name) continue;
+            e = catalog_newest(op, r->options.store, name, &record);
+            if (e == ERR_NOT_FOUND) {
+                op_clear_error(op);
+                continue;
+            }
+            if (e) return e;
+            if (!record.deleted) names[found++] = name;
+            catalog_release(&record);
+        }
+        if (page_size) behind = page[page_size - 1];
+    }
+    *n = found;
+    return ERR_OK;
+}
+
+uint64_t registry_count(struct registry *r)
+{
+    return atomic_load(&r->count);
+}
+
+/* ---- reading and writing ---- */
+
+/* A namespace that was dropped under our hands may be there again, as another one. */
+static bool retry_dropped(struct op *op, struct namespace *ns, enum err e, int attempt)
+{
+    if (e != ERR_NOT_FOUND || attempt > 0 || !namespace_dropped(ns)) return false;
+    op_clear_error(op);
+    return true;
+}
+
+enum err registry_write(struct op *op, struct registry *r, const char *name,
+                        const struct write_request *request,
+                        struct write_result *result)
+{
+    for (int i = 0;; i++) {
+        struct namespace *ns = NULL;
+        enum err e = lookup(op, r, name, &ns);
+        if (e) return e;
+        e = namespace_write(op, ns, request, result);
+        bool again = retry_dropped(op, ns, e, i);
+        namespace_unref(ns);
+        if (!again) return e;
+    }
+}
+
+enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
+                           const struct read_options *options, struct snapshot **out)
+{
+    for (int i = 0;; i++) {
+        struct namespace *ns = NULL;
+        enum err e = lookup(op, r, name, &ns);
+        if (e) return e;
+        e = namespace_snapshot(op, ns, options, out);
+        bool again = retry_dropped(op, ns, e, i);
+        namespace_unref(ns);
+        if (!again) return e;
+    }
+}
+
+enum err registry_schema(struct op *op, struct registry *r, const char *name,
+                         struct schema **schema)
+{
+    /* A write is checked against the newest schema again when it is committed, so this
+     * may be as old as memory has it. */
+    struct read_options eventual = {.consistency = CONSISTENCY_EVENTUAL};
+    struct snapshot *s = NULL;
+
+    enum err e = registry_snapshot(op, r, name, &eventual, &s);
+    if (e) return e;
+    *schema = schema_ref(s->schema);
+    snapshot_unref(s);
+    return ERR_OK;
+}
+
+enum err registry_info(struct op *op, struct registry *r, const char *name,
+                       struct namespace_info *out)
+{
+    for (int i = 0;; i++) {
+        struct namespace *ns = NULL;
+        enum err e = lookup(op, r, name, &ns);
+        if (e) return e;
+        e = namespace_info(op, ns, out);
+        bool again = retry_dropped(op, ns, e, i);
+        namespace_unref(ns);
+        if (!again) return e;
+    }
+}
+
+/* ---- background ---- */
+
+/* Is it time to write a new manifest? Lock held. */
+static bool due(struct namespace *ns)
+{
+    const struct registry_options *env = ns->env;
+    const struct snapshot *s = ns->tenure.snapshot;
+    int64_t now_ms = clock_ms();
+    uint32_t stored = 0;
+
+    if (ns->state != NS_READY) return false;
+    for (uint32_t i = 0; i < s->source_count; i++)
+        stored += s->sources[i].stored;
+    if (env->compaction && now_ms - ns->maintained_ms >= env->interval_ms && stored > 1)
+        return true;
+    if (env->compaction && stored > env->segments_max) return true;
+    if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
+    return s->tail_bytes >= env->tail_index_bytes ||
+           s->tail_rows >= env->tail_index_rows ||
+           now_ms - ns->written_ms >= env->tail_index_idle_ms;
+}
+
+static enum err maintain(struct op *op, struct namespace *ns, bool force)
+{
+    bool published = false;
+
+    enum err e = namespace_settle(op, ns);
+    if (e) return e;
+    mutex_lock(&ns->lock);
+    while (force && ns->maintaining)
+        if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) break;
+    bool busy = ns->maintaining || ns->state != NS_READY;
+    bool index = !busy && (force || due(ns));
+    if (!busy) ns->maintaining = true;
+    mutex_unlock(&ns->lock);
+    if (busy) return ERR_OK;
+
+    if (index) e = indexer_run(op, ns, force, &published);
+    if (!e) e = gc_run(op, ns);
+    mutex_lock(&ns->lock);
+    ns->maintaining = false;
+    if (index) ns->maintained_ms = clock_ms();
+    cond_broadcast(&ns->changed);
+    mutex_unlock(&ns->lock);
+    return e;
+}
+
+enum err registry_maintain(struct op *op, struct registry *r, const char *name,
+                           bool force)
+{
+    struct commit_token token;
+    struct namespace *ns = NULL;
+
+    enum err e = lookup(op, r, name, &ns);
+    if (!e && force) e = namespace_open(op, ns, &token);
+    if (!e) e = maintain(op, ns, force);
+    if (ns) namespace_unref(ns);
+    return e;
+}
+
+/* Counts the namespaces and finishes purges that a crash cut short. */
+static void survey(struct registry *r)
+{
+    struct op op;
+    const char *behind = "";
+    uint64_t count = 0;
+    size_t n = LIST_PAGE;
+    enum err e = ERR_OK;
+
+    op_init(&op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    while (!e && n == LIST_PAGE) {
+        const char *page[LIST_PAGE];
+        e = store_list(&op, r->options.store, "ns/", behind, '/', page, &n);
+        for (size_t i = 0; !e && i < n; i++) {
+            struct catalog_record record;
+            const char *name = name_of(&op, page[i]);
+            if (!name || catalog_newest(&op, r->options.store, name, &record)) {
+                op_clear_error(&op);
+                continue;
+            }
+            if (!record.deleted) {
+                count++;
+            } else if (strcmp(record.wal_prefix, r->wal_prefix) == 0 &&
+                       !r->options.read_only) {
+                struct keys keys;
+                keys_init(&keys, r->wal_prefix, name, record.incarnation);
+                (void)gc_purge(&op, &r->options, &keys);
+            }
+            catalog_release(&record);
+        }
+        if (!e && n) behind = page[n - 1];
+    }
+    if (e)
+        log_warn(&op, "namespaces were not counted", "error=%s", op.error);
+    else
+        atomic_store(&r->count, count);
+    op_release(&op);
+}
+
+static void maintain_all(struct registry *r)
+{
+    struct op op;
+    struct namespace **all;
+    size_t n;
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    if (table_all(&op, r, &all, &n)) n = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct op step;
+        op_init(&step, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+        enum err e = maintain(&step, all[i], false);
+        if (e)
+            log_warn(&step, "background work failed, will try again",
+                     "namespace=%s error=%s", all[i]->keys.name, step.error);
+        op_release(&step);
+        namespace_unref(all[i]);
+    }
+    op_release(&op);
+}
+
+static bool stop_after(struct registry *r, int64_t ms)
+{
+    int64_t until_ms = clock_ms() + ms;
+    mutex_lock(&r->wake_lock);
+    while (!r->stopping && cond_wait(&r->wake, &r->wake_lock, until_ms))
+        ;
+    bool stopping = r->stopping;
+    mutex_unlock(&r->wake_lock);
+    return stopping;
+}
+
+static void maintenance_main(void *arg)
+{
+    struct registry *r = arg;
+    int64_t surveyed_ms = INT64_MIN;
+
+    do {
+        if (surveyed_ms == INT64_MIN || clock_ms() - surveyed_ms >= RECOUNT_MS) {
+            survey(r);
+            surveyed_ms = clock_ms();
+        }
+        maintain_all(r);
+    } while (!stop_after(r, TICK_MS));
+}
+
+/* ---- life ---- */
+
+struct registry *registry_new(const struct registry_options *options)
+{
+    struct registry *r = mem_new(struct registry);
+    r->options = *options;
+    r->options.node_id = r->node_id = mem_strdup(options->node_id);
+    r->options.wal_prefix = r->wal_prefix = mem_strdup(options->wal_prefix);
+    mutex_init(&r->lock);
+    mutex_init(&r->wake_lock);
+    cond_init(&r->wake);
+    atomic_init(&r->count, 0);
+    if (options->background)
+        r->maintenance = thread_start("maintenance", maintenance_main, r);
+    return r;
+}
+
+static void settle_all(struct registry *r, int64_t deadline_ms)
+{
+    struct op op;
+    struct namespace **all;
+    size_t n;
+
+    op_init(&op, deadline_ms, 0);
+    if (table_all(&op, r, &all, &n)) n = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (namespace_settle(&op, all[i]))
+            log_warn(&op, "a write was not settled before the end",
+                     "namespace=%s error=%s", all[i]->keys.name, op.error);
+        op_clear_error(&op);
+        namespace_unref(all[i]);
+    }
+    op_release(&op);
+}
+
+void registry_free(struct registry *r, int64_t deadline_ms)
+{
+    if (!r) return;
+    mutex_lock(&r->wake_lock);
+    r->stopping = true;
+    cond_broadcast(&r->wake);
+    mutex_unlock(&r->wake_lock);
+    if (r->maintenance) thread_join(r->maintenance);
+    settle_all(r, deadline_ms);
+
+    for (size_t i = 0; i < BUCKETS; i++) {
+        while (r->table[i]) {
+            struct slot *slot = r->table[i];
+            r->table[i] = slot->next;
+            namespace_unref(slot->ns);
+            mem_free(slot);
+        }
+    }
+    cond_release(&r->wake);
+    mutex_release(&r->wake_lock);
+    mutex_release(&r->lock);
+    mem_free(r->node_id);
+    mem_free(r->wal_prefix);
+    mem_free(r);
+}

@@ -1,0 +1,52 @@
+/*
+ * tenure.h - becoming and being the writer of a namespace (PROTOCOL: OPEN).
+ *
+ * A tenure is one process's time as the writer: it begins with a manifest of a new
+ * epoch and a fence in the log, which makes every write of an older epoch fail, and
+ * ends when another fence or manifest shows up. Nothing here is locked; namespace.c
+ * does that.
+ */
+#ifndef NS_TENURE_H
+#define NS_TENURE_H
+
+#include "ns/idempotency.h"
+#include "ns/keys.h"
+#include "ns/manifest.h"
+#include "ns/snapshot.h"
+
+struct op;
+struct registry_options;
+
+struct tenure {
+    uint64_t epoch;
+    uint64_t next;       /* the slot to be written next */
+    struct put_id last;  /* put-id of slot next - 1 */
+    uint64_t fence_slot; /* our fence */
+    struct manifest *manifest;
+    struct snapshot *snapshot;
+    struct idempotency *table;
+    uint64_t table_stored; /* idempotency_version of what the manifest stores */
+    struct manifest_fence *fences; /* fences in slots >= manifest->wm, ascending */
+    uint32_t fence_count;
+};
+
+/*
+ * Opens the namespace for writing. schema: of its catalog record, for the very first
+ * manifest. old (or NULL): a snapshot whose open segments may be shared.
+ *   ERR_FENCED     another process is opening or has opened it; words name it.
+ *   ERR_NOT_FOUND  its log ends with a DROP.
+ *   ERR_CORRUPT    an object named by manifest or log is damaged or missing.
+ */
+enum err tenure_open(struct op *op, const struct registry_options *env,
+                     const struct keys *keys, struct schema *schema,
+                     const struct snapshot *old, struct tenure *out);
+void tenure_release(struct tenure *t); /* harmless on zeros */
+
+/* OPEN step 6: is the newest manifest still of our epoch, with our fence above its
+ * floor? ERR_FENCED if not. */
+enum err tenure_validate(struct op *op, const struct registry_options *env,
+                         const struct keys *keys, const struct tenure *t);
+
+void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms);
+
+#endif

@@ -1,0 +1,630 @@
+#include "segment/segment.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "attr/column.h"
+#include "base/codec.h"
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "segment/segment_parts.h"
+#include "text/text_index.h"
+
+enum { TAIL_SIZE_MIN = 64 << 10, TAIL_SIZE_MAX = 1 << 20, TAIL_SHARE = 128 };
+
+/* ---- checks ---- */
+
+static enum err document_check(struct op *op, const struct segment *s, uint32_t block,
+                               struct slice data)
+{
+    if (crc32c(0, data.data, data.size) == s->blocks[block].check) return ERR_OK;
+    return op_fail(op, ERR_CORRUPT, "checksum of block %u of documents", block);
+}
+
+/* The block that starts at offset from the start of the documents. */
+static uint32_t block_at(const struct segment *s, uint64_t offset)
+{
+    uint32_t low = 0, high = s->block_count - 1;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (s->blocks[middle].offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    assert(s->blocks[low].offset == offset);
+    return low;
+}
+
+/* What the cache asks when a range came from the store. */
+static enum err range_check(struct op *op, const void *context, uint64_t offset,
+                            struct slice data)
+{
+    const struct segment *s = context;
+    const struct section *section = layout_section_at(&s->layout, offset);
+    assert(section);
+    if (section->kind == SECTION_DOCUMENTS)
+        return document_check(op, s, block_at(s, offset - section->offset), data);
+    return section_check(op, section, offset, data);
+}
+
+static struct slice held_range(const struct segment *s, uint64_t offset, uint64_t size)
+{
+    assert(offset >= s->held_offset && size <= s->size - offset);
+    return slice_of(s->held.data + (offset - s->held_offset), (size_t)size);
+}
+
+static struct slice held_section(const struct segment *s, enum section_kind kind)
+{
+    const struct section *section = layout_section(&s->layout, kind, 0);
+    return section ? held_range(s, section->offset, section->size) : SLICE_EMPTY;
+}
+
+static enum err check_held(struct op *op, const struct segment *s)
+{
+    for (uint32_t i = 0; i < s->layout.section_count; i++) {
+        const struct section *section = &s->layout.sections[i];
+        if (section->offset < s->held_offset || section->kind == SECTION_DOCUMENTS)
+            continue;
+        uint64_t size = section_end(section) - section->offset;
+        enum err e = section_check(op, section, section->offset,
+                                   held_range(s, section->offset, size));
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+static enum err check_held_documents(struct op *op, const struct segment *s)
+{
+    for (uint32_t block = 0; block < s->block_count; block++) {
+        struct cache_pin pin = segment_block_range(s, block);
+        enum err e = document_check(op, s, block, held_range(s, pin.offset, pin.size));
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+/* ---- opening ---- */
+
+static enum err numbers_open(struct op *op, struct segment *s, struct slice ids)
+{
+    const uint64_t *numbers = (const void *)ids.data;
+    for (uint32_t row = 1; row < s->layout.row_count; row++)
+        if (numbers[row - 1] >= numbers[row])
+            return op_fail(op, ERR_CORRUPT, "ids are not in order");
+    s->ids = numbers;
+    return ERR_OK;
+}
+
+static enum err strings_open(struct op *op, struct segment *s, struct slice ids)
+{
+    uint32_t row_count = s->layout.row_count;
+    const uint32_t *ends = (const void *)ids.data;
+    const uint8_t *bytes = ids.data + row_count * sizeof *ends;
+    size_t size = ids.size - row_count * sizeof *ends;
+    struct slice previous = SLICE_EMPTY;
+    uint32_t start = 0;
+
+    for (uint32_t row = 0; row < row_count; row++) {
+        if (ends[row] <= start || ends[row] > size || ends[row] - start > ID_STRING_MAX)
+            return op_fail(op, ERR_CORRUPT, "damaged ids");
+        struct slice id = slice_of(bytes + start, ends[row] - start);
+        if (slice_compare(previous, id) >= 0)
+            return op_fail(op, ERR_CORRUPT, "ids are not in order");
+        previous = id;
+        start = ends[row];
+    }
+    if (start != size) return op_fail(op, ERR_CORRUPT, "damaged ids");
+    s->id_ends = ends;
+    s->id_bytes = bytes;
+    return ERR_OK;
+}
+
+static enum err ids_open(struct op *op, struct segment *s)
+{
+    struct slice ids = held_section(s, SECTION_IDS);
+    return s->layout.id_kind == ID_U64 ? numbers_open(op, s, ids)
+                                       : strings_open(op, s, ids);
+}
+
+static enum err presence_open(struct op *op, struct segment *s)
+{
+    struct slice bytes = held_section(s, SECTION_PRESENCE);
+    uint32_t row_count = s->layout.row_count, count = 0;
+    if (bytes.size == 0) return ERR_OK;
+
+    s->presence = (const void *)bytes.data;
+    size_t words = bytes.size / sizeof *s->presence;
+    uint64_t beyond = row_count % 64 ? s->presence[words - 1] >> row_count % 64 : 0;
+    s->ranks = mem_new_array(uint32_t, words);
+    s->present = rowset_new();
+    for (uint32_t word = 0; word < words; word++) {
+        s->ranks[word] = count;
+        count += (uint32_t)__builtin_popcountll(s->presence[word]);
+    }
+    if (beyond || count != s->layout.vector_count)
+        return op_fail(op, ERR_CORRUPT, "damaged presence");
+    for (uint32_t row = 0; row < row_count; row++)
+        if (segment_has_vector(s, row)) rowset_add(s->present, row);
+    return ERR_OK;
+}
+
+static enum err blocks_open(struct op *op, struct segment *s)
+{
+    const struct section *documents = layout_section(&s->layout, SECTION_DOCUMENTS, 0);
+    struct buf blocks = BUF_INIT;
+    if (!documents) return ERR_OK;
+
+    enum err e = document_index_decode(op, held_section(s, SECTION_DOCUMENT_INDEX),
+                                       documents, s->layout.row_count, &blocks);
+    s->blocks = (void *)blocks.data;
+    s->block_count = (uint32_t)(blocks.size / sizeof *s->blocks);
+    return e;
+}
+
+/* Columns and text indexes of a segment that is held whole stay open. */
+static enum err indexes_open(struct op *op, struct segment *s)
+{
+    const struct segment_layout *l = &s->layout;
+    s->columns = mem_new_array(struct column *, l->attr_count);
+    s->texts = mem_new_array(struct text_index *, l->attr_count);
+    for (uint32_t i = 0; i < l->section_count; i++) {
+        const struct section *section = &l->sections[i];
+        const struct segment_attr *attr = &l->attrs[section->field];
+        enum err e = ERR_OK;
+        if (section->kind == SECTION_COLUMN)
+            e = column_open(NULL, held_range(s, section->offset, section->size),
+                            attr->type, attr->array, l->row_count,
+                            &s->columns[section->field]);
+        else if (section->kind == SECTION_TEXT)
+            e = text_index_open(op, held_range(s, section->offset, section->size),
+                                l->row_count, &s->texts[section->field]);
+        if (e)
+            return op_fail(op, e, "%s %u", section_kind_name(section->kind),
+                           section->field);
+    }
+    return ERR_OK;
+}
+
+/* Everything but reading: s->held holds what must be held. */
+static enum err open_held(struct op *op, struct segment *s)
+{
+    struct segment_footer footer;
+    bool whole = s->held_offset == 0;
+    enum err e;
+
+    if (s->size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
+        return op_fail(op, ERR_CORRUPT, "too short for a segment");
+    uint64_t end = s->size - SEGMENT_FOOTER_SIZE;
+    e = segment_footer_decode(op, held_range(s, end, SEGMENT_FOOTER_SIZE), s->size,
+                              &footer);
+    if (!e && whole)
+        e = segment_header_check(op, held_range(s, 0, SEGMENT_HEADER_SIZE));
+    if (e) return e;
+
+    uint64_t directory = footer.directory_offset;
+    e = segment_directory_decode(op, held_range(s, directory, end - directory), &footer,
+                                 &s->layout);
+    if (!e) e = check_held(op, s);
+    if (!e) e = ids_open(op, s);
+    if (!e) e = presence_open(op, s);
+    if (!e) e = blocks_open(op, s);
+    if (!e && whole) e = check_held_documents(op, s);
+    if (!e && whole) e = indexes_open(op, s);
+    return e;
+}
+
+static struct segment *segment_new(const char *key, uint64_t size)
+{
+    struct segment *s = mem_new(struct segment);
+    atomic_init(&s->refs, 1);
+    s->key = mem_strdup(key);
+    s->size = size;
+    return s;
+}
+
+/* Puts the bytes from held_offset on, of which tail has the last, into s->held. */
+static void hold(struct segment *s, struct slice rest, struct slice tail)
+{
+    size_t size = (size_t)(s->size - s->held_offset);
+    size_t from_tail = size - rest.size;
+    buf_reserve(&s->held, size);
+    buf_append_slice(&s->held, rest);
+    buf_append(&s->held, tail.data + (tail.size - from_tail), from_tail);
+}
+
+/* Reads the end of the object: a guess, and in a second round what the footer says it
+ * missed. */
+static enum err read_end(struct op *op, struct cache *cache, struct segment *s,
+                         uint64_t tail_size)
+{
+    struct cache_pin tail = {.key = s->key,
+                             .offset = s->size - tail_size,
+                             .size = (size_t)tail_size};
+    struct cache_pin rest = {.key = s->key};
+    struct segment_footer footer = {0};
+    struct slice end;
+    enum err e;
+
+    e = cache_pin(op, cache, &tail, 1);
+    if (e) goto done;
+    end =
+        slice_of(tail.data.data + tail.size - SEGMENT_FOOTER_SIZE, SEGMENT_FOOTER_SIZE);
+    e = segment_footer_decode(op, end, s->size, &footer);
+    if (e) goto done;
+
+    s->held_offset = tail.offset == 0 ? 0 : footer.resident_offset;
+    if (s->held_offset < tail.offset) {
+        rest.offset = s->held_offset;
+        rest.size = (size_t)(tail.offset - s->held_offset);
+        e = cache_pin(op, cache, &rest, 1);
+        if (e) goto done;
+    }
+    hold(s, rest.data, tail.data);
+done:
+    cache_unpin(cache, &tail, 1);
+    cache_unpin(cache, &rest, 1);
+    return e;
+}
+
+enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
+                           uint64_t size, uint64_t tail_size, struct segment **out)
+{
+    struct segment *s = segment_new(key, size);
+    enum err e = ERR_OK;
+
+    *out = NULL;
+    assert(tail_size >= SEGMENT_FOOTER_SIZE);
+    if (size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
+        e = op_fail(op, ERR_CORRUPT, "too short for a segment");
+    if (!e) e = read_end(op, cache, s, tail_size < size ? tail_size : size);
+    if (!e) e = open_held(op, s);
+    if (e) {
+        segment_unref(s);
+        return op_fail(op, e, "open segment %s", key);
+    }
+    if (s->held_offset > 0) s->cache = cache;
+    *out = s;
+    return ERR_OK;
+}
+
+/*
+ * Asking the footer for sizes first would cost a round, which is dearer than bytes:
+ * read an end that mostly holds all that stays in memory. Ids are 8 bytes a row.
+ */
+enum err segment_open(struct op *op, struct cache *cache, const char *key,
+                      uint64_t size, struct segment **out)
+{
+    uint64_t tail_size = size / TAIL_SHARE;
+    if (tail_size < TAIL_SIZE_MIN) tail_size = TAIL_SIZE_MIN;
+    if (tail_size > TAIL_SIZE_MAX) tail_size = TAIL_SIZE_MAX;
+    return segment_open_tail(op, cache, key, size, tail_size, out);
+}
+
+enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out)
+{
+    struct segment *s = segment_new("memory", bytes->size);
+
+    *out = NULL;
+    s->held = *bytes;
+    *bytes = BUF_INIT;
+    if (s->held.capacity > s->held.size) {
+        s->held.data = mem_realloc(s->held.data, s->held.size);
+        s->held.capacity = s->held.size;
+    }
+    enum err e = open_held(op, s);
+    if (e) {
+        segment_unref(s);
+        return op_fail(op, e, "open segment in memory");
+    }
+    *out = s;
+    return ERR_OK;
+}
+
+struct segment *segment_ref(struct segment *s)
+{
+    (void)atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+void segment_unref(struct segment *s)
+{
+    if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1) return;
+    for (uint32_t i = 0; s->columns && i < s->layout.attr_count; i++)
+        column_close(s->columns[i]);
+    for (uint32_t i = 0; s->texts && i < s->layout.attr_count; i++)
+        text_index_close(s->texts[i]);
+    mem_free(s->columns);
+    mem_free(s->texts);
+    mem_free(s->blocks);
+    mem_free(s->ranks);
+    rowset_unref(s->present);
+    segment_layout_release(&s->layout);
+    buf_release(&s->held);
+    mem_free(s->key);
+    mem_free(s);
+}
+
+/* ---- asking ---- */
+
+uint32_t segment_row_count(const struct segment *s)
+{
+    return s->layout.row_count;
+}
+
+uint64_t segment_size(const struct segment *s)
+{
+    return s->size;
+}
+
+uint64_t segment_memory(const struct segment *s)
+{
+    const struct segment_layout *l = &s->layout;
+    uint64_t words = s->presence ? ((uint64_t)l->row_count + 63) / 64 : 0;
+    return sizeof *s + s->held.capacity + l->section_count * sizeof *l->sections +
+           l->attr_count * (sizeof *l->attrs + 2 * sizeof(void *)) +
+           s->block_count * sizeof *s->blocks +
+           words * (sizeof *s->ranks + sizeof *s->presence);
+}
+
+const char *segment_key(const struct segment *s)
+{
+    return s->key;
+}
+
+enum id_kind segment_id_kind(const struct segment *s)
+{
+    return s->layout.id_kind;
+}
+
+uint32_t segment_vector_count(const struct segment *s)
+{
+    return s->layout.vector_count;
+}
+
+void segment_digest(const struct segment *s, uint8_t out[16])
+{
+    memcpy(out, s->layout.digest, sizeof s->layout.digest);
+}
+
+/* ---- ids ---- */
+
+static struct slice string_id(const struct segment *s, uint32_t row)
+{
+    uint32_t start = row ? s->id_ends[row - 1] : 0;
+    return slice_of(s->id_bytes + start, s->id_ends[row] - start);
+}
+
+struct doc_id segment_id(const struct segment *s, uint32_t row)
+{
+    assert(row < s->layout.row_count);
+    if (s->ids) return (struct doc_id){.kind = ID_U64, .u64 = s->ids[row]};
+    return (struct doc_id){.kind = ID_STRING, .string = string_id(s, row)};
+}
+
+/* The first row whose id is not below; without branches, so that the steps of
+ * neighbouring look-ups overlap. */
+static uint32_t number_bound(const struct segment *s, uint64_t id)
+{
+    const uint64_t *base = s->ids;
+    for (uint32_t count = s->layout.row_count; count > 1;) {
+        uint32_t half = count / 2;
+        base += base[half - 1] < id ? half : 0;
+        count -= half;
+    }
+    return (uint32_t)(base - s->ids) + (*base < id);
+}
+
+static uint32_t string_bound(const struct segment *s, struct slice id)
+{
+    uint32_t low = 0, high = s->layout.row_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (slice_compare(string_id(s, middle), id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static uint32_t find_one(const struct segment *s, const struct doc_id *id)
+{
+    uint32_t row_count = s->layout.row_count;
+    if (id->kind != s->layout.id_kind) return UINT32_MAX;
+    if (id->kind == ID_U64) {
+        uint32_t row = number_bound(s, id->u64);
+        return row < row_count && s->ids[row] == id->u64 ? row : UINT32_MAX;
+    }
+    uint32_t row = string_bound(s, id->string);
+    return row < row_count && slice_equal(string_id(s, row), id->string) ? row
+                                                                         : UINT32_MAX;
+}
+
+void segment_find(const struct segment *s, const struct doc_id *ids, size_t n,
+                  uint32_t *rows)
+{
+    for (size_t i = 0; i < n; i++)
+        rows[i] = find_one(s, &ids[i]);
+}
+
+/* ---- reading sections ---- */
+
+struct cache_pin segment_range(const struct segment *s, uint64_t offset, uint64_t size)
+{
+    return (struct cache_pin){.key = s->key,
+                              .offset = offset,
+                              .size = (size_t)size,
+                              .check = range_check,
+                              .context = s};
+}
+
+struct cache_pin segment_section_range(const struct segment *s,
+                                       const struct section *section)
+{
+    return segment_range(s, section->offset, section_end(section) - section->offset);
+}
+
+enum err segment_pin(struct op *op, const struct segment *s, struct cache_pin *pins,
+                     size_t n)
+{
+    if (s->cache) return cache_pin(op, s->cache, pins, n);
+    for (size_t i = 0; i < n; i++)
+        pins[i].data = held_range(s, pins[i].offset, pins[i].size);
+    return ERR_OK;
+}
+
+void segment_unpin(const struct segment *s, struct cache_pin *pins, size_t n)
+{
+    if (s->cache) cache_unpin(s->cache, pins, n);
+}
+
+enum err segment_fits(struct op *op, const struct segment *s,
+                      const struct schema *schema)
+{
+    const struct segment_layout *l = &s->layout;
+    bool fits = l->vector_dim == schema->vector_dim && l->metric == schema->metric &&
+                l->attr_count <= schema->attr_count;
+    for (uint32_t i = 0; fits && i < l->attr_count; i++)
+        fits = l->attrs[i].type == schema->attrs[i].type &&
+               l->attrs[i].array == schema->attrs[i].array &&
+               l->attrs[i].full_text == schema->attrs[i].full_text;
+    if (fits) return ERR_OK;
+    return op_fail(op, ERR_CORRUPT, "written for another schema");
+}
+
+/* ---- vectors ---- */
+
+enum {
+    UNIT_BLOCKS = 4
+}; /* about 256 KiB: little to read for one row, much for a scan */
+
+bool segment_has_vector(const struct segment *s, uint32_t row)
+{
+    if (!s->presence) return s->layout.vector_count > 0;
+    return s->presence[row / 64] >> row % 64 & 1;
+}
+
+uint32_t segment_slot(const struct segment *s, uint32_t row)
+{
+    if (!s->presence) return row;
+    uint64_t below = s->presence[row / 64] & (((uint64_t)1 << row % 64) - 1);
+    return s->ranks[row / 64] + (uint32_t)__builtin_popcountll(below);
+}
+
+uint32_t segment_slot_row(const struct segment *s, uint32_t slot)
+{
+    assert(slot < s->layout.vector_count);
+    if (!s->presence) return slot;
+
+    uint32_t low = 0, high = (s->layout.row_count - 1) / 64;
+    while (low < high) { /* the last word with at most slot vectors before it */
+        uint32_t middle = low + (high - low + 1) / 2;
+        if (s->ranks[middle] <= slot)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    uint64_t bits = s->presence[low];
+    for (uint32_t left = slot - s->ranks[low]; left > 0; left--)
+        bits &= bits - 1;
+    return low * 64 + (uint32_t)__builtin_ctzll(bits);
+}
+
+static uint64_t unit_size(const struct segment *s)
+{
+    return (uint64_t)layout_section(&s->layout, SECTION_VECTORS, 0)->block_size *
+           UNIT_BLOCKS;
+}
+
+uint32_t segment_unit_slots(const struct segment *s)
+{
+    return (uint32_t)(unit_size(s) / (s->layout.vector_dim * sizeof(float)));
+}
+
+struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit)
+{
+    const struct section *vectors = layout_section(&s->layout, SECTION_VECTORS, 0);
+    uint64_t offset = vectors->offset + unit * unit_size(s);
+    uint64_t left = section_end(vectors) - offset;
+    return segment_range(s, offset, left < unit_size(s) ? left : unit_size(s));
+}
+
+const float *segment_unit_vector(const struct segment *s, struct slice data,
+                                 uint32_t slot)
+{
+    size_t index = slot % segment_unit_slots(s);
+    size_t size = s->layout.vector_dim * sizeof(float);
+    assert((index + 1) * size <= data.size);
+    return (const void *)(data.data + index * size);
+}
+
+/* ---- documents ---- */
+
+uint32_t segment_block_of(const struct segment *s, uint32_t row)
+{
+    uint32_t low = 0, high = s->block_count - 1;
+    while (low < high) {
+        uint32_t middle = low + (high - low + 1) / 2;
+        if (s->blocks[middle].first_row <= row)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+struct cache_pin segment_block_range(const struct segment *s, uint32_t block)
+{
+    const struct section *documents = layout_section(&s->layout, SECTION_DOCUMENTS, 0);
+    uint64_t offset = documents->offset + s->blocks[block].offset;
+    bool last = block + 1 == s->block_count;
+    return segment_range(s, offset,
+                         last ? section_end(documents) - offset
+                              : s->blocks[block].stored_size);
+}
+
+static enum err cursor_load(struct op *op, struct record_cursor *c,
+                            const struct segment *s, uint32_t block,
+                            struct slice stored)
+{
+    const struct document_block *b = &s->blocks[block];
+    struct slice records = slice_of(stored.data, b->stored_size);
+
+    assert(stored.size >= b->stored_size);
+    if (b->stored_size < b->raw_size) {
+        buf_clear(&c->expanded);
+        enum err e = zstd_expand(op, records, b->raw_size, &c->expanded);
+        if (e) return op_fail(op, e, "block %u of documents", block);
+        records = buf_slice(&c->expanded);
+    }
+    c->records = reader_of(records);
+    c->block = block;
+    c->next_row = b->first_row;
+    c->loaded = true;
+    return ERR_OK;
+}
+
+enum err record_cursor_get(struct op *op, struct record_cursor *c,
+                           const struct segment *s, uint32_t row, struct slice stored,
+                           struct slice *record)
+{
+    uint32_t block = segment_block_of(s, row);
+    if (!c->loaded || c->block != block || row < c->next_row) {
+        c->loaded = false;
+        enum err e = cursor_load(op, c, s, block, stored);
+        if (e) return e;
+    }
+    for (; c->next_row <= row; c->next_row++)
+        *record = get_sized(&c->records);
+    if (!c->records.failed) return ERR_OK;
+    c->loaded = false;
+    return op_fail(op, ERR_CORRUPT, "block %u of documents has no row %u", block, row);
+}
+
+void record_cursor_release(struct record_cursor *c)
+{
+    buf_release(&c->expanded);
+    *c = (struct record_cursor){0};
+}

@@ -1,0 +1,243 @@
+/*
+ * Merging: the live ids of all inputs are sorted, then vectors and records of the rows
+ * are streamed from the inputs to the writer. Records are copied as they are (a record
+ * of an older schema is one of the newer); columns and text are built from them again.
+ * Text is analysed again too: merging the posting lists would save that, at the price
+ * of a second way to write an index.
+ *
+ * Rows of an input ascend by id, so each input is read from front to back, a window of
+ * blocks at a time. Were rows in another order, this would stay right and get slow.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "segment/segment.h"
+#include "segment/segment_parts.h"
+#include "segment/segment_write.h"
+
+enum { WINDOW_MAX = 16, WINDOWS_PINS_MAX = 128, ROWS_PER_CHECK = 256 };
+
+struct live_row {
+    struct doc_id id;
+    uint32_t input, row;
+};
+
+/* Neighbouring units of vectors or blocks of documents, pinned together. */
+struct window {
+    struct cache_pin pins[WINDOW_MAX];
+    uint32_t first, count;
+};
+
+struct merge_input {
+    const struct segment *segment;
+    struct window window;
+    struct record_cursor cursor;
+};
+
+struct merge {
+    struct merge_input *inputs;
+    size_t input_count;
+    uint32_t window_size;
+    struct live_row *rows;
+    uint32_t row_count, vector_count;
+};
+
+static void window_release(const struct segment *s, struct window *w)
+{
+    segment_unpin(s, w->pins, w->count);
+    w->count = 0;
+}
+
+/* The bytes of block `index` of count; range is what makes the pin of a block. */
+static enum err window_get(struct op *op, const struct merge *m, struct merge_input *in,
+                           uint32_t index, uint32_t count,
+                           struct cache_pin (*range)(const struct segment *, uint32_t),
+                           struct slice *data)
+{
+    struct window *w = &in->window;
+    if (index - w->first >= w->count) {
+        window_release(in->segment, w);
+        uint32_t left = count - index;
+        uint32_t size = left < m->window_size ? left : m->window_size;
+        for (uint32_t i = 0; i < size; i++)
+            w->pins[i] = range(in->segment, index + i);
+        enum err e = segment_pin(op, in->segment, w->pins, size);
+        if (e) return e;
+        w->first = index;
+        w->count = size;
+    }
+    *data = w->pins[index - w->first].data;
+    return ERR_OK;
+}
+
+static enum err vector_get(struct op *op, const struct merge *m, struct merge_input *in,
+                           uint32_t row, const void **vector)
+{
+    const struct segment *s = in->segment;
+    struct slice unit;
+
+    *vector = NULL;
+    if (!segment_has_vector(s, row)) return ERR_OK;
+    uint32_t slots = segment_unit_slots(s), slot = segment_slot(s, row);
+    uint32_t units = (s->layout.vector_count - 1) / slots + 1;
+    enum err e = window_get(op, m, in, slot / slots, units, segment_unit_range, &unit);
+    if (!e) *vector = segment_unit_vector(s, unit, slot);
+    return e;
+}
+
+static enum err record_get(struct op *op, const struct merge *m, struct merge_input *in,
+                           uint32_t row, struct slice *record)
+{
+    const struct segment *s = in->segment;
+    struct slice stored;
+
+    if (!s->blocks) {
+        *record = slice_of("", 1); /* no values */
+        return ERR_OK;
+    }
+    uint32_t block = segment_block_of(s, row);
+    enum err e =
+        window_get(op, m, in, block, s->block_count, segment_block_range, &stored);
+    if (!e) e = record_cursor_get(op, &in->cursor, s, row, stored, record);
+    return e;
+}
+
+/* ---- which rows ---- */
+
+static int compare_rows(const void *x, const void *y)
+{
+    const struct live_row *a = x, *b = y;
+    return doc_id_compare(&a->id, &b->id);
+}
+
+static void list_rows(struct merge *m, const struct segment_input *input,
+                      uint32_t index)
+{
+    const struct segment *s = input->segment;
+    for (uint32_t row = 0; row < s->layout.row_count; row++) {
+        if (input->dead && rowset_has(input->dead, row)) continue;
+        m->rows[m->row_count++] =
+            (struct live_row){.id = segment_id(s, row), .input = index, .row = row};
+        m->vector_count += segment_has_vector(s, row);
+    }
+}
+
+static enum err check_inputs(struct op *op, const struct schema *schema,
+                             const struct segment_input *inputs, size_t n)
+{
+    uint64_t row_count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct segment *s = inputs[i].segment;
+        enum err e = segment_fits(op, s, schema);
+        if (!e && s->layout.id_kind != inputs[0].segment->layout.id_kind)
+            e = op_fail(op, ERR_CORRUPT, "its ids are of another kind");
+        if (e) return op_fail(op, e, "segment %s", s->key);
+        row_count += s->layout.row_count;
+    }
+    if (row_count > SEGMENT_ROWS_MAX)
+        return op_fail(op, ERR_LIMIT, "%llu rows, at most %d in one segment",
+                       (unsigned long long)row_count, SEGMENT_ROWS_MAX);
+    return ERR_OK;
+}
+
+static void merge_init(struct merge *m, const struct segment_input *inputs, size_t n)
+{
+    size_t row_count = 0;
+    m->inputs = mem_new_array(struct merge_input, n);
+    m->input_count = n;
+    m->window_size = (uint32_t)(n ? WINDOWS_PINS_MAX / n : 1);
+    if (m->window_size > WINDOW_MAX) m->window_size = WINDOW_MAX;
+    if (m->window_size == 0) m->window_size = 1;
+    for (size_t i = 0; i < n; i++) {
+        m->inputs[i].segment = inputs[i].segment;
+        row_count += inputs[i].segment->layout.row_count;
+    }
+    m->rows = mem_new_array(struct live_row, row_count);
+    for (size_t i = 0; i < n; i++)
+        list_rows(m, &inputs[i], (uint32_t)i);
+    qsort(m->rows, m->row_count, sizeof *m->rows, compare_rows);
+}
+
+static void merge_release(struct merge *m)
+{
+    for (size_t i = 0; i < m->input_count; i++) {
+        window_release(m->inputs[i].segment, &m->inputs[i].window);
+        record_cursor_release(&m->inputs[i].cursor);
+    }
+    mem_free(m->inputs);
+    mem_free(m->rows);
+}
+
+/* ---- copying ---- */
+
+static enum err fail_input(struct op *op, enum err e, const struct merge_input *in)
+{
+    return op_fail(op, e, "segment %s", in->segment->key);
+}
+
+static enum err copy_vectors(struct op *op, struct merge *m, struct segment_writer *w)
+{
+    for (uint32_t i = 0; i < m->row_count; i++) {
+        const struct live_row *row = &m->rows[i];
+        struct merge_input *in = &m->inputs[row->input];
+        const void *vector = NULL;
+        enum err e = i % ROWS_PER_CHECK == 0 ? op_check(op) : ERR_OK;
+        if (!e) e = vector_get(op, m, in, row->row, &vector);
+        if (e) return fail_input(op, e, in);
+        writer_row(w, &row->id, vector);
+    }
+    for (size_t i = 0; i < m->input_count; i++)
+        window_release(m->inputs[i].segment, &m->inputs[i].window);
+    return ERR_OK;
+}
+
+static enum err copy_records(struct op *op, struct merge *m, struct segment_writer *w)
+{
+    for (uint32_t i = 0; i < m->row_count; i++) {
+        struct merge_input *in = &m->inputs[m->rows[i].input];
+        struct slice record = SLICE_EMPTY;
+        enum err e = record_get(op, m, in, m->rows[i].row, &record);
+        if (!e) e = writer_record(op, w, record);
+        if (e) return fail_input(op, e, in);
+    }
+    return ERR_OK;
+}
+
+static enum err merge_write(struct op *op, struct merge *m, const struct schema *schema,
+                            const struct segment_options *options, struct buf *out)
+{
+    struct segment_writer w;
+    size_t start = out->size;
+
+    writer_init(&w, schema, options, m->rows[0].id.kind, m->row_count, m->vector_count,
+                out);
+    enum err e = copy_vectors(op, m, &w);
+    if (!e) {
+        writer_rows_end(&w);
+        e = copy_records(op, m, &w);
+    }
+    if (!e) writer_finish(&w);
+    if (e) out->size = start;
+    writer_release(&w);
+    return e;
+}
+
+enum err segment_merge(struct op *op, struct schema *schema,
+                       const struct segment_options *options,
+                       const struct segment_input *inputs, size_t n, struct buf *out,
+                       uint32_t *row_count)
+{
+    struct merge m = {0};
+
+    enum err e = check_inputs(op, schema, inputs, n);
+    if (e) return op_fail(op, e, "merge");
+    merge_init(&m, inputs, n);
+    if (m.row_count > 0) e = merge_write(op, &m, schema, options, out);
+    if (!e) *row_count = m.row_count;
+    merge_release(&m);
+    return e ? op_fail(op, e, "merge") : ERR_OK;
+}

@@ -1,0 +1,107 @@
+/*
+ * segment_parts.h - what an open segment is made of. Private to segment/.
+ *
+ * The end of the object from resident_offset on (presence, document index, ids,
+ * directory, footer) is held in memory. An object that the first read brings whole, or
+ * that was given in memory, is held whole: then there is no cache, and pins point into
+ * it. Bytes are checked once: held ones when the segment is opened, others when the
+ * cache got them from the store (cache_pin.check), so every byte that is looked at was
+ * checked and a warm read checks nothing.
+ */
+#ifndef SEGMENT_SEGMENT_PARTS_H
+#define SEGMENT_SEGMENT_PARTS_H
+
+#include <stdatomic.h>
+
+#include "base/codec.h"
+#include "cache/cache.h"
+#include "segment/segment.h"
+#include "segment/segment_format.h"
+
+struct column;
+struct text_index;
+
+struct segment {
+    atomic_uint refs;
+    struct cache *cache; /* NULL: held whole */
+    char *key;
+    uint64_t size;
+    struct buf held; /* [held_offset, size) of the object */
+    uint64_t held_offset;
+    struct segment_layout layout;
+
+    /* Ids by row, ascending; of one kind, the other's are NULL. */
+    const uint64_t *ids;
+    const uint32_t *id_ends;
+    const uint8_t *id_bytes;
+
+    /* Only where some rows have a vector and some do not. */
+    const uint64_t *presence;
+    uint32_t *ranks; /* vectors before each word of presence */
+    struct rowset *present;
+
+    struct document_block *blocks; /* NULL: no values at all */
+    uint32_t block_count;
+
+    /* By attribute, NULL where there is none; the arrays are NULL unless held whole. */
+    struct column **columns;
+    struct text_index **texts;
+};
+
+/* ---- reading sections ---- */
+
+/* A pin for a range that starts and ends with check blocks. */
+struct cache_pin segment_range(const struct segment *s, uint64_t offset, uint64_t size);
+/* All of a section. */
+struct cache_pin segment_section_range(const struct segment *s,
+                                       const struct section *section);
+/* As cache_pin and cache_unpin; pins of what is held cost nothing. */
+enum err segment_pin(struct op *op, const struct segment *s, struct cache_pin *pins,
+                     size_t n);
+void segment_unpin(const struct segment *s, struct cache_pin *pins, size_t n);
+
+/* ERR_CORRUPT unless the segment can be one of a namespace with this schema. */
+enum err segment_fits(struct op *op, const struct segment *s,
+                      const struct schema *schema);
+
+/* ---- vectors: the slot-th vector is that of the slot-th row that has one ---- */
+
+bool segment_has_vector(const struct segment *s, uint32_t row);
+uint32_t segment_slot(const struct segment *s, uint32_t row); /* row has a vector */
+uint32_t segment_slot_row(const struct segment *s, uint32_t slot);
+
+/* Vectors are read by units of a few check blocks. */
+uint32_t segment_unit_slots(const struct segment *s);
+/* The pin of a unit. */
+struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit);
+/* The vector of a slot of the unit that data holds. */
+const float *segment_unit_vector(const struct segment *s, struct slice data,
+                                 uint32_t slot);
+
+/* ---- documents ---- */
+
+uint32_t segment_block_of(const struct segment *s, uint32_t row);
+struct cache_pin segment_block_range(const struct segment *s, uint32_t block);
+
+/* Walks over the records of one block, forward. Starts as all zeros. */
+struct record_cursor {
+    struct buf expanded;
+    struct reader records; /* at the record of next_row */
+    bool loaded;
+    uint32_t block, next_row;
+};
+/*
+ * The record of a row. stored: the bytes of the row's block, which stay pinned while
+ * the cursor is in that block. The record is valid until the next call. Any order of
+ * rows is right, ascending is fast. ERR_CORRUPT.
+ */
+enum err record_cursor_get(struct op *op, struct record_cursor *c,
+                           const struct segment *s, uint32_t row, struct slice stored,
+                           struct slice *record);
+void record_cursor_release(struct record_cursor *c);
+
+/* segment_open with a first read of tail_size bytes; tests make it small. */
+enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
+                           uint64_t size, uint64_t tail_size, struct segment **out);
+
+#endif

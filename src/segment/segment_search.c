@@ -1,0 +1,504 @@
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "attr/attr_filter.h"
+#include "attr/column.h"
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "segment/segment.h"
+#include "segment/segment_parts.h"
+#include "text/text_index.h"
+#include "vec/distance.h"
+
+/* ---- views ---- */
+
+struct view_part {
+    enum section_kind kind;
+    int attr;
+    struct column *column;
+    struct text_index *text;
+};
+
+struct segment_view {
+    struct segment *segment;
+    struct cache_pin *pins; /* one per part */
+    struct view_part *parts;
+    size_t count;
+    size_t pinned; /* 0 or count */
+};
+
+static const struct view_part *part_find(const struct segment_view *v,
+                                         enum section_kind kind, int attr)
+{
+    for (size_t i = 0; i < v->count; i++)
+        if (v->parts[i].kind == kind && v->parts[i].attr == attr) return &v->parts[i];
+    return NULL;
+}
+
+/* Lists the sections that are there, each once. */
+static void parts_add(struct segment_view *v, enum section_kind kind, const int *attrs,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        assert(attrs[i] >= 0);
+        const struct section *section =
+            layout_section(&v->segment->layout, kind, (uint32_t)attrs[i]);
+        if (!section || part_find(v, kind, attrs[i])) continue;
+        v->pins[v->count] = segment_section_range(v->segment, section);
+        v->parts[v->count++] = (struct view_part){.kind = kind, .attr = attrs[i]};
+    }
+}
+
+static enum err part_open(struct op *op, const struct segment *s,
+                          struct view_part *part, struct slice bytes)
+{
+    uint32_t field = (uint32_t)part->attr;
+    const struct section *section = layout_section(&s->layout, part->kind, field);
+    const struct segment_attr *attr = &s->layout.attrs[field];
+    uint32_t row_count = s->layout.row_count;
+    bytes.size = (size_t)section->size; /* the pin ends with the gap */
+
+    enum err e =
+        part->kind == SECTION_COLUMN
+            ? column_open(op, bytes, attr->type, attr->array, row_count, &part->column)
+            : text_index_open(op, bytes, row_count, &part->text);
+    return e ? op_fail(op, e, "%s %u", section_kind_name(part->kind), field) : ERR_OK;
+}
+
+static enum err view_open(struct op *op, struct segment_view *v)
+{
+    enum err e = segment_pin(op, v->segment, v->pins, v->count);
+    if (e) return e;
+    v->pinned = v->count;
+    for (size_t i = 0; i < v->count && !e; i++)
+        e = part_open(op, v->segment, &v->parts[i], v->pins[i].data);
+    return e;
+}
+
+enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
+                           size_t text_count, const int *column_attrs,
+                           size_t column_count, struct segment_view **out)
+{
+    struct segment_view *v = mem_new(struct segment_view);
+    enum err e = ERR_OK;
+
+    *out = NULL;
+    v->segment = segment_ref(s);
+    if (s->cache && text_count + column_count > 0) {
+        v->pins = mem_new_array(struct cache_pin, text_count + column_count);
+        v->parts = mem_new_array(struct view_part, text_count + column_count);
+        parts_add(v, SECTION_TEXT, text_attrs, text_count);
+        parts_add(v, SECTION_COLUMN, column_attrs, column_count);
+        e = view_open(op, v);
+    }
+    if (e) {
+        segment_view_close(v);
+        return op_fail(op, e, "segment %s", s->key);
+    }
+    *out = v;
+    return ERR_OK;
+}
+
+static bool held_attr(const struct segment *s, int attr)
+{
+    assert(attr >= 0);
+    return !s->cache && (uint32_t)attr < s->layout.attr_count;
+}
+
+const struct text_index *segment_view_text(const struct segment_view *v, int attr)
+{
+    if (held_attr(v->segment, attr)) return v->segment->texts[attr];
+    const struct view_part *part = part_find(v, SECTION_TEXT, attr);
+    return part ? part->text : NULL;
+}
+
+const struct column *segment_view_column(const struct segment_view *v, int attr)
+{
+    if (held_attr(v->segment, attr)) return v->segment->columns[attr];
+    const struct view_part *part = part_find(v, SECTION_COLUMN, attr);
+    return part ? part->column : NULL;
+}
+
+void segment_view_close(struct segment_view *v)
+{
+    if (!v) return;
+    for (size_t i = 0; i < v->count; i++) {
+        column_close(v->parts[i].column);
+        text_index_close(v->parts[i].text);
+    }
+    segment_unpin(v->segment, v->pins, v->pinned);
+    mem_free(v->pins);
+    mem_free(v->parts);
+    segment_unref(v->segment);
+    mem_free(v);
+}
+
+/* ---- filters ---- */
+
+struct filter_context {
+    const struct segment *segment;
+    const struct segment_view *view;
+};
+
+static enum err filter_column(struct op *op, void *context, int attr,
+                              const struct column **out)
+{
+    (void)op;
+    const struct filter_context *f = context;
+    *out = segment_view_column(f->view, attr);
+    return ERR_OK;
+}
+
+/* The first row at or behind `from` where the condition is `wanted`, if rows with that
+ * answer lie behind the others. */
+static uint32_t id_turn(const struct segment *s, const struct filter *f, uint32_t from,
+                        bool wanted)
+{
+    uint32_t low = from, high = s->layout.row_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        struct doc_id id = segment_id(s, middle);
+        if (filter_id(f, &id) == wanted)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+static void add_found(const struct segment *s, const struct filter *f,
+                      struct rowset *out)
+{
+    for (size_t i = 0; i < f->id_count; i++) {
+        uint32_t row;
+        segment_find(s, &f->ids[i], 1, &row);
+        if (row != UINT32_MAX) rowset_add(out, row);
+    }
+}
+
+static void add_not_found(const struct segment *s, const struct filter *f,
+                          struct rowset *out)
+{
+    struct rowset *rows = rowset_new();
+    add_found(s, f, rows);
+    rowset_flip(rows, s->layout.row_count);
+    rowset_or(out, rows);
+    rowset_unref(rows);
+}
+
+static uint32_t prefix_start(const struct segment *s, const struct filter *f)
+{
+    struct filter from = *f;
+    from.op = FILTER_GTE;
+    return id_turn(s, &from, 0, true);
+}
+
+/* Rows lie in the order of their ids, so each condition is a few look-ups or a range.
+ */
+static enum err filter_ids(struct op *op, void *context, const struct filter *f,
+                           struct rowset *out)
+{
+    (void)op;
+    const struct segment *s = ((const struct filter_context *)context)->segment;
+    uint32_t row_count = s->layout.row_count, first;
+
+    switch (f->op) {
+    case FILTER_EQ:
+    case FILTER_IN: add_found(s, f, out); break;
+    case FILTER_NE:
+    case FILTER_NOT_IN: add_not_found(s, f, out); break;
+    case FILTER_GT:
+    case FILTER_GTE: rowset_add_range(out, id_turn(s, f, 0, true), row_count); break;
+    case FILTER_LT:
+    case FILTER_LTE: rowset_add_range(out, 0, id_turn(s, f, 0, false)); break;
+    default:
+        assert(f->op == FILTER_PREFIX);
+        first = prefix_start(s, f);
+        rowset_add_range(out, first, id_turn(s, f, first, false));
+        break;
+    }
+    return ERR_OK;
+}
+
+struct attr_list {
+    int attrs[SCHEMA_ATTRS_MAX];
+    size_t count;
+};
+
+static void list_add(struct attr_list *list, int attr)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->attrs[i] == attr) return;
+    assert(list->count < SCHEMA_ATTRS_MAX);
+    list->attrs[list->count++] = attr;
+}
+
+/* Lists the attributes that the segment has. Depth is at most FILTER_DEPTH_MAX. */
+static enum err filter_attrs(struct op *op, const struct segment *s,
+                             const struct filter *f, struct attr_list *list)
+{
+    for (size_t i = 0; i < f->child_count; i++) {
+        enum err e = filter_attrs(op, s, f->children[i], list);
+        if (e) return e;
+    }
+    bool condition = f->op != FILTER_AND && f->op != FILTER_OR && f->op != FILTER_NOT;
+    if (!condition || f->attr < 0 || (uint32_t)f->attr >= s->layout.attr_count)
+        return ERR_OK;
+    const struct segment_attr *attr = &s->layout.attrs[f->attr];
+    if (attr->type != f->type || attr->array != f->array)
+        return op_fail(op, ERR_CORRUPT, "segment %s: attribute %d has another type",
+                       s->key, f->attr);
+    list_add(list, f->attr);
+    return ERR_OK;
+}
+
+enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
+                        struct rowset **out)
+{
+    struct attr_list list = {.count = 0};
+    struct segment_view *view = NULL;
+    enum err e;
+
+    *out = NULL;
+    e = filter_attrs(op, s, f, &list);
+    if (!e) e = segment_view_open(op, s, NULL, 0, list.attrs, list.count, &view);
+    if (e) return e;
+
+    struct filter_context context = {.segment = s, .view = view};
+    struct filter_input input = {.context = &context,
+                                 .row_count = s->layout.row_count,
+                                 .column = filter_column,
+                                 .ids = filter_ids};
+    e = attr_filter(op, f, &input, out);
+    segment_view_close(view);
+    return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
+}
+
+/* ---- vectors ---- */
+
+enum {
+    WINDOW_UNITS = 16, /* pinned at once: about 4 MiB */
+    SCAN_ROWS = 1024   /* scored at once; rows listed at once */
+};
+
+struct scan {
+    const struct segment *segment;
+    enum metric_kind metric;
+    uint32_t dim;
+    const float *query;
+    double query_norm;
+    const float *probe;              /* the query; for cosine of length 1 */
+    const float *norms;              /* cosine */
+    const struct rowset *candidates; /* rows to score; NULL: all, each has a vector */
+    uint32_t source;
+    struct topk *best;
+};
+
+/* In double precision: for what floats overflowed on, or are too extreme for. */
+static float exact_score(const struct scan *scan, const float *vector)
+{
+    double score;
+    if (scan->metric == METRIC_L2) {
+        score = -distance_l2_f64(scan->query, vector, scan->dim);
+    } else {
+        score = distance_dot_f64(scan->query, vector, scan->dim);
+        double norms = scan->metric == METRIC_COSINE
+                           ? scan->query_norm * distance_norm(vector, scan->dim)
+                           : 1;
+        score = norms == 0 ? 0 : score / norms; /* not a number stays none */
+    }
+    if (score > (double)FLT_MAX) return FLT_MAX;
+    if (score < (double)-FLT_MAX) return -FLT_MAX;
+    return (float)score;
+}
+
+/* raw: what the kernel said of the vector. */
+static enum err push(struct op *op, const struct scan *scan, uint32_t slot, float raw,
+                     const float *vector)
+{
+    float score = scan->metric == METRIC_L2 ? -raw : raw;
+    bool extreme = false;
+    if (scan->metric == METRIC_COSINE) {
+        extreme = scan->norms[slot] == 0;
+        score *= scan->norms[slot];
+    }
+    if (extreme || !isfinite(score)) score = exact_score(scan, vector);
+    if (score < topk_floor(scan->best)) return ERR_OK;
+
+    uint32_t row = segment_slot_row(scan->segment, slot);
+    if (isnan(score))
+        return op_fail(op, ERR_CORRUPT, "the vector of row %u is not finite", row);
+    topk_push(scan->best,
+              (struct hit){.score = score, .source = scan->source, .row = row});
+    return ERR_OK;
+}
+
+/* A row alone is not worth the prefetching of a scan. */
+static void score_rows(const struct scan *scan, const float *vectors, size_t count,
+                       float *out)
+{
+    if (scan->metric == METRIC_L2 && count == 1)
+        *out = distance_l2(scan->probe, vectors, scan->dim);
+    else if (scan->metric == METRIC_L2)
+        distance_l2_rows(scan->probe, vectors, count, scan->dim, out);
+    else if (count == 1)
+        *out = distance_dot(scan->probe, vectors, scan->dim);
+    else
+        distance_dot_rows(scan->probe, vectors, count, scan->dim, out);
+}
+
+/* Scores slots [first, end) of the unit in data. */
+static enum err scan_run(struct op *op, const struct scan *scan, struct slice data,
+                         uint32_t first, uint32_t end)
+{
+    float scores[SCAN_ROWS];
+    for (uint32_t slot = first; slot < end;) {
+        uint32_t count = end - slot < SCAN_ROWS ? end - slot : SCAN_ROWS;
+        const float *vectors = segment_unit_vector(scan->segment, data, slot);
+        score_rows(scan, vectors, count, scores);
+        for (uint32_t i = 0; i < count; i++) {
+            enum err e = push(op, scan, slot + i, scores[i], vectors + i * scan->dim);
+            if (e) return e;
+        }
+        slot += count;
+    }
+    return ERR_OK;
+}
+
+/* Scores the candidates among slots [first, end): neighbours in one go. */
+static enum err scan_candidates(struct op *op, const struct scan *scan,
+                                struct slice data, uint32_t first, uint32_t end)
+{
+    const struct segment *s = scan->segment;
+    uint32_t rows[SCAN_ROWS];
+    uint32_t from = segment_slot_row(s, first), last = segment_slot_row(s, end - 1);
+
+    while (from <= last) {
+        size_t count = rowset_read(scan->candidates, from, rows, SCAN_ROWS);
+        if (count == 0 || rows[0] > last) break;
+        for (size_t i = 0; i < count && rows[i] <= last;) {
+            uint32_t slot = segment_slot(s, rows[i]), run = 1;
+            while (i + run < count && rows[i + run] <= last &&
+                   segment_slot(s, rows[i + run]) == slot + run)
+                run++;
+            enum err e = scan_run(op, scan, data, slot, slot + run);
+            if (e) return e;
+            i += run;
+        }
+        from = rows[count - 1] + 1;
+    }
+    return ERR_OK;
+}
+
+static enum err scan_unit(struct op *op, const struct scan *scan, uint32_t unit,
+                          struct slice data)
+{
+    uint32_t slots = segment_unit_slots(scan->segment);
+    uint32_t vectors = scan->segment->layout.vector_count;
+    uint32_t first = unit * slots;
+    uint32_t end = vectors - first < slots ? vectors : first + slots;
+
+    enum err e = op_check(op);
+    if (e) return e;
+    return scan->candidates ? scan_candidates(op, scan, data, first, end)
+                            : scan_run(op, scan, data, first, end);
+}
+
+/* The first unit from `unit` on that holds a candidate; false at the end. */
+static bool next_unit(const struct scan *scan, uint32_t *unit)
+{
+    const struct segment *s = scan->segment;
+    uint64_t first = (uint64_t)*unit * segment_unit_slots(s);
+    uint32_t row;
+
+    if (first >= s->layout.vector_count) return false;
+    if (!scan->candidates) return true;
+    uint32_t from = segment_slot_row(s, (uint32_t)first);
+    if (rowset_read(scan->candidates, from, &row, 1) == 0) return false;
+    assert(row < s->layout.row_count);
+    *unit = segment_slot(s, row) / segment_unit_slots(s);
+    return true;
+}
+
+/*
+ * Walks over the units window by window. pins[0] is the section of norms, read in the
+ * round of the first window and kept to the end.
+ */
+static enum err scan_all(struct op *op, struct scan *scan)
+{
+    const struct segment *s = scan->segment;
+    const struct section *norms = layout_section(&s->layout, SECTION_NORMS, 0);
+    struct cache_pin pins[1 + WINDOW_UNITS] = {CACHE_PIN_INIT};
+    uint32_t units[WINDOW_UNITS], unit = 0;
+    size_t first = norms ? 0 : 1, count = 0;
+    enum err e = ERR_OK;
+
+    if (norms) pins[0] = segment_section_range(s, norms);
+    while (!e && next_unit(scan, &unit)) {
+        for (count = 0; count < WINDOW_UNITS && next_unit(scan, &unit); count++) {
+            pins[1 + count] = segment_unit_range(s, unit);
+            units[count] = unit++;
+        }
+        e = segment_pin(op, s, pins + first, 1 + count - first);
+        if (e) break;
+        first = 1;
+        scan->norms = (const void *)pins[0].data.data;
+        for (size_t i = 0; i < count && !e; i++)
+            e = scan_unit(op, scan, units[i], pins[1 + i].data);
+        segment_unpin(s, pins + 1, count);
+    }
+    segment_unpin(s, pins, 1);
+    return e;
+}
+
+/* A copy of the query of length 1; a query of length 0 stays as it is. */
+static enum err probe_make(struct op *op, struct scan *scan)
+{
+    scan->query_norm = distance_norm(scan->query, scan->dim);
+    float *probe = op_new_array(op, float, scan->dim);
+    if (!probe) return ERR_LIMIT;
+    double inverse = scan->query_norm > 0 ? 1 / scan->query_norm : 0;
+    for (uint32_t i = 0; i < scan->dim; i++)
+        probe[i] = (float)((double)scan->query[i] * inverse);
+    scan->probe = probe;
+    return ERR_OK;
+}
+
+enum err segment_vector_search(struct op *op, struct segment *s,
+                               enum metric_kind metric, const float *query,
+                               const struct rowset *allowed, uint32_t source,
+                               struct topk *best)
+{
+    const struct segment_layout *l = &s->layout;
+    struct scan scan = {.segment = s,
+                        .metric = metric,
+                        .dim = l->vector_dim,
+                        .query = query,
+                        .probe = query,
+                        .candidates = allowed,
+                        .source = source,
+                        .best = best};
+    struct rowset *both = NULL;
+    enum err e = ERR_OK;
+
+    if (l->vector_count == 0) return ERR_OK;
+    if (metric != l->metric) e = op_fail(op, ERR_CORRUPT, "written for another metric");
+    if (!e && metric == METRIC_COSINE) e = probe_make(op, &scan);
+    if (s->present && allowed) {
+        both = rowset_copy(allowed);
+        rowset_and(both, s->present);
+        scan.candidates = both;
+    } else if (s->present) {
+        scan.candidates = s->present;
+    }
+    uint64_t scored = scan.candidates
+                          ? rowset_count_range(scan.candidates, 0, l->row_count)
+                          : l->vector_count;
+    if (!e && scored > 0) e = scan_all(op, &scan);
+    op->counters.rows_scored += scored;
+    rowset_unref(both);
+    return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
+}

@@ -1,0 +1,313 @@
+#include "segment/segment_write.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attr/column.h"
+#include "base/codec.h"
+#include "base/mem.h"
+#include "segment/segment.h"
+#include "text/text_index.h"
+#include "vec/distance.h"
+
+enum {
+    /* A fetch expands a block for each document it wants, so not much larger. */
+    DOCUMENT_BLOCK_SIZE = 16 << 10,
+    SCRATCH_MAX = 1 << 20,
+    ROWS_PER_CHECK = 64 /* of the deadline */
+};
+
+/* Lengths whose inverse, and whose products with a query of length 1, floats hold. */
+static const double norm_min = 1e-30, norm_max = 1e30;
+
+/* ---- sections ---- */
+
+static struct section *section_begin(struct segment_writer *w, enum section_kind kind,
+                                     uint32_t field, uint32_t block_size)
+{
+    struct section *s = &w->layout.sections[w->layout.section_count++];
+    *s = (struct section){.kind = kind,
+                          .field = field,
+                          .block_size = block_size,
+                          .offset = w->out->size - w->start};
+    assert(s->offset % SECTION_ALIGNMENT == 0);
+    if (kind >= SECTION_RESIDENT_FIRST && w->layout.resident_offset == 0)
+        w->layout.resident_offset = s->offset;
+    return s;
+}
+
+static void section_finish(struct segment_writer *w, struct section *s)
+{
+    s->size = w->out->size - w->start - s->offset;
+    section_seal(s, w->start, w->out, &w->checks);
+}
+
+static void section_write(struct segment_writer *w, enum section_kind kind,
+                          const struct buf *bytes, const struct buf *more)
+{
+    if (bytes->size == 0) return;
+    struct section *s = section_begin(w, kind, 0, CHECK_BLOCK_SIZE);
+    buf_append_slice(w->out, buf_slice(bytes));
+    if (more) buf_append_slice(w->out, buf_slice(more));
+    section_finish(w, s);
+}
+
+/* ---- rows ---- */
+
+static void layout_init(struct segment_writer *w, enum id_kind id_kind,
+                        uint32_t vector_count)
+{
+    const struct schema *schema = w->schema;
+    struct segment_layout *l = &w->layout;
+    size_t sections_max = 2 * (size_t)schema->attr_count + SECTION_IDS;
+
+    l->sections = mem_calloc(1, sections_max * sizeof *l->sections +
+                                    schema->attr_count * sizeof *l->attrs);
+    l->attrs = (void *)(l->sections + sections_max);
+    l->row_count = w->row_count;
+    l->vector_count = vector_count;
+    l->vector_dim = schema->vector_dim;
+    l->metric = schema->metric;
+    l->id_kind = id_kind;
+    l->attr_count = schema->attr_count;
+    for (uint32_t i = 0; i < schema->attr_count; i++)
+        l->attrs[i] = (struct segment_attr){.type = schema->attrs[i].type,
+                                            .array = schema->attrs[i].array,
+                                            .full_text = schema->attrs[i].full_text};
+}
+
+void writer_init(struct segment_writer *w, const struct schema *schema,
+                 const struct segment_options *options, enum id_kind id_kind,
+                 uint32_t row_count, uint32_t vector_count, struct buf *out)
+{
+    assert(row_count > 0 && row_count <= SEGMENT_ROWS_MAX);
+    assert(vector_count <= row_count && (schema->vector_dim > 0 || vector_count == 0));
+    *w = (struct segment_writer){.schema = schema,
+                                 .zstd_level = options->zstd_level,
+                                 .out = out,
+                                 .start = out->size,
+                                 .row_count = row_count};
+    layout_init(w, id_kind, vector_count);
+    op_init(&w->scratch, OP_NO_DEADLINE, 0);
+    w->values = mem_new_array(struct value, schema->attr_count);
+    w->columns = mem_new_array(struct column_builder *, schema->attr_count);
+    w->texts = mem_new_array(struct text_builder *, schema->attr_count);
+    if (vector_count > 0 && vector_count < row_count)
+        buf_append_zeros(&w->presence,
+                         ((size_t)row_count + 63) / 64 * sizeof(uint64_t));
+
+    size_t vector_size = schema->vector_dim * sizeof(float);
+    buf_reserve(out, vector_count * vector_size + 1024);
+    segment_header_encode(out);
+    if (vector_count > 0)
+        (void)section_begin(w, SECTION_VECTORS, 0,
+                            vector_block_size(schema->vector_dim));
+}
+
+static void id_add(struct segment_writer *w, const struct doc_id *id)
+{
+    assert(id->kind == w->layout.id_kind);
+    if (id->kind == ID_U64) {
+        assert(w->row == 0 || load_u64(w->ids.data + w->ids.size - 8) < id->u64);
+        put_u64(&w->ids, id->u64);
+        return;
+    }
+    assert(id->string.size >= 1 && id->string.size <= ID_STRING_MAX);
+    buf_append_slice(&w->id_bytes, id->string);
+    put_u32(&w->ids, (uint32_t)w->id_bytes.size);
+}
+
+static void norm_add(struct segment_writer *w, const void *vector)
+{
+    double norm = distance_norm(vector, w->schema->vector_dim);
+    bool moderate = norm >= norm_min && norm <= norm_max;
+    put_f32(&w->norms, moderate ? (float)(1 / norm) : 0);
+}
+
+void writer_row(struct segment_writer *w, const struct doc_id *id, const void *vector)
+{
+    assert(w->row < w->row_count);
+    id_add(w, id);
+    if (vector) {
+        buf_append(w->out, vector, w->schema->vector_dim * sizeof(float));
+        if (w->schema->metric == METRIC_COSINE) norm_add(w, vector);
+        uint64_t *words = (void *)w->presence.data;
+        if (words) words[w->row / 64] |= (uint64_t)1 << w->row % 64;
+    }
+    w->row++;
+}
+
+void writer_rows_end(struct segment_writer *w)
+{
+    assert(w->row == w->row_count);
+    w->row = 0;
+    if (w->layout.section_count > 0) section_finish(w, &w->layout.sections[0]);
+    (void)section_begin(w, SECTION_DOCUMENTS, 0, 0);
+}
+
+/* ---- records ---- */
+
+static void block_flush(struct segment_writer *w)
+{
+    struct slice records = buf_slice(&w->block);
+    size_t start = w->out->size;
+
+    if (records.size == 0) return;
+    assert(records.size <= DOCUMENT_BLOCK_MAX);
+    if (w->zstd_level > 0) zstd_append(w->out, records, w->zstd_level);
+    if (w->out->size == start || w->out->size - start >= records.size) {
+        w->out->size = start;
+        buf_append_slice(w->out, records);
+    }
+    struct document_block b = {.first_row = w->block_row,
+                               .raw_size = (uint32_t)records.size,
+                               .stored_size = (uint32_t)(w->out->size - start)};
+    b.check = crc32c(0, w->out->data + start, b.stored_size);
+    buf_append(&w->blocks, &b, sizeof b);
+    buf_clear(&w->block);
+    w->block_row = w->row;
+}
+
+static void value_add(struct segment_writer *w, uint32_t i, const struct value *v)
+{
+    const struct attr *attr = &w->schema->attrs[i];
+    if (!w->columns[i] && v->null) return;
+    if (!w->columns[i]) {
+        w->columns[i] = column_builder_new(attr->type, attr->array);
+        for (uint32_t row = 0; row < w->row; row++)
+            column_builder_add(w->columns[i], &VALUE_NULL);
+        if (attr->full_text) w->texts[i] = text_builder_new(&attr->analysis);
+    }
+    column_builder_add(w->columns[i], v);
+    if (v->null) return;
+    w->layout.attrs[i].value_count++;
+    if (w->texts[i]) text_builder_add(w->texts[i], w->row, attr->array, v);
+}
+
+/* Reads the record into w->values; what that takes from the arena goes with the row. */
+static enum err values_read(struct op *op, struct segment_writer *w,
+                            struct slice record)
+{
+    uint32_t attr_count = w->schema->attr_count;
+    if (w->scratch.arena.used > SCRATCH_MAX) {
+        op_release(&w->scratch);
+        op_init(&w->scratch, OP_NO_DEADLINE, 0);
+    }
+    for (uint32_t i = 0; i < attr_count; i++)
+        w->values[i] = VALUE_NULL;
+    enum err e = record_decode(&w->scratch, &w->layout, record, w->values, attr_count);
+    return e ? op_fail(op, e, "%s", w->scratch.error) : ERR_OK;
+}
+
+enum err writer_record(struct op *op, struct segment_writer *w, struct slice record)
+{
+    enum err e = w->row % ROWS_PER_CHECK == 0 ? op_check(op) : ERR_OK;
+
+    assert(w->row < w->row_count);
+    if (!e) e = values_read(op, w, record);
+    if (e) return e;
+    if (w->block.size + record.size > DOCUMENT_BLOCK_SIZE) block_flush(w);
+    put_sized(&w->block, record);
+    for (uint32_t i = 0; i < w->schema->attr_count; i++)
+        value_add(w, i, &w->values[i]);
+    w->row++;
+    return ERR_OK;
+}
+
+/* ---- the end ---- */
+
+static void documents_finish(struct segment_writer *w)
+{
+    static const uint8_t zeros[SECTION_ALIGNMENT];
+    struct section *s = &w->layout.sections[w->layout.section_count - 1];
+
+    assert(s->kind == SECTION_DOCUMENTS);
+    for (uint32_t i = 0; i < w->schema->attr_count; i++)
+        if (w->columns[i]) w->layout.any_value = true;
+    if (!w->layout.any_value) { /* nothing but empty records */
+        w->out->size = w->start + (size_t)s->offset;
+        w->layout.section_count--;
+        buf_clear(&w->blocks);
+        return;
+    }
+    block_flush(w);
+    section_finish(w, s);
+    struct document_block *blocks = (void *)w->blocks.data;
+    struct document_block *last = blocks + w->blocks.size / sizeof *last - 1;
+    size_t gap = (size_t)(section_end(s) - s->offset - s->size);
+    last->check = crc32c(last->check, zeros, gap);
+}
+
+static void indexes_write(struct segment_writer *w)
+{
+    for (uint32_t i = 0; i < w->schema->attr_count; i++) {
+        if (!w->columns[i]) continue;
+        struct section *s = section_begin(w, SECTION_COLUMN, i, CHECK_BLOCK_SIZE);
+        column_builder_finish(w->columns[i], w->out);
+        w->columns[i] = NULL;
+        section_finish(w, s);
+    }
+    for (uint32_t i = 0; i < w->schema->attr_count; i++) {
+        if (!w->texts[i]) continue;
+        struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
+        text_builder_finish(w->texts[i], w->row_count, w->out);
+        w->texts[i] = NULL;
+        section_finish(w, s);
+    }
+}
+
+static void document_index_write(struct segment_writer *w)
+{
+    const struct document_block *blocks = (const void *)w->blocks.data;
+    struct buf index = BUF_INIT;
+    for (size_t i = 0; i < w->blocks.size / sizeof *blocks; i++)
+        document_block_encode(&blocks[i], &index);
+    section_write(w, SECTION_DOCUMENT_INDEX, &index, NULL);
+    buf_release(&index);
+}
+
+static void directory_write(struct segment_writer *w)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; i < w->layout.section_count; i++) {
+        struct section *s = &w->layout.sections[i];
+        size_t size = (size_t)section_block_count(s) * sizeof(uint32_t);
+        s->checks = slice_of(w->checks.data + at, size);
+        at += size;
+    }
+    assert(at == w->checks.size);
+    segment_directory_encode(&w->layout, w->start, w->out);
+}
+
+void writer_finish(struct segment_writer *w)
+{
+    assert(w->row == w->row_count);
+    documents_finish(w);
+    indexes_write(w);
+    section_write(w, SECTION_NORMS, &w->norms, NULL);
+    section_write(w, SECTION_PRESENCE, &w->presence, NULL);
+    document_index_write(w);
+    section_write(w, SECTION_IDS, &w->ids, &w->id_bytes);
+    directory_write(w);
+}
+
+void writer_release(struct segment_writer *w)
+{
+    for (uint32_t i = 0; i < w->schema->attr_count; i++) {
+        column_builder_free(w->columns[i]);
+        text_builder_free(w->texts[i]);
+    }
+    mem_free(w->columns);
+    mem_free(w->texts);
+    mem_free(w->values);
+    op_release(&w->scratch);
+    segment_layout_release(&w->layout);
+    buf_release(&w->checks);
+    buf_release(&w->ids);
+    buf_release(&w->id_bytes);
+    buf_release(&w->norms);
+    buf_release(&w->presence);
+    buf_release(&w->block);
+    buf_release(&w->blocks);
+}

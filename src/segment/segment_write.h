@@ -1,0 +1,59 @@
+/*
+ * segment_write.h - writing a segment row by row. Private to segment/.
+ *
+ * The writer is fed in the order of the file, rows ascending by id: first the id and
+ * the vector of each row, then the record of each row. So vectors and documents go
+ * straight to their place in out, and the caller may free its vectors in between. The
+ * builder and the merge both feed it, which is why equal documents make equal bytes.
+ */
+#ifndef SEGMENT_SEGMENT_WRITE_H
+#define SEGMENT_SEGMENT_WRITE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/op.h"
+#include "doc/value.h"
+#include "segment/segment_format.h"
+
+struct column_builder;
+struct schema;
+struct segment_options;
+struct text_builder;
+
+struct segment_writer {
+    const struct schema *schema; /* borrowed, like out */
+    int zstd_level;
+    struct buf *out;
+    size_t start; /* of the object in out */
+
+    struct segment_layout layout; /* room for all sections that a schema can have */
+    struct buf checks;            /* of all sections so far */
+
+    uint32_t row_count, row; /* rows to come; the next one */
+    struct buf ids, id_bytes, norms, presence;
+
+    struct op scratch;    /* arrays of the values at hand */
+    struct value *values; /* of the row at hand */
+    struct column_builder **columns;
+    struct text_builder **texts;
+    struct buf block;  /* records not yet written */
+    struct buf blocks; /* struct document_block */
+    uint32_t block_row;
+};
+
+/* row_count > 0 rows will come, vector_count of them with a vector. */
+void writer_init(struct segment_writer *w, const struct schema *schema,
+                 const struct segment_options *options, enum id_kind id_kind,
+                 uint32_t row_count, uint32_t vector_count, struct buf *out);
+/* The next row, ids ascending; vector is NULL or dim floats, aligned or not. */
+void writer_row(struct segment_writer *w, const struct doc_id *id, const void *vector);
+/* All rows were given; their records come now, from row 0 on. */
+void writer_rows_end(struct segment_writer *w);
+/* ERR_CORRUPT unless it is a record under the writer's schema. */
+enum err writer_record(struct op *op, struct segment_writer *w, struct slice record);
+/* Completes the object. */
+void writer_finish(struct segment_writer *w);
+/* Frees what the writer holds; harmless at any time after writer_init. */
+void writer_release(struct segment_writer *w);
+
+#endif

@@ -1,0 +1,210 @@
+#include "text/dictionary.h"
+
+#include <assert.h>
+
+#include "base/codec.h"
+
+enum { PAGE_SIZE = 16 * 1024, RUN_TERMS = 16, ENTRY_HEAD = 3 };
+
+/* ---- writing ---- */
+
+static void page_finish(struct dictionary_writer *w)
+{
+    if (w->runs.size == 0) return;
+    uint16_t runs = (uint16_t)(w->runs.size / 2);
+    uint16_t head = (uint16_t)(2 + w->runs.size);
+
+    put_u32(&w->page_offsets, (uint32_t)w->pages.size);
+    put_u16(&w->pages, runs);
+    for (size_t i = 0; i < runs; i++) {
+        uint16_t offset;
+        memcpy(&offset, w->runs.data + 2 * i, sizeof offset);
+        put_u16(&w->pages, (uint16_t)(head + offset));
+    }
+    buf_append_slice(&w->pages, buf_slice(&w->entries));
+    assert(w->pages.size <= UINT32_MAX);
+    w->page_count++;
+    buf_clear(&w->entries);
+    buf_clear(&w->runs);
+    w->in_run = 0;
+}
+
+static size_t shared_size(struct slice a, struct slice b)
+{
+    size_t n = 0;
+    while (n < a.size && n < b.size && a.data[n] == b.data[n])
+        n++;
+    return n;
+}
+
+void dictionary_put(struct dictionary_writer *w, struct slice term, struct slice body)
+{
+    assert(term.size > 0 && term.size <= DICTIONARY_TERM_MAX);
+    assert(body.size <= DICTIONARY_BODY_MAX);
+    assert(slice_compare(buf_slice(&w->last), term) < 0);
+
+    if (w->entries.size >= PAGE_SIZE) page_finish(w);
+    if (w->runs.size == 0) {
+        put_u32(&w->key_offsets, (uint32_t)w->keys.size);
+        buf_append_slice(&w->keys, term);
+    }
+    bool run_start = w->in_run == 0;
+    size_t shared = run_start ? 0 : shared_size(buf_slice(&w->last), term);
+    if (run_start) put_u16(&w->runs, (uint16_t)w->entries.size);
+    w->in_run = (w->in_run + 1) % RUN_TERMS;
+
+    put_u8(&w->entries, (uint8_t)shared);
+    put_u8(&w->entries, (uint8_t)(term.size - shared));
+    put_u8(&w->entries, (uint8_t)body.size);
+    buf_append(&w->entries, term.data + shared, term.size - shared);
+    buf_append_slice(&w->entries, body);
+
+    buf_clear(&w->last);
+    buf_append_slice(&w->last, term);
+}
+
+void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
+                       struct buf *index, uint32_t *page_count)
+{
+    page_finish(w);
+    put_u32(&w->page_offsets, (uint32_t)w->pages.size);
+    put_u32(&w->key_offsets, (uint32_t)w->keys.size);
+
+    buf_append_slice(pages, buf_slice(&w->pages));
+    buf_append_slice(index, buf_slice(&w->page_offsets));
+    buf_append_slice(index, buf_slice(&w->key_offsets));
+    buf_append_slice(index, buf_slice(&w->keys));
+    *page_count = w->page_count;
+
+    buf_release(&w->pages);
+    buf_release(&w->page_offsets);
+    buf_release(&w->key_offsets);
+    buf_release(&w->keys);
+    buf_release(&w->entries);
+    buf_release(&w->runs);
+    buf_release(&w->last);
+}
+
+/* ---- reading ---- */
+
+bool dictionary_open(struct slice pages, struct slice index, uint32_t page_count,
+                     struct dictionary *out)
+{
+    if (index.size / 8 < (uint64_t)page_count + 1) return false;
+    *out = (struct dictionary){pages, index, page_count};
+    return true;
+}
+
+/* Bytes between two neighbouring offsets of a table of the index. */
+static bool between(struct slice whole, const uint8_t *table, uint32_t i,
+                    struct slice *out)
+{
+    size_t begin = load_u32(table + 4 * (size_t)i);
+    size_t end = load_u32(table + 4 * (size_t)i + 4);
+    if (begin > end || end > whole.size) return false;
+    *out = slice_of(whole.data + begin, end - begin);
+    return true;
+}
+
+static bool page_key(const struct dictionary *d, uint32_t page, struct slice *out)
+{
+    size_t tables = 8 * ((size_t)d->page_count + 1);
+    struct slice keys = slice_of(d->index.data + tables, d->index.size - tables);
+    return between(keys, d->index.data + tables / 2, page, out);
+}
+
+/* One entry of a page. */
+struct entry {
+    size_t shared;
+    struct slice more, body;
+};
+
+/* Reads the entry at *at and moves behind it. */
+static bool entry_read(struct slice page, size_t *at, struct entry *out)
+{
+    if (*at > page.size || page.size - *at < ENTRY_HEAD) return false;
+    const uint8_t *p = page.data + *at;
+    size_t more = p[1], body = p[2];
+    if (page.size - *at - ENTRY_HEAD < more + body) return false;
+
+    out->shared = p[0];
+    out->more = slice_of(p + ENTRY_HEAD, more);
+    out->body = slice_of(p + ENTRY_HEAD + more, body);
+    *at += ENTRY_HEAD + more + body;
+    return true;
+}
+
+static size_t run_offset(struct slice page, uint32_t run)
+{
+    uint16_t offset;
+    memcpy(&offset, page.data + 2 + 2 * (size_t)run, sizeof offset);
+    return offset;
+}
+
+/*
+ * Walks a run. `matched` is how many bytes the term shares with the entry before, which
+ * sorts before it: an entry that shares more than that with its neighbour sorts before
+ * the term too, one that shares less sorts behind.
+ */
+static enum dictionary_found run_find(struct slice page, size_t at, struct slice term,
+                                      struct slice *body)
+{
+    size_t matched = 0;
+    struct entry e;
+
+    for (size_t i = 0; i < RUN_TERMS && at < page.size; i++) {
+        if (!entry_read(page, &at, &e)) return DICTIONARY_DAMAGED;
+        if (e.shared > matched) continue;
+        if (e.shared < matched) return DICTIONARY_ABSENT;
+
+        struct slice rest = slice_of(term.data + matched, term.size - matched);
+        if (slice_equal(rest, e.more)) {
+            *body = e.body;
+            return DICTIONARY_FOUND;
+        }
+        if (slice_compare(rest, e.more) < 0) return DICTIONARY_ABSENT;
+        matched += shared_size(rest, e.more);
+    }
+    return DICTIONARY_ABSENT;
+}
+
+static enum dictionary_found page_find(struct slice page, struct slice term,
+                                       struct slice *body)
+{
+    if (page.size < 2) return DICTIONARY_DAMAGED;
+    uint16_t runs;
+    memcpy(&runs, page.data, sizeof runs);
+    if (runs == 0 || page.size < 2 + 2 * (size_t)runs) return DICTIONARY_DAMAGED;
+
+    uint32_t low = 0, high = runs; /* the run is at or behind low, before high */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        size_t at = run_offset(page, middle);
+        struct entry e;
+        if (!entry_read(page, &at, &e)) return DICTIONARY_DAMAGED;
+        if (slice_compare(e.more, term) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    return run_find(page, run_offset(page, low), term, body);
+}
+
+enum dictionary_found dictionary_find(const struct dictionary *d, struct slice term,
+                                      struct slice *body)
+{
+    uint32_t low = 0, high = d->page_count;
+    struct slice key, page;
+
+    if (high == 0) return DICTIONARY_ABSENT;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (!page_key(d, middle, &key)) return DICTIONARY_DAMAGED;
+        if (slice_compare(key, term) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    if (!between(d->pages, d->index.data, low, &page)) return DICTIONARY_DAMAGED;
+    return page_find(page, term, body);
+}

@@ -1,0 +1,90 @@
+/*
+ * postings.h - the rows that hold one term, and how often, as stored bytes.
+ *
+ * A list of up to POSTINGS_SMALL postings is small: varints only, no blocks. A longer
+ * one is cut into blocks of 128. A table in front of them holds 16 bytes a block:
+ *
+ *   0  u32     last row of the block
+ *   4  u32     where the block begins, counted from the end of the table
+ *   8  4 x u8  frequencies (255: 255 or more) of up to four pairs that together
+ * dominate 12  4 x u8  length bytes of these pairs: for each posting of the block there
+ * is a pair with at least its frequency and at most its length, so the best score of
+ *              the pairs bounds the block under any k1, b and average length
+ *
+ * A block of 128: u8 bits of a row gap, u8 bits of a frequency, then the gaps (row
+ * minus row before, minus 1) and the frequencies minus 1, each 128 values packed in
+ * four lanes: value i is in lane i % 4, lanes are interleaved 32 bits at a time. The
+ * last, shorter block and small lists: for each posting a varint (gap << 1 | frequency
+ * is 1) and, unless it is 1, a varint frequency - 2. Varints are LEB128.
+ *
+ * Readers take any bytes: what is no list is refused, before a row outside the index or
+ * out of order comes out.
+ */
+#ifndef TEXT_POSTINGS_H
+#define TEXT_POSTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+enum { POSTINGS_BLOCK = 128, POSTINGS_SMALL = 8, POSTINGS_PAIRS = 4 };
+
+struct posting {
+    uint32_t row;
+    uint32_t frequency; /* at least 1 */
+};
+
+/* ---- writing ---- */
+
+/* Appends one posting as varints; before: the row before it, -1 at the start. */
+void postings_put(struct buf *b, int64_t before, struct posting posting);
+/* Appends a list of more than POSTINGS_SMALL postings. lengths: of every row. */
+void postings_encode(const struct posting *postings, size_t count,
+                     const uint8_t *lengths, struct buf *out);
+
+/* ---- reading ---- */
+
+struct postings {
+    struct slice bytes;   /* borrowed */
+    uint32_t count;       /* postings in the list */
+    uint32_t block_count; /* a small list is one block */
+    uint32_t row_count;   /* rows are below it */
+    bool small;
+};
+
+/* Up to 128 postings, decoded. */
+struct postings_block {
+    uint32_t count;
+    _Alignas(16) uint32_t rows[POSTINGS_BLOCK];
+    _Alignas(16) uint32_t frequencies[POSTINGS_BLOCK];
+};
+
+/* False if the bytes cannot be a list of count postings. Blocks are checked as they are
+ * decoded. */
+bool postings_open(struct slice bytes, uint32_t count, uint32_t row_count,
+                   struct postings *out);
+/* Last row of a block as the table has it; a small list has no table: the last row. */
+static inline uint32_t postings_last_row(const struct postings *p, uint32_t block)
+{
+    if (p->small) return p->row_count - 1;
+    uint32_t row;
+    memcpy(&row, p->bytes.data + (size_t)block * 16, sizeof row);
+    return row;
+}
+/* False if the block is damaged; otherwise its rows ascend strictly, lie behind the
+ * block before it, end with postings_last_row (unless small) and are below row_count.
+ */
+bool postings_decode(const struct postings *p, uint32_t block,
+                     struct postings_block *out);
+
+/* Frequency and length byte of the pairs that bound a block; not for small lists. */
+struct postings_bounds {
+    uint32_t frequencies[POSTINGS_PAIRS];
+    uint8_t lengths[POSTINGS_PAIRS];
+};
+void postings_bounds(const struct postings *p, uint32_t block,
+                     struct postings_bounds *out);
+
+#endif

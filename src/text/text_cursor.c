@@ -1,0 +1,141 @@
+#include "text/text_cursor.h"
+
+#include <assert.h>
+
+#include "base/op.h"
+#include "text/bm25.h"
+#include "text/text_layout.h"
+
+enum { NO_BLOCK = UINT32_MAX };
+
+enum err cursor_open(struct op *op, struct cursor *c, const struct text_clause *clause,
+                     const struct postings *list)
+{
+    c->clause = clause;
+    c->list = *list;
+    c->lengths = clause->index->lengths;
+    c->essential = true;
+    c->block = 0;
+    c->bound_block = NO_BLOCK;
+    c->loaded = NO_BLOCK;
+    c->at = 0;
+    c->scored = 0;
+    if (!list->small) {
+        c->block_last = postings_last_row(list, 0);
+        return ERR_OK;
+    }
+
+    /* A small list has no table: what it would say is read off its postings. */
+    enum err e = cursor_load(op, c);
+    if (e) return e;
+    c->block_last = c->rows.rows[c->rows.count - 1];
+    c->bound_block = 0;
+    c->block_bound = 0;
+    for (uint32_t i = 0; i < c->rows.count; i++)
+        if (c->scores[i] > c->block_bound) c->block_bound = c->scores[i];
+    return ERR_OK;
+}
+
+bool cursor_skip(struct cursor *c, uint32_t row)
+{
+    uint32_t count = c->list.block_count;
+
+    if (c->block == count) return false;
+    if (row <= c->block_last) return true;
+    if (c->list.small) {
+        c->block = count;
+        return false;
+    }
+
+    /* Gallop, then halve: low is the first block that is not known to end before row.
+     */
+    uint32_t low = c->block + 1, high = low, step = 1;
+    while (high < count && postings_last_row(&c->list, high) < row) {
+        low = high + 1;
+        high = count - high > step ? high + step : count;
+        step *= 2;
+    }
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (postings_last_row(&c->list, middle) < row)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    c->block = low;
+    if (low == count) return false;
+    c->block_last = postings_last_row(&c->list, low);
+    return true;
+}
+
+enum err cursor_load(struct op *op, struct cursor *c)
+{
+    float inverse[POSTINGS_BLOCK];
+
+    assert(c->block < c->list.block_count);
+    if (c->loaded == c->block) return ERR_OK;
+    c->loaded = NO_BLOCK;
+    if (!postings_decode(&c->list, c->block, &c->rows))
+        return op_fail(op, ERR_CORRUPT, "text index: damaged postings");
+
+    uint32_t count = c->rows.count;
+    for (uint32_t i = 0; i < count; i++)
+        inverse[i] = c->clause->inverse[c->lengths[c->rows.rows[i]]];
+    for (uint32_t i = 0; i < count; i++)
+        c->scores[i] =
+            bm25_score(c->clause->weight, c->rows.frequencies[i], inverse[i]);
+    c->loaded = c->block;
+    c->at = 0;
+    c->scored += count;
+    return ERR_OK;
+}
+
+enum err cursor_seek(struct op *op, struct cursor *c, uint32_t row, uint32_t *found)
+{
+    *found = UINT32_MAX;
+    if (!cursor_skip(c, row)) return ERR_OK;
+    enum err e = cursor_load(op, c);
+    if (e) return e;
+
+    c->at = cursor_lower(c, row);
+    assert(c->at < c->rows.count); /* the block's last row is >= row */
+    *found = c->rows.rows[c->at];
+    return ERR_OK;
+}
+
+static float pairs_bound(const struct cursor *c, uint32_t block)
+{
+    struct postings_bounds b;
+    float best = 0;
+
+    postings_bounds(&c->list, block, &b);
+    for (size_t i = 0; i < POSTINGS_PAIRS; i++) {
+        float inverse = c->clause->inverse[b.lengths[i]];
+        float score = bm25_score(c->clause->weight, b.frequencies[i], inverse);
+        if (score > best) best = score;
+    }
+    return best;
+}
+
+float cursor_block_bound(struct cursor *c)
+{
+    assert(c->block < c->list.block_count);
+    if (c->bound_block != c->block) {
+        c->block_bound = pairs_bound(c, c->block);
+        c->bound_block = c->block;
+    }
+    return c->block_bound;
+}
+
+float cursor_bound(struct cursor *c, uint32_t end)
+{
+    float best = cursor_block_bound(c);
+    if (c->block_last >= end - 1) return best;
+
+    for (uint32_t block = c->block + 1; block < c->list.block_count; block++) {
+        float bound = pairs_bound(c, block);
+        if (bound > best) best = bound;
+        if (postings_last_row(&c->list, block) >= end - 1) break;
+    }
+    return best;
+}

@@ -1,0 +1,650 @@
+/*
+ * The best rows of a text query, without scoring all rows that match.
+ *
+ * Each clause has a cursor over its list. The lists' tables bound what a block can add
+ * to a score, so whatever cannot reach the k-th best score so far (the floor) is passed
+ * over undecoded:
+ *
+ *   or   window-at-a-time MAXSCORE (Turtle and Flood 1995; windows and block bounds as
+ * in Lucene's MaxScoreBulkScorer). In each window the clauses with the least bounds
+ *        that together stay below the floor are spare: a row with none but those has no
+ *        chance. The other, essential ones are walked, and only rows that could still
+ *        reach the floor are looked up in the spare ones.
+ *   and  the group of clauses with the fewest postings leads; windows whose bounds stay
+ *        below the floor are passed over (block-max AND).
+ *   few allowed rows: each of them is looked up in every list.
+ *
+ * A score is the float sum in clause order, to the bit: each clause's score has a place
+ * of its own until a row is complete, and a clause that does not match adds zero, which
+ * changes no float sum. Bounds are added in double and widened by `slack`, which covers
+ * the rounding of the float sum. A row whose score equals the floor may win its tie, so
+ * only what is below the floor is dropped.
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "text/text_cursor.h"
+#include "text/text_layout.h"
+
+enum {
+    SLOTS = 8192, /* floats of a window, 32 KiB: the size of a first-level cache */
+    WINDOW_ROWS_MIN = 64,
+    WINDOW_ROWS_MAX = 4096,
+    CROWD = 32, /* windows grow while they hold fewer candidates a clause */
+    ALLOWED_BATCH = 256,
+    ALLOWED_COST = 16 /* a look-up costs as much as walking so many postings */
+};
+
+struct group {
+    struct cursor **cursors;
+    size_t count;
+    uint64_t postings;
+    double rest; /* bounds of this group and the ones after it, widened */
+};
+
+struct search {
+    struct op *op;
+    const struct text_search *query;
+    struct topk *best;
+    double slack;
+    struct cursor *cursors; /* of the clauses that occur here, in clause order */
+    size_t cursor_count;
+    float *places; /* scores of the row at hand, a cursor each; zero between rows */
+    struct cursor **refs; /* room for cursor_count */
+
+    /* or */
+    struct cursor **live; /* cursors that are not at their end, in clause order */
+    size_t live_count;
+    struct cursor **ranked; /* the same: the spare ones first */
+    size_t spare_count;
+    double *sums;     /* sums[i]: bounds of ranked[0..i) together, widened */
+    float next_floor; /* at this floor one more would be spare */
+    float *slots;     /* a window's scores: by row, then by essential clause */
+    uint64_t windows, candidates;
+
+    /* and: by rising number of postings */
+    struct group *groups;
+    size_t group_count;
+};
+
+static double floor_of(const struct search *s)
+{
+    return (double)topk_floor(s->best);
+}
+
+static bool is_allowed(const struct search *s, uint32_t row)
+{
+    return !s->query->allowed || rowset_has(s->query->allowed, row);
+}
+
+static float *place_of(const struct search *s, const struct cursor *c)
+{
+    return &s->places[c - s->cursors];
+}
+
+/* ---- a row ---- */
+
+/* Adds up the places in clause order and keeps the row. */
+static void row_finish(struct search *s, uint32_t row)
+{
+    float score = 0;
+    for (size_t i = 0; i < s->cursor_count; i++) {
+        score += s->places[i];
+        s->places[i] = 0;
+    }
+    topk_push(s->best, (struct hit){score, s->query->source, row});
+}
+
+static void row_drop(struct search *s)
+{
+    memset(s->places, 0, s->cursor_count * sizeof *s->places);
+}
+
+/* Puts a cursor's score of the row, if it has one, into its place and into *sum. */
+static enum err row_look_up(struct search *s, struct cursor *c, uint32_t row,
+                            bool *found, double *sum)
+{
+    uint32_t at;
+    enum err e = cursor_seek(s->op, c, row, &at);
+    if (e || at != row) return e;
+
+    *found = true;
+    *place_of(s, c) = c->scores[c->at];
+    *sum += (double)c->scores[c->at];
+    return ERR_OK;
+}
+
+/* ---- or ---- */
+
+/*
+ * A row whose essential scores are in their places and sum to `sum`: looks it up in the
+ * spare clauses, dearest first, for as long as it can reach the floor.
+ */
+static enum err candidate(struct search *s, uint32_t row, double sum)
+{
+    bool found;
+
+    s->candidates++;
+    for (size_t i = s->spare_count; i > 0; i--) {
+        if (sum * s->slack + s->sums[i] < floor_of(s)) break;
+        enum err e = row_look_up(s, s->ranked[i - 1], row, &found, &sum);
+        if (e) return e;
+    }
+    if (sum * s->slack < floor_of(s))
+        row_drop(s);
+    else
+        row_finish(s, row);
+    return ERR_OK;
+}
+
+/* Rows [lo, end) of the one essential cursor's block. */
+static enum err scan_block(struct search *s, struct cursor *c, uint32_t lo,
+                           uint32_t end)
+{
+    double others = s->sums[s->spare_count];
+
+    enum err e = cursor_load(s->op, c);
+    if (e) return e;
+    c->at = cursor_lower(c, lo);
+    for (uint32_t i = c->at; i < c->rows.count && c->rows.rows[i] < end; i++) {
+        double sum = (double)c->scores[i];
+        if (sum * s->slack + others < floor_of(s)) continue;
+        if (!is_allowed(s, c->rows.rows[i])) continue;
+        *place_of(s, c) = c->scores[i];
+        e = candidate(s, c->rows.rows[i], sum);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+/* Walks the one essential cursor through [lo, hi). *next: where to go on. */
+static enum err scan_one(struct search *s, struct cursor *c, uint32_t lo, uint32_t hi,
+                         uint32_t *next)
+{
+    *next = hi;
+    while (lo < hi && cursor_skip(c, lo)) {
+        uint32_t end = c->block_last < hi ? c->block_last + 1 : hi;
+        double bound = (double)cursor_block_bound(c) * s->slack;
+        if (bound + s->sums[s->spare_count] >= floor_of(s)) {
+            enum err e = scan_block(s, c, lo, end);
+            if (e) return e;
+        }
+        lo = end;
+        if (topk_floor(s->best) < s->next_floor) continue;
+        *next = lo;
+        break;
+    }
+    return ERR_OK;
+}
+
+/* Rows [base, end): which of them essential clauses hold; their scores are in slots. */
+struct window {
+    uint32_t base, end;
+    size_t stride;             /* slots of a row */
+    struct cursor **essential; /* in clause order */
+    size_t essential_count;
+    uint64_t bits[WINDOW_ROWS_MAX / 64];
+    uint64_t allowed[WINDOW_ROWS_MAX / 64];
+};
+
+static enum err window_fill(struct search *s, struct window *w)
+{
+    memset(w->bits, 0, sizeof w->bits);
+    for (size_t j = 0; j < w->essential_count; j++) {
+        struct cursor *c = w->essential[j];
+        for (uint32_t row = w->base; row < w->end && cursor_skip(c, row);) {
+            enum err e = cursor_load(s->op, c);
+            if (e) return e;
+            uint32_t i = cursor_lower(c, row);
+            for (; i < c->rows.count && c->rows.rows[i] < w->end; i++) {
+                uint32_t bit = c->rows.rows[i] - w->base;
+                w->bits[bit / 64] |= 1ull << bit % 64;
+                s->slots[bit * w->stride + j] = c->scores[i];
+            }
+            c->at = i;
+            row = c->block_last + 1;
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err window_row(struct search *s, const struct window *w, uint32_t bit)
+{
+    float *slots = s->slots + bit * w->stride;
+    enum err e = ERR_OK;
+    double sum = 0;
+
+    for (size_t j = 0; j < w->essential_count; j++)
+        sum += (double)slots[j];
+    if (sum * s->slack + s->sums[s->spare_count] >= floor_of(s)) {
+        for (size_t j = 0; j < w->essential_count; j++)
+            *place_of(s, w->essential[j]) = slots[j];
+        e = candidate(s, w->base + bit, sum);
+    }
+    memset(slots, 0, w->stride * sizeof *slots);
+    return e;
+}
+
+static void window_clear_row(struct search *s, const struct window *w, uint32_t bit)
+{
+    memset(s->slots + bit * w->stride, 0, w->stride * sizeof *s->slots);
+}
+
+static enum err window_scan(struct search *s, struct window *w)
+{
+    size_t words = (w->end - w->base + 63) / 64;
+    if (s->query->allowed) rowset_bits(s->query->allowed, w->base, w->allowed, words);
+
+    for (uint32_t word = 0; word < words; word++) {
+        for (uint64_t left = w->bits[word]; left; left &= left - 1) {
+            uint32_t in_word = (uint32_t)__builtin_ctzll(left);
+            uint32_t bit = word * 64 + in_word;
+            if (s->query->allowed && !(w->allowed[word] >> in_word & 1)) {
+                window_clear_row(s, w, bit);
+                continue;
+            }
+            enum err e = window_row(s, w, bit);
+            if (e) return e;
+        }
+    }
+    return ERR_OK;
+}
+
+/* The first row at or behind lo of any of the cursors; UINT32_MAX if there is none. */
+static enum err first_row(struct search *s, struct cursor **cursors, size_t count,
+                          uint32_t lo, uint32_t *out)
+{
+    *out = UINT32_MAX;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t row;
+        enum err e = cursor_seek(s->op, cursors[i], lo, &row);
+        if (e) return e;
+        if (row < *out) *out = row;
+    }
+    return ERR_OK;
+}
+
+static size_t slots_stride(size_t essential_count)
+{
+    return (essential_count + 3) / 4 * 4;
+}
+
+/* Walks several essential cursors through [lo, hi). *next: where to go on. */
+static enum err scan_many(struct search *s, struct cursor **essential, size_t count,
+                          uint32_t lo, uint32_t hi, uint32_t *next)
+{
+    struct window w = {.essential = essential, .essential_count = count};
+    w.stride = slots_stride(count);
+    uint32_t rows = (uint32_t)(SLOTS / w.stride) & ~63u;
+    if (rows < WINDOW_ROWS_MIN) rows = WINDOW_ROWS_MIN;
+
+    *next = hi;
+    for (;;) {
+        enum err e = op_check(s->op);
+        if (!e) e = first_row(s, essential, count, lo, &w.base);
+        if (e || w.base >= hi) return e;
+
+        w.end = hi - w.base > rows ? w.base + rows : hi;
+        e = window_fill(s, &w);
+        if (!e) e = window_scan(s, &w);
+        if (e) return e;
+        lo = w.end;
+        if (topk_floor(s->best) < s->next_floor) continue;
+        *next = lo;
+        return ERR_OK;
+    }
+}
+
+/* Moves all cursors to lo and forgets those that end before. */
+static void live_update(struct search *s, uint32_t lo)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->live_count; i++)
+        if (cursor_skip(s->live[i], lo)) s->live[kept++] = s->live[i];
+    s->live_count = kept;
+}
+
+/* Makes all clauses essential where none was: their blocks shape the next window. */
+static size_t essential_count(struct search *s)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < s->live_count; i++)
+        count += s->live[i]->essential;
+    if (count > 0) return count;
+    for (size_t i = 0; i < s->live_count; i++)
+        s->live[i]->essential = true;
+    return s->live_count;
+}
+
+/*
+ * Where the window that begins at lo ends: with the first block end of what was
+ * essential before, so that bounds are tight, but not before rows_min rows.
+ */
+static uint32_t window_end(struct search *s, uint32_t lo, uint32_t rows_min)
+{
+    uint32_t row_count = s->query->row_count, end = row_count;
+    bool one = essential_count(s) == 1;
+
+    for (size_t i = 0; i < s->live_count; i++) {
+        const struct cursor *c = s->live[i];
+        if (c->essential && c->block_last < end) end = c->block_last + 1;
+    }
+    if (one || end - lo >= rows_min) return end;
+    return row_count - lo > rows_min ? lo + rows_min : row_count;
+}
+
+/* Spare first: what promises little for the postings that it makes us walk. */
+static int by_worth(const void *a, const void *b)
+{
+    const struct cursor *x = *(struct cursor *const *)a;
+    const struct cursor *y = *(struct cursor *const *)b;
+    double left = x->bound * y->list.count, right = y->bound * x->list.count;
+    if (left != right) return left < right ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+/* Bounds the window that ends at hi and decides which clauses are essential in it. */
+static void partition(struct search *s, uint32_t hi)
+{
+    double floor = floor_of(s), sum = 0;
+
+    for (size_t i = 0; i < s->live_count; i++) {
+        s->live[i]->bound = (double)cursor_bound(s->live[i], hi);
+        s->ranked[i] = s->live[i];
+    }
+    qsort(s->ranked, s->live_count, sizeof(struct cursor *), by_worth);
+
+    s->sums[0] = 0;
+    s->spare_count = 0;
+    for (size_t i = 0; i < s->live_count; i++) {
+        sum += s->ranked[i]->bound;
+        s->sums[i + 1] = sum * s->slack;
+        if (s->spare_count == i && s->sums[i + 1] < floor) s->spare_count++;
+        s->ranked[i]->essential = s->spare_count <= i;
+    }
+    s->next_floor = s->spare_count == s->live_count
+                        ? INFINITY
+                        : nextafterf((float)s->sums[s->spare_count + 1], INFINITY);
+}
+
+static enum err scan(struct search *s, uint32_t lo, uint32_t hi, uint32_t *next)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < s->live_count; i++)
+        if (s->live[i]->essential) s->refs[count++] = s->live[i];
+
+    s->windows++;
+    *next = hi;
+    if (count == 0) return ERR_OK;
+    if (count == 1) return scan_one(s, s->refs[0], lo, hi, next);
+    return scan_many(s, s->refs, count, lo, hi, next);
+}
+
+static enum err search_or(struct search *s)
+{
+    uint32_t rows_min = 1;
+
+    for (uint32_t lo = 0, next; lo < s->query->row_count; lo = next) {
+        enum err e = op_check(s->op);
+        if (e) return e;
+        live_update(s, lo);
+        if (s->live_count == 0) break;
+
+        uint32_t hi = window_end(s, lo, rows_min);
+        partition(s, hi);
+        e = scan(s, lo, hi, &next);
+        if (e) return e;
+        bool crowded = s->candidates >= CROWD * s->live_count * s->windows;
+        if (crowded)
+            rows_min = 1;
+        else if (rows_min < WINDOW_ROWS_MAX)
+            rows_min *= 2;
+    }
+    return ERR_OK;
+}
+
+/* ---- and ---- */
+
+/* Looks a row up in the groups from `first` on; keeps it if each has it. */
+static enum err row_in_groups(struct search *s, size_t first, uint32_t row, double sum)
+{
+    for (size_t g = first; g < s->group_count; g++) {
+        const struct group *group = &s->groups[g];
+        bool found = false;
+        if (sum * s->slack + group->rest < floor_of(s)) {
+            row_drop(s);
+            return ERR_OK;
+        }
+        for (size_t i = 0; i < group->count; i++) {
+            enum err e = row_look_up(s, group->cursors[i], row, &found, &sum);
+            if (e) return e;
+        }
+        if (!found) {
+            row_drop(s);
+            return ERR_OK;
+        }
+    }
+    row_finish(s, row);
+    return ERR_OK;
+}
+
+/* Moves the leading group to lo; *hi is where its first block ends. False at the end.
+ */
+static bool lead_window(struct search *s, uint32_t lo, uint32_t *hi)
+{
+    const struct group *lead = &s->groups[0];
+    bool any = false;
+
+    *hi = s->query->row_count;
+    for (size_t i = 0; i < lead->count; i++) {
+        struct cursor *c = lead->cursors[i];
+        if (!cursor_skip(c, lo)) continue;
+        any = true;
+        if (c->block_last < *hi) *hi = c->block_last + 1;
+    }
+    return any;
+}
+
+/* Bounds [lo, hi) for each group and those after it. False: some group has ended. */
+static bool groups_bound(struct search *s, uint32_t lo, uint32_t hi)
+{
+    double sum = 0;
+
+    for (size_t g = s->group_count; g-- > 0;) {
+        struct group *group = &s->groups[g];
+        bool any = false;
+        for (size_t i = 0; i < group->count; i++) {
+            struct cursor *c = group->cursors[i];
+            if (!cursor_skip(c, lo)) continue;
+            any = true;
+            sum += (double)cursor_bound(c, hi);
+        }
+        if (!any) return false;
+        group->rest = sum * s->slack;
+    }
+    return true;
+}
+
+static enum err lead_walk(struct search *s, uint32_t lo, uint32_t hi)
+{
+    const struct group *lead = &s->groups[0];
+
+    for (;; lo++) {
+        uint32_t row;
+        enum err e = first_row(s, lead->cursors, lead->count, lo, &row);
+        if (e || row >= hi) return e;
+        lo = row;
+        if (!is_allowed(s, row)) continue;
+
+        bool found;
+        double sum = 0;
+        for (size_t i = 0; !e && i < lead->count; i++)
+            e = row_look_up(s, lead->cursors[i], row, &found, &sum);
+        if (!e) e = row_in_groups(s, 1, row, sum);
+        if (e) return e;
+    }
+}
+
+static enum err search_and(struct search *s)
+{
+    for (uint32_t lo = 0, hi; lo < s->query->row_count && lead_window(s, lo, &hi);
+         lo = hi) {
+        enum err e = op_check(s->op);
+        if (e) return e;
+        if (!groups_bound(s, lo, hi)) break;
+        if (s->groups[0].rest < floor_of(s)) continue;
+        e = lead_walk(s, lo, hi);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+/* ---- few allowed rows ---- */
+
+static enum err look_up_allowed(struct search *s, uint32_t row)
+{
+    if (s->groups) return row_in_groups(s, 0, row, 0);
+
+    bool found = false;
+    double sum = 0;
+    for (size_t i = 0; i < s->cursor_count; i++) {
+        enum err e = row_look_up(s, &s->cursors[i], row, &found, &sum);
+        if (e) return e;
+    }
+    if (found) row_finish(s, row);
+    return ERR_OK;
+}
+
+static enum err search_allowed(struct search *s)
+{
+    uint32_t rows[ALLOWED_BATCH];
+    size_t count;
+
+    for (size_t g = 0; g < s->group_count; g++)
+        s->groups[g].rest = INFINITY;
+    for (uint32_t from = 0;; from = rows[count - 1] + 1) {
+        enum err e = op_check(s->op);
+        count = rowset_read(s->query->allowed, from, rows, ALLOWED_BATCH);
+        for (size_t i = 0; !e && i < count && rows[i] < s->query->row_count; i++)
+            e = look_up_allowed(s, rows[i]);
+        if (e || count < ALLOWED_BATCH) return e;
+    }
+}
+
+/* ---- the whole ---- */
+
+static int by_postings(const void *a, const void *b)
+{
+    const struct group *x = a, *y = b;
+    return (x->postings > y->postings) - (x->postings < y->postings);
+}
+
+/* Sorts the cursors into their groups; false if a group has none: nothing matches. */
+static bool groups_make(struct search *s)
+{
+    s->group_count = s->query->group_count;
+    s->groups = mem_new_array(struct group, s->group_count);
+    for (size_t i = 0; i < s->cursor_count; i++) {
+        struct group *g = &s->groups[s->cursors[i].clause->group];
+        g->count++;
+        g->postings += s->cursors[i].list.count;
+    }
+    struct cursor **next = s->refs;
+    for (size_t g = 0; g < s->group_count; g++) {
+        if (s->groups[g].count == 0) return false;
+        s->groups[g].cursors = next;
+        next += s->groups[g].count;
+        s->groups[g].count = 0;
+    }
+    for (size_t i = 0; i < s->cursor_count; i++) {
+        struct group *g = &s->groups[s->cursors[i].clause->group];
+        g->cursors[g->count++] = &s->cursors[i];
+    }
+    qsort(s->groups, s->group_count, sizeof *s->groups, by_postings);
+    return true;
+}
+
+/* Postings that a walk would look at, about. */
+static uint64_t walk_cost(const struct search *s)
+{
+    if (s->groups) return s->groups[0].postings;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < s->cursor_count; i++)
+        sum += s->cursors[i].list.count;
+    return sum / s->cursor_count;
+}
+
+static enum err cursors_open(struct search *s)
+{
+    for (size_t i = 0; i < s->query->clause_count; i++) {
+        const struct text_clause *clause = &s->query->clauses[i];
+        struct postings list;
+        bool found;
+
+        assert(clause->weight >= 0 && clause->weight < INFINITY);
+        assert(!s->query->all_groups || clause->group < s->query->group_count);
+        if (!clause->index) continue;
+        assert(clause->index->row_count == s->query->row_count);
+        enum err e = text_index_list(s->op, clause->index, clause->term, &found, &list);
+        if (!e && found)
+            e = cursor_open(s->op, &s->cursors[s->cursor_count++], clause, &list);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+static void or_prepare(struct search *s)
+{
+    size_t n = s->cursor_count;
+    size_t slots = slots_stride(n) * WINDOW_ROWS_MIN;
+
+    s->live = mem_new_array(struct cursor *, n);
+    s->ranked = mem_new_array(struct cursor *, n);
+    s->sums = mem_new_array(double, n + 1);
+    s->slots = mem_new_array(float, slots > SLOTS ? slots : SLOTS);
+    s->live_count = n;
+    for (size_t i = 0; i < n; i++)
+        s->live[i] = &s->cursors[i];
+}
+
+static enum err run(struct search *s)
+{
+    s->places = mem_new_array(float, s->cursor_count);
+    s->refs = mem_new_array(struct cursor *, s->cursor_count);
+    if (s->query->all_groups && !groups_make(s)) return ERR_OK;
+
+    const struct rowset *allowed = s->query->allowed;
+    if (allowed && rowset_count(allowed) * ALLOWED_COST < walk_cost(s))
+        return search_allowed(s);
+    if (s->groups) return search_and(s);
+    or_prepare(s);
+    return search_or(s);
+}
+
+enum err text_index_search(struct op *op, const struct text_search *search,
+                           struct topk *best, uint64_t *scored)
+{
+    struct search s = {.op = op, .query = search, .best = best};
+
+    /* Adding n floats rounds each step by at most 2^-24 of the sum. */
+    s.slack = 1.0 + 1.2e-7 * (double)(search->clause_count + 2);
+    s.cursors = mem_aligned(64, search->clause_count * sizeof *s.cursors);
+    enum err e = cursors_open(&s);
+    if (!e && s.cursor_count) e = run(&s);
+
+    for (size_t i = 0; i < s.cursor_count; i++)
+        *scored += s.cursors[i].scored;
+    mem_free(s.cursors);
+    mem_free(s.places);
+    mem_free(s.refs);
+    mem_free(s.live);
+    mem_free(s.ranked);
+    mem_free(s.sums);
+    mem_free(s.slots);
+    mem_free(s.groups);
+    return e;
+}

@@ -1,0 +1,501 @@
+#include "cache/cache.h"
+
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/task.h"
+#include "store/store.h"
+#include "unit/test.h"
+
+/*
+ * A store whose objects exist by their name: byte i of any object is a function of key
+ * and i. It counts reads, may be slow, and fails a given number of them.
+ */
+struct made_up {
+    struct store base;
+    struct mutex lock; /* guards the rest */
+    int reads, ranges;
+    int failures_left;
+    int64_t delay_ms;
+};
+
+static uint8_t byte_of(const char *key, uint64_t offset)
+{
+    return (uint8_t)((uint64_t)key[strlen(key) - 1] * 31 + offset * 7 + strlen(key));
+}
+
+static enum err made_up_read(struct op *op, struct store *s, struct store_range *ranges,
+                             size_t n)
+{
+    struct made_up *m = (struct made_up *)s;
+    enum err first = ERR_OK;
+
+    mutex_lock(&m->lock);
+    m->reads++;
+    m->ranges += (int)n;
+    int64_t delay_ms = m->delay_ms;
+    bool fail = m->failures_left > 0 && m->failures_left-- > 0;
+    mutex_unlock(&m->lock);
+    if (delay_ms) task_sleep_ms(delay_ms);
+
+    for (size_t i = 0; i < n; i++) {
+        ranges[i].err = ERR_OK;
+        if (fail)
+            ranges[i].err = op_fail(op, ERR_IO, "made up");
+        else if (ranges[i].key[0] == '-')
+            ranges[i].err = op_fail(op, ERR_NOT_FOUND, "made up");
+        else
+            for (size_t b = 0; b < ranges[i].size; b++)
+                ranges[i].data[b] = byte_of(ranges[i].key, ranges[i].offset + b);
+        if (!first) first = ranges[i].err;
+    }
+    return first;
+}
+
+static const struct store_ops made_up_ops = {.name = "made up", .read = made_up_read};
+
+struct fixture {
+    struct made_up store;
+    struct cache *cache;
+    struct op op;
+};
+
+static void fixture_init(struct fixture *f, uint64_t memory_max)
+{
+    memset(f, 0, sizeof *f);
+    f->store.base.ops = &made_up_ops;
+    mutex_init(&f->store.lock);
+    f->cache = cache_new(&f->store.base, memory_max);
+    op_init(&f->op, OP_NO_DEADLINE, 0);
+}
+
+static void fixture_release(struct fixture *f)
+{
+    cache_free(f->cache);
+    mutex_release(&f->store.lock);
+    op_release(&f->op);
+}
+
+static struct cache_pin pin_of(const char *key, uint64_t offset, size_t size)
+{
+    return (struct cache_pin){.key = key, .offset = offset, .size = size};
+}
+
+static bool right(const struct cache_pin *pin)
+{
+    if (pin->data.size != pin->size) return false;
+    for (size_t i = 0; i < pin->size; i++)
+        if (pin->data.data[i] != byte_of(pin->key, pin->offset + i)) return false;
+    return true;
+}
+
+static enum err touch(struct fixture *f, const char *key, uint64_t offset, size_t size)
+{
+    struct cache_pin pin = pin_of(key, offset, size);
+    enum err e = cache_pin(&f->op, f->cache, &pin, 1);
+    if (!e) assert_true(right(&pin));
+    cache_unpin(f->cache, &pin, 1);
+    return e;
+}
+
+static void a_range_is_read_once_and_then_comes_from_memory(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 1 << 20);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(touch(&f, "a", 100, 1000), ERR_OK);
+    assert_int_equal(f.store.reads, 1);
+    assert_int_equal(touch(&f, "a", 100, 999), ERR_OK);
+    assert_int_equal(touch(&f, "a", 101, 1000), ERR_OK);
+    assert_int_equal(touch(&f, "b", 100, 1000), ERR_OK);
+    assert_int_equal(touch(&f, "b", 0, 0), ERR_OK);
+    assert_int_equal(f.store.reads, 5);
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.hits, 4);
+    assert_int_equal(usage.misses, 5);
+    assert_int_equal(usage.entries, 5);
+    assert_int_equal(usage.pinned_bytes, 0);
+    assert_int_equal(f.op.counters.cache_hits, 4);
+    assert_int_equal(f.op.counters.cache_misses, 5);
+    assert_int_equal(f.op.counters.rounds, 5);
+    fixture_release(&f);
+}
+
+static void all_misses_of_a_call_are_one_read(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin pins[6] = {pin_of("a", 0, 10), pin_of("b", 0, 10),
+                                pin_of("c", 0, 10), pin_of("b", 0, 10),
+                                pin_of("d", 5, 10), pin_of("d", 5, 10)};
+    fixture_init(&f, 1 << 20);
+    assert_int_equal(touch(&f, "c", 0, 10), ERR_OK);
+    assert_int_equal(cache_pin(&f.op, f.cache, pins, 6), ERR_OK);
+    assert_int_equal(f.store.reads, 2);
+    assert_int_equal(f.store.ranges, 1 + 3);
+    for (size_t i = 0; i < 6; i++)
+        assert_true(right(&pins[i]));
+    cache_unpin(f.cache, pins, 6);
+    cache_unpin(f.cache, pins, 6);
+    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
+    assert_int_equal(cache_pin(&f.op, f.cache, NULL, 0), ERR_OK);
+    fixture_release(&f);
+}
+
+static void pinned_bytes_are_aligned_for_vectors(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin pin = pin_of("a", 3, 17);
+    fixture_init(&f, 1 << 20);
+    assert_int_equal(cache_pin(&f.op, f.cache, &pin, 1), ERR_OK);
+    assert_int_equal((uintptr_t)pin.data.data % 64, 0);
+    cache_unpin(f.cache, &pin, 1);
+    fixture_release(&f);
+}
+
+static void a_call_pins_all_or_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin pins[3] = {pin_of("a", 0, 10), pin_of("-gone", 0, 10),
+                                pin_of("b", 0, 10)};
+    fixture_init(&f, 1 << 20);
+    assert_int_equal(cache_pin(&f.op, f.cache, pins, 3), ERR_NOT_FOUND);
+    for (size_t i = 0; i < 3; i++) {
+        assert_null(pins[i].entry);
+        assert_null(pins[i].data.data);
+    }
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.pinned_bytes, 0);
+    assert_int_equal(usage.entries, 2);
+    /* What did arrive stays. */
+    assert_int_equal(touch(&f, "a", 0, 10), ERR_OK);
+    assert_int_equal(touch(&f, "b", 0, 10), ERR_OK);
+    assert_int_equal(f.store.reads, 1);
+    fixture_release(&f);
+}
+
+static void pins_that_fill_the_budget_are_refused_until_released(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin first = pin_of("a", 0, 6000), second = pin_of("b", 0, 6000);
+    struct cache_pin huge = pin_of("c", 0, 10001);
+    fixture_init(&f, 10000);
+    assert_int_equal(cache_pin(&f.op, f.cache, &first, 1), ERR_OK);
+    assert_int_equal(cache_pin(&f.op, f.cache, &second, 1), ERR_BUSY);
+    assert_int_equal(f.store.reads, 1);
+    cache_unpin(f.cache, &first, 1);
+    assert_int_equal(cache_pin(&f.op, f.cache, &second, 1), ERR_OK);
+    assert_int_equal(cache_usage(f.cache).evictions, 1);
+    cache_unpin(f.cache, &second, 1);
+    assert_int_equal(cache_pin(&f.op, f.cache, &huge, 1), ERR_LIMIT);
+    assert_int_equal(cache_usage(f.cache).evictions, 1);
+    fixture_release(&f);
+}
+
+static void making_room_does_not_evict_what_the_call_hits(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin pins[2] = {pin_of("b", 0, 5000), pin_of("a", 0, 3000)};
+    fixture_init(&f, 10000);
+    assert_int_equal(touch(&f, "a", 0, 3000), ERR_OK);
+    assert_int_equal(touch(&f, "c", 0, 3000), ERR_OK);
+    assert_int_equal(cache_pin(&f.op, f.cache, pins, 2), ERR_OK);
+    assert_int_equal(f.store.ranges, 3);
+    assert_true(right(&pins[0]) && right(&pins[1]));
+    cache_unpin(f.cache, pins, 2);
+    fixture_release(&f);
+}
+
+static void reservations_take_from_the_same_budget(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin pin = pin_of("a", 0, 2000);
+    fixture_init(&f, 10000);
+    assert_int_equal(touch(&f, "b", 0, 4000), ERR_OK);
+    assert_int_equal(cache_pin(&f.op, f.cache, &pin, 1), ERR_OK);
+    assert_false(cache_reserve(f.cache, 8000));
+    assert_int_equal(cache_usage(f.cache).evictions, 0);
+    assert_true(cache_reserve(f.cache, 7000));
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.reserved_bytes, 7000);
+    assert_int_equal(usage.evictions, 1);
+    assert_true(usage.bytes + usage.reserved_bytes <= usage.memory_max);
+    assert_int_equal(touch(&f, "b", 0, 4000), ERR_BUSY);
+    assert_true(cache_reserve(f.cache, 0));
+    assert_false(cache_reserve(f.cache, UINT64_MAX));
+    cache_unreserve(f.cache, 7000);
+    assert_int_equal(touch(&f, "b", 0, 4000), ERR_OK);
+    cache_unpin(f.cache, &pin, 1);
+    assert_true(cache_reserve(f.cache, 10000));
+    assert_int_equal(cache_usage(f.cache).bytes, 0);
+    cache_unreserve(f.cache, 10000);
+    fixture_release(&f);
+}
+
+static void a_scan_does_not_evict_what_is_used_often(void **state)
+{
+    (void)state;
+    struct fixture f;
+    enum { HOT = 40, SIZE = 10000 };
+    fixture_init(&f, 100 * SIZE);
+    /* The hot ranges are half of what fits; the scan is thirty times what fits. */
+    for (uint64_t round = 0; round < 4; round++)
+        for (uint64_t i = 0; i < HOT; i++)
+            assert_int_equal(touch(&f, "hot", i * SIZE, SIZE), ERR_OK);
+    for (uint64_t i = 0; i < 3000; i++)
+        assert_int_equal(touch(&f, "scan", i * SIZE, SIZE), ERR_OK);
+    int before = f.store.reads;
+    for (uint64_t i = 0; i < HOT; i++)
+        assert_int_equal(touch(&f, "hot", i * SIZE, SIZE), ERR_OK);
+    assert_int_equal(f.store.reads, before);
+    fixture_release(&f);
+}
+
+static void what_is_no_longer_used_makes_way_at_last(void **state)
+{
+    (void)state;
+    struct fixture f;
+    enum { SIZE = 10000 };
+    fixture_init(&f, 100 * SIZE);
+    for (int round = 0; round < 4; round++)
+        for (uint64_t i = 0; i < 80; i++)
+            assert_int_equal(touch(&f, "old", i * SIZE, SIZE), ERR_OK);
+    for (int round = 0; round < 20; round++)
+        for (uint64_t i = 0; i < 80; i++)
+            assert_int_equal(touch(&f, "new", i * SIZE, SIZE), ERR_OK);
+    int before = f.store.reads;
+    for (uint64_t i = 0; i < 80; i++)
+        assert_int_equal(touch(&f, "new", i * SIZE, SIZE), ERR_OK);
+    assert_in_range(f.store.reads - before, 0, 8);
+    fixture_release(&f);
+}
+
+enum { HELD = 12, RANDOM_STEPS = 20000 };
+
+static void the_budget_is_kept_through_random_use(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin held[HELD][3];
+    size_t counts[HELD] = {0};
+    uint64_t random = test_seed(), reserved = 0;
+    int refused = 0, failed = 0;
+
+    fixture_init(&f, 60000);
+    for (int step = 0; step < RANDOM_STEPS; step++) {
+        size_t at = test_random(&random) % HELD;
+        static const char *const keys[] = {"a", "b", "c", "d", "-x"};
+        cache_unpin(f.cache, held[at], counts[at]);
+        counts[at] = 0;
+        if (test_random(&random) % 10 == 0) {
+            cache_unreserve(f.cache, reserved);
+            reserved = test_random(&random) % 50000;
+            if (!cache_reserve(f.cache, reserved)) reserved = 0;
+        }
+        if (test_random(&random) % 3) {
+            size_t n = 1 + test_random(&random) % 3;
+            f.store.failures_left = test_random(&random) % 20 == 0;
+            for (size_t i = 0; i < n; i++) {
+                bool gone = test_random(&random) % 50 == 0;
+                held[at][i] = pin_of(keys[gone ? 4 : test_random(&random) % 4],
+                                     test_random(&random) % 8 * 1000,
+                                     1 + test_random(&random) % 4 * 1700);
+            }
+            op_clear_error(&f.op);
+            enum err e = cache_pin(&f.op, f.cache, held[at], n);
+            assert_true(e == ERR_OK || e == ERR_BUSY || e == ERR_IO ||
+                        e == ERR_NOT_FOUND);
+            if (e)
+                (void)(e == ERR_BUSY ? refused++ : failed++);
+            else
+                counts[at] = n;
+        }
+        uint64_t pinned = 0;
+        for (size_t i = 0; i < HELD; i++)
+            for (size_t k = 0; k < counts[i]; k++) {
+                assert_true(right(&held[i][k]));
+                if (held[i][k].size > pinned) pinned = held[i][k].size;
+            }
+        struct cache_usage usage = cache_usage(f.cache);
+        assert_true(usage.bytes + usage.reserved_bytes <= usage.memory_max);
+        assert_true(usage.pinned_bytes <= usage.bytes && usage.pinned_bytes >= pinned);
+        assert_int_equal(usage.reserved_bytes, reserved);
+    }
+    for (size_t i = 0; i < HELD; i++)
+        cache_unpin(f.cache, held[i], counts[i]);
+    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
+    assert_true(refused > 100 && failed > 100);
+    cache_unreserve(f.cache, reserved);
+    assert_true(cache_reserve(f.cache, 60000));
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.bytes, 0);
+    assert_int_equal(usage.entries, 0);
+    cache_unreserve(f.cache, 60000);
+    fixture_release(&f);
+}
+
+enum { THREADS = 8 };
+
+struct visitor {
+    struct fixture *fixture;
+    uint64_t seed;
+    int64_t deadline_ms;
+    enum err err;
+    bool right;
+};
+
+static void visit(void *arg)
+{
+    struct visitor *v = arg;
+    struct op op;
+    struct cache_pin pins[2] = {pin_of("shared", 0, 500), pin_of("shared", 500, 500)};
+    op_init(&op, v->deadline_ms, 0);
+    v->err = cache_pin(&op, v->fixture->cache, pins, 2);
+    v->right = !v->err && right(&pins[0]) && right(&pins[1]);
+    cache_unpin(v->fixture->cache, pins, 2);
+    op_release(&op);
+}
+
+static void visit_all(struct fixture *f, struct visitor visitors[THREADS])
+{
+    struct thread *threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        visitors[i] = (struct visitor){.fixture = f, .deadline_ms = OP_NO_DEADLINE};
+        threads[i] = thread_start("visitor", visit, &visitors[i]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        thread_join(threads[i]);
+}
+
+static void a_range_being_fetched_is_fetched_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct visitor visitors[THREADS];
+    fixture_init(&f, 1 << 20);
+    f.store.delay_ms = 100;
+    visit_all(&f, visitors);
+    for (int i = 0; i < THREADS; i++)
+        assert_true(visitors[i].right);
+    assert_int_equal(f.store.reads, 1);
+    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
+    fixture_release(&f);
+}
+
+static void after_a_failed_fetch_the_waiters_try_themselves(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct visitor visitors[THREADS];
+    int failed = 0;
+    fixture_init(&f, 1 << 20);
+    f.store.delay_ms = 100;
+    f.store.failures_left = 2;
+    visit_all(&f, visitors);
+    for (int i = 0; i < THREADS; i++) {
+        if (visitors[i].err) assert_int_equal(visitors[i].err, ERR_IO);
+        if (visitors[i].err) failed++;
+    }
+    assert_int_equal(failed, 2);
+    assert_int_equal(f.store.reads, 3);
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.pinned_bytes, 0);
+    assert_int_equal(usage.entries, 2);
+    fixture_release(&f);
+}
+
+static void a_waiter_leaves_at_its_deadline_and_the_fetch_goes_on(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct visitor slow, hasty;
+    fixture_init(&f, 1 << 20);
+    f.store.delay_ms = 400;
+    slow = (struct visitor){.fixture = &f, .deadline_ms = OP_NO_DEADLINE};
+    struct thread *thread = thread_start("visitor", visit, &slow);
+    task_sleep_ms(100);
+    hasty = (struct visitor){.fixture = &f, .deadline_ms = clock_ms() + 30};
+    visit(&hasty);
+    assert_int_equal(hasty.err, ERR_TIMEOUT);
+    thread_join(thread);
+    assert_true(slow.right);
+    assert_int_equal(f.store.reads, 1);
+    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
+    fixture_release(&f);
+}
+
+static void roam(void *arg)
+{
+    struct visitor *v = arg;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (int i = 0; i < 3000 && !v->err; i++) {
+        struct cache_pin pins[4];
+        for (size_t k = 0; k < 4; k++)
+            pins[k] = pin_of("roam", test_random(&v->seed) % 60 * 100, 1000);
+        op_clear_error(&op);
+        enum err e = cache_pin(&op, v->fixture->cache, pins, 4);
+        for (size_t k = 0; k < 4 && !e; k++)
+            if (!right(&pins[k])) e = ERR_CORRUPT;
+        if (e != ERR_BUSY && e != ERR_IO) v->err = e;
+        cache_unpin(v->fixture->cache, pins, 4);
+        if (cache_reserve(v->fixture->cache, 3000)) {
+            struct cache_usage usage = cache_usage(v->fixture->cache);
+            if (usage.bytes + usage.reserved_bytes > usage.memory_max)
+                v->err = ERR_LIMIT;
+            cache_unreserve(v->fixture->cache, 3000);
+        }
+    }
+    op_release(&op);
+}
+
+static void many_threads_share_a_cache_too_small_for_them(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct visitor visitors[THREADS];
+    struct thread *threads[THREADS];
+    uint64_t seed = test_seed();
+
+    fixture_init(&f, 25000);
+    f.store.failures_left = 50;
+    for (int i = 0; i < THREADS; i++) {
+        visitors[i] = (struct visitor){.fixture = &f, .seed = seed + (uint64_t)i};
+        threads[i] = thread_start("roamer", roam, &visitors[i]);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        thread_join(threads[i]);
+        assert_int_equal(visitors[i].err, ERR_OK);
+    }
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.pinned_bytes, 0);
+    assert_int_equal(usage.reserved_bytes, 0);
+    assert_true(usage.hits > 0 && usage.evictions > 0);
+    fixture_release(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_range_is_read_once_and_then_comes_from_memory),
+        cmocka_unit_test(all_misses_of_a_call_are_one_read),
+        cmocka_unit_test(pinned_bytes_are_aligned_for_vectors),
+        cmocka_unit_test(a_call_pins_all_or_nothing),
+        cmocka_unit_test(pins_that_fill_the_budget_are_refused_until_released),
+        cmocka_unit_test(making_room_does_not_evict_what_the_call_hits),
+        cmocka_unit_test(reservations_take_from_the_same_budget),
+        cmocka_unit_test(a_scan_does_not_evict_what_is_used_often),
+        cmocka_unit_test(what_is_no_longer_used_makes_way_at_last),
+        cmocka_unit_test(the_budget_is_kept_through_random_use),
+        cmocka_unit_test(a_range_being_fetched_is_fetched_once),
+        cmocka_unit_test(after_a_failed_fetch_the_waiters_try_themselves),
+        cmocka_unit_test(a_waiter_leaves_at_its_deadline_and_the_fetch_goes_on),
+        cmocka_unit_test(many_threads_share_a_cache_too_small_for_them),
+    };
+    return cmocka_run_group_tests_name("cache", tests, NULL, NULL);
+}

@@ -1,0 +1,679 @@
+/* Namespaces on a store in memory: writing, reading, restarting, taking over, dropping.
+ */
+#include "base/log.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "base/task.h"
+#include "cache/cache.h"
+#include "ns/registry.h"
+#include "store/store_fault.h"
+#include "store/store_mem.h"
+#include "unit/test.h"
+
+/* One process on a store that others may share. */
+struct node {
+    struct store *store;
+    struct cache *cache;
+    struct registry *registry;
+};
+
+static struct node node_start(struct store *store, const char *id, bool read_only)
+{
+    struct node n = {.store = store, .cache = cache_new(store, 64 << 20)};
+    struct registry_options o = registry_options_default();
+    o.store = store;
+    o.cache = n.cache;
+    o.node_id = id;
+    o.read_only = read_only;
+    o.background = false;
+    o.gc_grace_ms = 0;
+    n.registry = registry_new(&o);
+    return n;
+}
+
+static void node_stop(struct node *n)
+{
+    registry_free(n->registry, clock_ms() + 1000);
+    cache_free(n->cache);
+    *n = (struct node){0};
+}
+
+static struct schema *schema_with(uint32_t attrs)
+{
+    static const struct attr all[] = {
+        {.name = "n", .type = ATTR_INT, .indexed = true},
+        {.name = "text",
+         .type = ATTR_STRING,
+         .full_text = true,
+         .analysis = {LANG_ENGLISH, true, true, false}},
+    };
+    return schema_new(2, METRIC_L2, all, attrs);
+}
+
+static void init_op(struct op *op)
+{
+    op_init(op, clock_ms() + 5000, 0);
+}
+
+static void create(struct node *n, const char *name)
+{
+    struct op op;
+    struct schema *schema = schema_with(1);
+    struct commit_token token;
+    bool created;
+    init_op(&op);
+    enum err e = registry_create(&op, n->registry, name, schema, &created, &token);
+    if (e) fail_msg("create: %s", op.error);
+    schema_unref(schema);
+    op_release(&op);
+}
+
+struct write {
+    uint64_t first, count; /* ids first .. first + count - 1 … */
+    int64_t value;         /* … get this value of n, or, with … */
+    bool remove;           /* … remove, are deleted */
+    const char *key;       /* idempotency key */
+    int64_t timeout_ms;
+};
+
+static enum err write_try(struct node *n, const char *name, struct write w,
+                          struct write_result *result)
+{
+    struct op op;
+    struct schema *schema = NULL;
+    struct batch batch = {0};
+    struct write_request request = {.batch = &batch};
+    init_op(&op);
+    if (w.timeout_ms) op.deadline_ms = clock_ms() + w.timeout_ms;
+
+    enum err e = registry_schema(&op, n->registry, name, &schema);
+    if (e) goto done;
+    batch.docs = op_new_array(&op, struct doc, w.count);
+    batch.deletes = op_new_array(&op, struct doc_id, w.count);
+    for (uint64_t i = 0; i < w.count; i++) {
+        struct doc_id id = {.kind = ID_U64, .u64 = w.first + i};
+        float vector[2] = {(float)w.value, (float)i};
+        struct value *values = op_new_array(&op, struct value, schema->attr_count);
+        for (uint32_t k = 0; k < schema->attr_count; k++)
+            values[k] = VALUE_NULL;
+        values[0] = (struct value){.one.i = w.value};
+        if (w.remove) {
+            batch.deletes[batch.delete_count++] = id;
+            continue;
+        }
+        struct slice copy = op_copy(&op, slice_of(vector, sizeof vector));
+        batch.docs[batch.doc_count++] =
+            (struct doc){id, (const float *)(const void *)copy.data, values};
+    }
+    request.schema = schema;
+    if (w.key) request.idempotency_key = slice_str(w.key);
+    request.digest[0] = (uint8_t)w.value;
+    e = registry_write(&op, n->registry, name, &request, result);
+done:
+    schema_unref(schema);
+    op_release(&op);
+    return e;
+}
+
+static struct write_result write_ok(struct node *n, const char *name, struct write w)
+{
+    struct write_result result = {0};
+    enum err e = write_try(n, name, w, &result);
+    if (e) fail_msg("write: %s", err_name(e));
+    return result;
+}
+
+static struct snapshot *read_strong(struct node *n, const char *name)
+{
+    struct op op;
+    struct read_options options = {.consistency = CONSISTENCY_STRONG};
+    struct snapshot *s = NULL;
+    init_op(&op);
+    enum err e = registry_snapshot(&op, n->registry, name, &options, &s);
+    if (e) fail_msg("snapshot: %s", op.error);
+    op_release(&op);
+    return s;
+}
+
+/* The value of n of a document, -1 if it is not there. */
+static int64_t value_in(struct snapshot *s, uint64_t id)
+{
+    struct op op;
+    struct doc_id wanted = {.kind = ID_U64, .u64 = id};
+    struct location at;
+    struct doc doc;
+    int64_t value = -1;
+    init_op(&op);
+    assert_int_equal(snapshot_find(&op, s, &wanted, 1, &at), ERR_OK);
+    if (at.source != UINT32_MAX) {
+        struct segment_fetch what = {.attributes = true, .vector = true};
+        enum err e = segment_fetch(&op, s->sources[at.source].segment, s->schema,
+                                   &at.row, 1, what, &doc);
+        if (e) fail_msg("fetch: %s", op.error);
+        assert_true(doc.id.u64 == id);
+        assert_non_null(doc.vector);
+        value = doc.values[0].one.i;
+        assert_true(doc.vector[0] == (float)value);
+    }
+    op_release(&op);
+    return value;
+}
+
+static int64_t value_of(struct node *n, const char *name, uint64_t id)
+{
+    struct snapshot *s = read_strong(n, name);
+    int64_t value = value_in(s, id);
+    snapshot_unref(s);
+    return value;
+}
+
+static uint64_t count_of(struct node *n, const char *name)
+{
+    struct snapshot *s = read_strong(n, name);
+    uint64_t count = s->row_count;
+    snapshot_unref(s);
+    return count;
+}
+
+static enum err maintain(struct node *n, const char *name)
+{
+    struct op op;
+    init_op(&op);
+    enum err e = registry_maintain(&op, n->registry, name, true);
+    if (e) print_message("maintain: %s\n", op.error);
+    op_release(&op);
+    return e;
+}
+
+static size_t objects_under(struct store *store, const char *prefix)
+{
+    struct op op;
+    const char *keys[1000];
+    size_t n = 1000;
+    init_op(&op);
+    assert_int_equal(store_list(&op, store, prefix, "", 0, keys, &n), ERR_OK);
+    op_release(&op);
+    return n;
+}
+
+/* ---- tests ---- */
+
+static void creating_twice_creates_once(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct schema *schema = schema_with(1), *wider = schema_with(2);
+    struct schema *other = schema_new(3, METRIC_L2, NULL, 0);
+    struct commit_token token;
+    struct op op;
+    bool created;
+    init_op(&op);
+    assert_int_equal(registry_create(&op, n.registry, "x", schema, &created, &token),
+                     0);
+    assert_true(created);
+    assert_int_equal(registry_create(&op, n.registry, "x", schema, &created, &token),
+                     0);
+    assert_false(created);
+    assert_int_equal(registry_create(&op, n.registry, "x", other, &created, &token),
+                     ERR_CONFLICT);
+    op_clear_error(&op);
+    assert_int_equal(registry_create(&op, n.registry, "x", wider, &created, &token), 0);
+    assert_false(created);
+    struct snapshot *s = read_strong(&n, "x");
+    assert_int_equal(s->schema->attr_count, 2);
+    snapshot_unref(s);
+    assert_int_equal(registry_count(n.registry), 1);
+    schema_unref(schema);
+    schema_unref(wider);
+    schema_unref(other);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void writes_are_visible_and_replace_older_versions(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    struct write_result r =
+        write_ok(&n, "x", (struct write){.first = 1, .count = 10, .value = 5});
+    assert_int_equal(r.upserted, 10);
+    (void)write_ok(&n, "x", (struct write){.first = 3, .count = 2, .value = 6});
+    assert_int_equal(count_of(&n, "x"), 10);
+    assert_int_equal(value_of(&n, "x", 3), 6);
+    assert_int_equal(value_of(&n, "x", 5), 5);
+    r = write_ok(&n, "x", (struct write){.first = 4, .count = 20, .remove = true});
+    assert_int_equal(r.deleted, 7);
+    assert_int_equal(count_of(&n, "x"), 3);
+    assert_int_equal(value_of(&n, "x", 4), -1);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_restarted_node_finds_everything(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    for (uint64_t i = 0; i < 50; i++)
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * 3, .count = 5, .value = (int64_t)i});
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 10, .remove = true});
+    (void)write_ok(&n, "x", (struct write){.first = 5, .count = 1, .value = 777});
+    uint64_t count = count_of(&n, "x");
+    node_stop(&n);
+
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), count);
+    assert_int_equal(value_of(&n, "x", 5), 777);
+    assert_int_equal(value_of(&n, "x", 4), -1);
+    assert_int_equal(value_of(&n, "x", 151), 49);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_fenced_writer_applies_nothing_and_reads_go_on(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node a = node_start(store, "a", false), b = node_start(store, "b", false);
+    struct write_result r;
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 1, .count = 1, .value = 1});
+    (void)write_ok(&b, "x", (struct write){.first = 2, .count = 1, .value = 2});
+    assert_int_equal(write_try(&a, "x",
+                               (struct write){.first = 3, .count = 1, .value = 3}, &r),
+                     ERR_FENCED);
+    assert_int_equal(count_of(&b, "x"), 2);
+    assert_int_equal(count_of(&a, "x"), 2); /* as a follower */
+    (void)write_ok(&b, "x", (struct write){.first = 4, .count = 1, .value = 4});
+    assert_int_equal(value_of(&a, "x", 4), 4);
+    node_stop(&a);
+    node_stop(&b);
+    store_free(store);
+}
+
+static void an_owner_that_was_replaced_notices_at_its_next_strong_read(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node a = node_start(store, "a", false), b = node_start(store, "b", false);
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 1, .count = 1, .value = 1});
+    (void)write_ok(&b, "x", (struct write){.first = 1, .count = 1, .value = 2});
+    assert_int_equal(value_of(&a, "x", 1), 2);
+    node_stop(&a);
+    node_stop(&b);
+    store_free(store);
+}
+
+static void a_reader_sees_every_acknowledged_write(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node a = node_start(store, "a", false), q = node_start(store, "q", true);
+    create(&a, "x");
+    assert_int_equal(count_of(&q, "x"), 0);
+    for (uint64_t i = 0; i < 60; i++) {
+        (void)write_ok(&a, "x",
+                       (struct write){.first = i, .count = 3, .value = (int64_t)i});
+        assert_int_equal(value_of(&q, "x", i + 2), (int64_t)i);
+        if (i % 13 == 0) assert_int_equal(maintain(&a, "x"), ERR_OK);
+        assert_int_equal(count_of(&q, "x"), i + 3);
+    }
+    struct write_result r;
+    assert_int_equal(write_try(&q, "x",
+                               (struct write){.first = 3, .count = 1, .value = 3}, &r),
+                     ERR_DENIED);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
+static void an_idempotency_key_applies_once_for_ever(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct write w = {.first = 1, .count = 4, .value = 9, .key = "k1"};
+    struct write_result r;
+    create(&n, "x");
+    assert_false(write_ok(&n, "x", w).repeated);
+    (void)write_ok(&n, "x", (struct write){.first = 1, .count = 2, .remove = true});
+    r = write_ok(&n, "x", w);
+    assert_true(r.repeated);
+    assert_int_equal(r.upserted, 4);
+    assert_int_equal(count_of(&n, "x"), 2);
+    w.value = 10;
+    assert_int_equal(write_try(&n, "x", w, &r), ERR_REUSED);
+    w.value = 9;
+    node_stop(&n);
+
+    struct write second = {.first = 9, .count = 1, .value = 3, .key = "k2"};
+    n = node_start(store, "a", false); /* from the log */
+    assert_true(write_ok(&n, "x", w).repeated);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_false(write_ok(&n, "x", second).repeated);
+    node_stop(&n);
+
+    n = node_start(store, "a", false); /* one key from each */
+    assert_true(write_ok(&n, "x", second).repeated);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    node_stop(&n);
+
+    n = node_start(store, "a", false); /* from the manifest's table */
+    assert_true(write_ok(&n, "x", w).repeated);
+    assert_true(write_ok(&n, "x", second).repeated);
+    assert_int_equal(count_of(&n, "x"), 3);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_lost_answer_is_settled_without_the_client_noticing(void **state)
+{
+    (void)state;
+    struct fault_plan calm = {0};
+    struct store *mem = store_mem_new();
+    struct store *store = store_fault_new(mem, &calm);
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 1, .count = 1, .value = 1});
+    struct fault_plan lost = {.at_call = store_fault_calls(store) + 1,
+                              .at_fault = FAULT_LOST_ANSWER};
+    store_fault_plan(store, &lost);
+    struct write_result r =
+        write_ok(&n, "x", (struct write){.first = 2, .count = 1, .value = 2});
+    assert_int_equal(r.upserted, 1);
+    assert_int_equal(count_of(&n, "x"), 2);
+    assert_int_equal(store_fault_hits(store, FAULT_LOST_ANSWER, CALL_CREATE), 1);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_write_whose_outcome_is_unknown_is_settled_by_the_next(void **state)
+{
+    (void)state;
+    struct fault_plan calm = {0};
+    struct store *mem = store_mem_new();
+    struct store *store = store_fault_new(mem, &calm);
+    struct node n = node_start(store, "a", false);
+    struct write w = {.first = 1, .count = 1, .value = 1, .key = "k", .timeout_ms = 60};
+    struct write_result r;
+    create(&n, "x");
+    struct fault_plan deaf = {.seed = 1};
+    deaf.probability[FAULT_LOST_ANSWER] = 1;
+    store_fault_plan(store, &deaf);
+    assert_int_equal(write_try(&n, "x", w, &r), ERR_UNKNOWN);
+    store_fault_plan(store, &calm);
+    w.timeout_ms = 0;
+    r = write_ok(&n, "x", w);
+    assert_true(r.repeated);
+    assert_int_equal(count_of(&n, "x"), 1);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_write_that_surely_failed_leaves_nothing(void **state)
+{
+    (void)state;
+    struct fault_plan calm = {0};
+    struct store *mem = store_mem_new();
+    struct store *store = store_fault_new(mem, &calm);
+    struct node n = node_start(store, "a", false);
+    struct write_result r;
+    create(&n, "x");
+    struct fault_plan full = {.at_call = store_fault_calls(store) + 1,
+                              .at_fault = FAULT_FULL};
+    store_fault_plan(store, &full);
+    assert_int_equal(write_try(&n, "x",
+                               (struct write){.first = 1, .count = 1, .value = 1}, &r),
+                     ERR_FULL);
+    store_fault_plan(store, &calm);
+    assert_int_equal(count_of(&n, "x"), 0);
+    (void)write_ok(&n, "x", (struct write){.first = 1, .count = 1, .value = 2});
+    assert_int_equal(value_of(&n, "x", 1), 2);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_dropped_namespace_is_gone_and_its_name_free(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node a = node_start(store, "a", false), q = node_start(store, "q", true);
+    struct op op;
+    struct snapshot *s;
+    struct read_options strong = {.consistency = CONSISTENCY_STRONG};
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 1, .count = 5, .value = 1});
+    assert_int_equal(maintain(&a, "x"), ERR_OK);
+    assert_int_equal(count_of(&q, "x"), 5);
+    init_op(&op);
+    assert_int_equal(registry_drop(&op, a.registry, "x"), ERR_OK);
+    assert_int_equal(registry_snapshot(&op, a.registry, "x", &strong, &s),
+                     ERR_NOT_FOUND);
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &strong, &s),
+                     ERR_NOT_FOUND);
+    assert_int_equal(registry_drop(&op, a.registry, "x"), ERR_NOT_FOUND);
+    assert_int_equal(objects_under(store, "ns/x/"), 2); /* the catalog */
+    create(&a, "x");
+    assert_int_equal(count_of(&a, "x"), 0);
+    assert_int_equal(count_of(&q, "x"), 0);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
+static void indexing_trims_the_log_and_keeps_segments_few(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    for (uint64_t i = 0; i < 200; i++) {
+        (void)write_ok(
+            &n, "x", (struct write){.first = i * 10, .count = 10, .value = (int64_t)i});
+        if (i % 10 == 9) assert_int_equal(maintain(&n, "x"), ERR_OK);
+    }
+    assert_int_equal(count_of(&n, "x"), 2000);
+    struct snapshot *s = read_strong(&n, "x");
+    assert_in_range(s->source_count, 1, 12);
+    snapshot_unref(s);
+    assert_in_range(objects_under(store, "wal/x/"), 1, 3);
+    /* Removed objects go one round after the manifest that removed them. */
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_in_range(objects_under(store, "ns/x/"), 2, 12 + 32 + 16);
+    for (uint64_t i = 0; i < 200; i++)
+        assert_int_equal(value_of(&n, "x", i * 10 + i % 10), (int64_t)i);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void ids_of_another_kind_are_refused(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    struct schema *schema = NULL;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 1, .count = 1, .value = 1});
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    struct value values[1] = {VALUE_NULL};
+    struct doc doc = {.id = {.kind = ID_STRING, .string = SLICE_LITERAL("a")},
+                      .values = values};
+    struct batch batch = {.docs = &doc, .doc_count = 1};
+    struct write_request request = {.batch = &batch, .schema = schema};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_INVALID);
+    assert_non_null(strstr(op.error, "integer ids"));
+    assert_int_equal(count_of(&n, "x"), 1);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void deleting_by_filter_deletes_what_matches_now(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    struct schema *schema = NULL;
+    create(&n, "x");
+    for (int64_t v = 0; v < 10; v++)
+        (void)write_ok(&n, "x",
+                       (struct write){.first = (uint64_t)v * 10,
+                                      .count = 10,
+                                      .value = v});
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    (void)write_ok(&n, "x", (struct write){.first = 50, .count = 5, .value = 100});
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar five = {.i = 5};
+    struct filter filter = {.op = FILTER_GTE,
+                            .attr = 0,
+                            .type = ATTR_INT,
+                            .values = &five,
+                            .value_count = 1};
+    struct write_request request = {.schema = schema, .delete_filter = &filter};
+    struct write_result r;
+    enum err e = registry_write(&op, n.registry, "x", &request, &r);
+    if (e) fail_msg("%s", op.error);
+    assert_int_equal(r.deleted, 50);
+    assert_int_equal(count_of(&n, "x"), 50);
+    assert_int_equal(value_of(&n, "x", 50), -1);
+    assert_int_equal(value_of(&n, "x", 49), 4);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+/* ---- the random test ---- */
+
+enum { MODEL_IDS = 200 };
+
+static void check_model(struct node *n, const int64_t *model)
+{
+    struct snapshot *s = read_strong(n, "x");
+    uint64_t count = 0;
+    for (uint64_t id = 0; id < MODEL_IDS; id++) {
+        count += model[id] >= 0;
+        if (value_in(s, id) != model[id])
+            fail_msg("id %llu: %lld instead of %lld", (unsigned long long)id,
+                     (long long)value_in(s, id), (long long)model[id]);
+    }
+    assert_int_equal(s->row_count, count);
+    snapshot_unref(s);
+}
+
+static void random_writes_restarts_and_maintenance_equal_an_array(void **state)
+{
+    (void)state;
+    uint64_t random = test_seed();
+    for (int round = 0; round < 20; round++) {
+        struct store *store = store_mem_new();
+        struct node n = node_start(store, "a", false), q = node_start(store, "q", true);
+        int64_t model[MODEL_IDS];
+        memset(model, -1, sizeof model);
+        create(&n, "x");
+        for (int64_t step = 0; step < 80; step++) {
+            uint64_t dice = test_random(&random) % 20;
+            struct write w = {.first = test_random(&random) % (MODEL_IDS - 20),
+                              .count = test_random(&random) % 20,
+                              .value = step,
+                              .remove = dice < 5};
+            (void)write_ok(&n, "x", w);
+            for (uint64_t i = 0; i < w.count; i++)
+                model[w.first + i] = w.remove ? -1 : step;
+            if (dice == 19) {
+                node_stop(&n);
+                n = node_start(store, "a", false);
+            }
+            if (dice > 16) assert_int_equal(maintain(&n, "x"), ERR_OK);
+            if (dice == 10) check_model(&q, model);
+            if (dice == 11) check_model(&n, model);
+        }
+        check_model(&n, model);
+        check_model(&q, model);
+        node_stop(&n);
+        node_stop(&q);
+        store_free(store);
+    }
+}
+
+/* ---- threads ---- */
+
+struct racer {
+    struct node *node;
+    uint64_t first;
+};
+
+static void race(void *arg)
+{
+    struct racer *r = arg;
+    for (uint64_t i = 0; i < 100; i++) {
+        (void)write_ok(r->node, "x",
+                       (struct write){.first = r->first + i,
+                                      .count = 1,
+                                      .value = (int64_t)i});
+        assert_int_equal(value_of(r->node, "x", r->first + i), (int64_t)i);
+        if (i % 25 == 24) (void)maintain(r->node, "x");
+    }
+}
+
+static void many_threads_share_commits_and_lose_nothing(void **state)
+{
+    (void)state;
+    enum { THREADS = 6 };
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct racer racers[THREADS];
+    struct thread *threads[THREADS];
+    create(&n, "x");
+    for (uint64_t i = 0; i < THREADS; i++) {
+        racers[i] = (struct racer){&n, i * 1000};
+        threads[i] = thread_start("racer", race, &racers[i]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        thread_join(threads[i]);
+    assert_int_equal(count_of(&n, "x"), THREADS * 100);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), THREADS * 100);
+    node_stop(&n);
+    store_free(store);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(creating_twice_creates_once),
+        cmocka_unit_test(writes_are_visible_and_replace_older_versions),
+        cmocka_unit_test(a_restarted_node_finds_everything),
+        cmocka_unit_test(a_fenced_writer_applies_nothing_and_reads_go_on),
+        cmocka_unit_test(an_owner_that_was_replaced_notices_at_its_next_strong_read),
+        cmocka_unit_test(a_reader_sees_every_acknowledged_write),
+        cmocka_unit_test(an_idempotency_key_applies_once_for_ever),
+        cmocka_unit_test(a_lost_answer_is_settled_without_the_client_noticing),
+        cmocka_unit_test(a_write_whose_outcome_is_unknown_is_settled_by_the_next),
+        cmocka_unit_test(a_write_that_surely_failed_leaves_nothing),
+        cmocka_unit_test(a_dropped_namespace_is_gone_and_its_name_free),
+        cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
+        cmocka_unit_test(ids_of_another_kind_are_refused),
+        cmocka_unit_test(deleting_by_filter_deletes_what_matches_now),
+        cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
+        cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
+    };
+    log_init(LOG_ERROR, LOG_TEXT);
+    return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
+}
