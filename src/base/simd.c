@@ -77,7 +77,7 @@ static enum err refuse(struct op *op, const char *name)
 enum err simd_init(struct op *op)
 {
     enum simd_level level = simd_detect();
-    const char *wanted = getenv("ELACSYM_SIMD"); /* NOLINT: at start, one thread */
+    const char *wanted = getenv("ELACSYM_SIMD");
 
     if (wanted && *wanted && (!parse(wanted, &level) || !has(level)))
         return refuse(op, wanted);

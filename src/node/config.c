@@ -77,8 +77,8 @@ static bool url_like(const char *value)
     const char *host = strncmp(value, "http://", 7) == 0    ? value + 7
                        : strncmp(value, "https://", 8) == 0 ? value + 8
                                                             : NULL;
-    return host && isalnum((unsigned char)host[host[0] == '[']) &&
-           only_of(host, ".-_:/[]{}");
+    if (!host || !*host || *host == ':' || *host == '/') return false;
+    return only_of(host, ".-_:/[]{}");
 }
 
 static bool endpoint_like(const char *value)
@@ -141,7 +141,7 @@ static const struct config_key keys[] = {
     INT("server.port", server.port, 3000, 0, 65535),
     INT("server.shutdown_timeout_secs", server.shutdown_timeout_secs, 30, 1, 3600),
     INT("server.drain_wait_secs", server.drain_wait_secs, 5, 0, 600),
-    INT("server.max_connections", server.max_connections, 16384, 8, 1000000),
+    INT("server.max_connections", server.max_connections, 12288, 8, 1000000),
     INT("server.max_body_bytes", server.max_body_bytes, 64 * MiB, 64 * KiB, 512 * MiB),
     INT("server.max_body_memory", server.max_body_memory, 512 * MiB, MiB, TiB),
 
@@ -515,7 +515,7 @@ static enum err visit_leaf(void *context, const struct toml_leaf *leaf)
     return e;
 }
 
-static const char *variable_value(char *const *environment, const char *name)
+static const char *variable_value(const char *const *environment, const char *name)
 {
     size_t size = strlen(name);
     for (size_t i = 0; environment[i]; i++)
@@ -525,7 +525,8 @@ static const char *variable_value(char *const *environment, const char *name)
 }
 
 /* The file that applies; *named: somebody asked for it, so it must be there. */
-static const char *choose_file(const char *file, char *const *environment, bool *named)
+static const char *choose_file(const char *file, const char *const *environment,
+                               bool *named)
 {
     const char *variable = variable_value(environment, "ELACSYM_CONFIG");
     *named = true;
@@ -537,7 +538,7 @@ static const char *choose_file(const char *file, char *const *environment, bool 
 }
 
 static enum err load_file(struct op *op, struct config *c, const char *file,
-                          char *const *environment)
+                          const char *const *environment)
 {
     bool named;
     struct file_walk walk = {op, c};
@@ -710,7 +711,7 @@ static enum err load_variable(struct op *op, struct config *c, const char *varia
 }
 
 static enum err load_environment(struct op *op, struct config *c,
-                                 char *const *environment)
+                                 const char *const *environment)
 {
     for (size_t i = 0; environment[i]; i++) {
         const char *equals = strchr(environment[i], '=');
@@ -811,7 +812,7 @@ static enum err check_together(struct op *op, const struct config *c)
     return check_distributed(op, c);
 }
 
-enum err config_load(struct op *op, const char *file, char *const *environment,
+enum err config_load(struct op *op, const char *file, const char *const *environment,
                      struct config **out)
 {
     struct config *c = mem_new(struct config);

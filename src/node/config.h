@@ -110,7 +110,7 @@ struct config {
  * /etc/elacsym/config.toml; a named one must exist) and environment, a NULL-terminated
  * list of NAME=value, then checks everything, also what must fit together.
  */
-enum err config_load(struct op *op, const char *file, char *const *environment,
+enum err config_load(struct op *op, const char *file, const char *const *environment,
                      struct config **out);
 void config_free(struct config *c); /* NULL is fine */
 

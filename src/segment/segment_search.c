@@ -179,6 +179,16 @@ static void add_found(const struct segment *s, const struct filter *f,
     }
 }
 
+static void add_not_found(const struct segment *s, const struct filter *f,
+                          struct rowset *out)
+{
+    struct rowset *rows = rowset_new();
+    add_found(s, f, rows);
+    rowset_flip(rows, s->layout.row_count);
+    rowset_or(out, rows);
+    rowset_unref(rows);
+}
+
 static uint32_t prefix_start(const struct segment *s, const struct filter *f)
 {
     struct filter from = *f;
@@ -199,10 +209,7 @@ static enum err filter_ids(struct op *op, void *context, const struct filter *f,
     case FILTER_EQ:
     case FILTER_IN: add_found(s, f, out); break;
     case FILTER_NE:
-    case FILTER_NOT_IN:
-        add_found(s, f, out);
-        rowset_flip(out, row_count);
-        break;
+    case FILTER_NOT_IN: add_not_found(s, f, out); break;
     case FILTER_GT:
     case FILTER_GTE: rowset_add_range(out, id_turn(s, f, 0, true), row_count); break;
     case FILTER_LT:
@@ -301,7 +308,7 @@ static float exact_score(const struct scan *scan, const float *vector)
         double norms = scan->metric == METRIC_COSINE
                            ? scan->query_norm * distance_norm(vector, scan->dim)
                            : 1;
-        score = norms > 0 ? score / norms : 0;
+        score = norms == 0 ? 0 : score / norms; /* not a number stays none */
     }
     if (score > (double)FLT_MAX) return FLT_MAX;
     if (score < (double)-FLT_MAX) return -FLT_MAX;

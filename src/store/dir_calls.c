@@ -63,6 +63,12 @@ int dir_open(int root, const char *path, int flags)
     }
 }
 
+const char *dir_error(int error)
+{
+    const char *words = strerrordesc_np(error);
+    return words ? words : "unknown error";
+}
+
 int dir_fsync(int fd)
 {
     while (dir_calls->fsync(fd) != 0)

@@ -36,6 +36,9 @@ enum { DIR_FOLDER_MODE = 0700, DIR_FILE_MODE = 0600 };
  */
 int dir_open(int root, const char *path, int flags);
 
+/* The words for an errno; unlike strerror, for any thread. */
+const char *dir_error(int error);
+
 /* fsync that is repeated when a signal interrupts it: 0 or errno. */
 int dir_fsync(int fd);
 

@@ -25,6 +25,6 @@ void dir_files_close(struct dir_files *f, struct dir_file *file);
 void dir_files_forget(struct dir_files *f, const char *key);
 
 /* The same for one file, without keeping it open. */
-int dir_files_open_once(int root, const char *key, int *fd);
+int dir_files_open_once(int root, const char *key, int *out);
 
 #endif

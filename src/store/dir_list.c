@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -153,7 +154,7 @@ static enum err open_names(struct op *op, int at, const char *path, DIR **out)
     if (fd >= 0) (void)close(fd);
     if (error == ENOENT || error == ENOTDIR || error == ELOOP) return ERR_OK;
     return op_fail(op, error == EACCES ? ERR_DENIED : ERR_IO, "list %s: %s", path,
-                   strerror(error));
+                   dir_error(error));
 }
 
 /* The next entry that is ours; NULL in *entry at the end. */
@@ -162,8 +163,8 @@ static enum err next_entry(struct op *op, DIR *names, const struct dirent **entr
 {
     for (unsigned seen = 1;; seen++) {
         errno = 0;
-        *entry = readdir(names);
-        if (!*entry && errno) return op_fail(op, ERR_IO, "list: %s", strerror(errno));
+        *entry = readdir(names); /* NOLINT(concurrency-mt-unsafe): our own */
+        if (!*entry && errno) return op_fail(op, ERR_IO, "list: %s", dir_error(errno));
         if (!*entry || classify(dirfd(names), *entry, folder)) return ERR_OK;
         enum err e = seen % 1024 == 0 ? op_check(op) : ERR_OK;
         if (e) return e;
@@ -240,8 +241,8 @@ static enum err visit(struct page *page, int at, const char *path, char *name,
     }
 
     char below[STORE_KEY_MAX + 1];
-    memcpy(below, path, path_size);
-    memcpy(below + path_size, name, size + 1);
+    int whole = snprintf(below, sizeof below, "%s%s", path, name);
+    assert(whole >= 0 && (size_t)whole == path_size + size);
     bound = starts_with(bound, name) ? bound + size : "";
     name[size - 1] = '\0';
     enum err e = walk(page, at, name, below, "", bound);
@@ -272,7 +273,8 @@ static enum err walk(struct page *page, int at, const char *name, const char *pa
             qsort(picks.names, picks.count, sizeof *picks.names, compare_names);
         for (size_t i = 0; i < picks.count && page->count < page->room && !e; i++)
             e = visit(page, dirfd(names), path, picks.names[i], bound);
-        if (picks.more) strcpy(past, picks.names[picks.count - 1]);
+        if (picks.more)
+            (void)snprintf(past, sizeof past, "%s", picks.names[picks.count - 1]);
     } while (!e && picks.more && page->count < page->room);
 
     picks_release(&picks);

@@ -24,7 +24,7 @@ static enum err fail_start(struct op *op, const char *what, const char *name)
     enum err e = errno == ENOSPC || errno == EDQUOT                    ? ERR_FULL
                  : errno == EACCES || errno == EPERM || errno == EROFS ? ERR_DENIED
                                                                        : ERR_IO;
-    return op_fail(op, e, "%s %s: %s", what, name, strerror(errno));
+    return op_fail(op, e, "%s %s: %s", what, name, dir_error(errno));
 }
 
 /* Makes what has just been named in path's parent durable. */
@@ -68,7 +68,7 @@ enum err dir_make_root(struct op *op, const char *root, int *fd)
     return *fd >= 0 ? ERR_OK : fail_start(op, "open", root);
 }
 
-enum err dir_lock(struct op *op, int root, int *out)
+enum err dir_lock(struct op *op, int root, int *lock)
 {
     char pid[32] = "";
     int fd =
@@ -92,8 +92,8 @@ enum err dir_lock(struct op *op, int root, int *out)
 
     int size = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)size, 0) != size)
-        log_warn(op, "lock file without pid", "reason=%s", strerror(errno));
-    *out = fd;
+        log_warn(op, "lock file without pid", "reason=%s", dir_error(errno));
+    *lock = fd;
     return ERR_OK;
 }
 
@@ -163,18 +163,18 @@ static enum err prove(struct op *op, int tmp, int fd, const char *name)
     if (dir_calls->pwrite(fd, "probe", 5, 0) != 5)
         e = fail_start(op, "write", "a probe file");
     else if ((error = dir_fsync(fd)))
-        e = op_fail(op, ERR_INVALID, "fsync of a file: %s", strerror(error));
+        e = op_fail(op, ERR_INVALID, "fsync of a file: %s", dir_error(error));
     else if (dir_calls->linkat(tmp, name, tmp, linked, 0) != 0)
-        e = op_fail(op, ERR_INVALID, "link of a file: %s", strerror(errno));
+        e = op_fail(op, ERR_INVALID, "link of a file: %s", dir_error(errno));
     else if (dir_calls->linkat(tmp, name, tmp, linked, 0) == 0 || errno != EEXIST)
         e = op_fail(op, ERR_INVALID, "link does not refuse a name that is taken");
     else if (exists(tmp, shouted))
         e = op_fail(op, ERR_INVALID, "names are the same in upper and lower case");
     else if (dir_calls->linkat(tmp, name, tmp, longest, 0) != 0)
         e = op_fail(op, ERR_INVALID, "a name of %d bytes: %s", STORE_SEGMENT_MAX,
-                    strerror(errno));
+                    dir_error(errno));
     else if ((error = dir_fsync(tmp)))
-        e = op_fail(op, ERR_INVALID, "fsync of a folder: %s", strerror(error));
+        e = op_fail(op, ERR_INVALID, "fsync of a folder: %s", dir_error(error));
 
     (void)dir_calls->unlinkat(tmp, linked, 0);
     (void)dir_calls->unlinkat(tmp, longest, 0);
@@ -254,9 +254,18 @@ void dir_temp_name(char name[DIR_TEMP_NAME_MAX])
 
 static bool parse_owner(const char *name, struct owner *owner)
 {
-    unsigned long long number;
-    return sscanf(name, "%39[0-9a-f]-%ld-%llu-%llu", owner->boot, &owner->pid,
-                  &owner->start, &number) == 4;
+    size_t size = strspn(name, "0123456789abcdef");
+    char *end;
+
+    if (size == 0 || size >= sizeof owner->boot || name[size] != '-') return false;
+    memcpy(owner->boot, name, size);
+    owner->boot[size] = '\0';
+    owner->pid = strtol(name + size + 1, &end, 10);
+    if (*end != '-') return false;
+    owner->start = strtoull(end + 1, &end, 10);
+    if (*end != '-') return false;
+    (void)strtoull(end + 1, &end, 10);
+    return *end == '\0';
 }
 
 static bool is_gone(const struct owner *owner, const struct owner *us)
@@ -278,7 +287,7 @@ enum err dir_sweep(struct op *op, int tmp)
         if (fd >= 0) (void)close(fd);
         return e;
     }
-    while ((entry = readdir(names))) {
+    while ((entry = readdir(names))) { /* NOLINT(concurrency-mt-unsafe): our own */
         if (entry->d_name[0] == '.') continue;
         if (!parse_owner(entry->d_name, &owner))
             log_warn(op, "stranger in the folder of temporaries", "name=%s",

@@ -17,9 +17,10 @@ struct op;
 /* Makes root and its parents durably, and opens it. */
 enum err dir_make_root(struct op *op, const char *root, int *fd);
 
-/* Takes the exclusive lock, held until *fd is closed. ERR_BUSY names the holder's pid.
+/* Takes the exclusive lock, held until *lock is closed. ERR_BUSY names the holder's
+ * pid.
  */
-enum err dir_lock(struct op *op, int root, int *fd);
+enum err dir_lock(struct op *op, int root, int *lock);
 
 /* ERR_INVALID on file systems known to break a promise, unless allowed; warns about
  * those that do not outlive the machine. */

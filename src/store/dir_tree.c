@@ -305,11 +305,11 @@ void dir_tree_prune(struct dir_tree *t, const char *path)
 {
     char at[STORE_KEY_MAX + 1], parent[STORE_KEY_MAX + 1];
 
-    strcpy(at, path);
+    memcpy(at, path, strlen(path) + 1);
     mutex_lock(&t->tree);
     while (*at && remove_empty(t, at)) {
         (void)dir_split(at, parent);
-        strcpy(at, parent);
+        memcpy(at, parent, strlen(parent) + 1);
     }
     mutex_unlock(&t->tree);
 }

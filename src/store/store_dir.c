@@ -37,6 +37,7 @@ enum {
     BALLAST_FREE_MIN = 1 << 30, /* on a smaller file system 64 MiB would be much */
     SMALL_BYTES = 64 << 10,     /* manifests and fences; they may use the ballast */
     FULL_UNTIL_PERCENT = 5,
+    FULL_PAUSE_MS = 500, /* a quota may be used up though statvfs sees free space */
     LINK_ATTEMPTS = 8
 };
 
@@ -50,8 +51,9 @@ struct store_dir {
     void *poison_context;
     atomic_bool poisoned;
     atomic_bool full;   /* large writes are refused */
-    struct mutex space; /* guards the ballast and every change of full */
+    struct mutex space; /* guards the rest and every change of full */
     bool has_ballast;
+    int64_t full_at_ms;
 };
 
 static struct store_dir *dir_of(struct store *s)
@@ -81,7 +83,7 @@ static enum err kind_of(int error)
 
 static enum err fail_errno(struct op *op, int error, const char *what)
 {
-    return op_fail(op, kind_of(error), "%s: %s", what, strerror(error));
+    return op_fail(op, kind_of(error), "%s: %s", what, dir_error(error));
 }
 
 /* The kernel reports a failed write-back once and may have dropped the pages, so no
@@ -129,7 +131,7 @@ static void ballast_take(struct op *op, struct store_dir *d)
     } else if (!there) {
         int error = posix_fallocate(fd, 0, BALLAST_BYTES);
         there = error == 0;
-        if (error) log_warn(op, "no ballast", "reason=%s", strerror(error));
+        if (error) log_warn(op, "no ballast", "reason=%s", dir_error(error));
     }
     (void)close(fd);
     if (!there) (void)unlinkat(d->root, ".ballast", 0);
@@ -143,7 +145,8 @@ static enum err admit(struct op *op, struct store_dir *d, uint64_t size)
 
     if (!atomic_load_explicit(&d->full, memory_order_relaxed)) return ERR_OK;
     mutex_lock(&d->space);
-    if (atomic_load(&d->full) && fstatvfs(d->root, &about) == 0 &&
+    if (atomic_load(&d->full) && clock_ms() - d->full_at_ms >= FULL_PAUSE_MS &&
+        fstatvfs(d->root, &about) == 0 &&
         (uint64_t)about.f_bavail * 100 >=
             (uint64_t)about.f_blocks * FULL_UNTIL_PERCENT) {
         log_info(op, "store has space again", "root=%s", d->root_path);
@@ -154,6 +157,7 @@ static enum err admit(struct op *op, struct store_dir *d, uint64_t size)
     mutex_unlock(&d->space);
 
     if (!full || size <= SMALL_BYTES) return ERR_OK;
+    op->retry_after_ms = FULL_PAUSE_MS;
     return op_fail(op, ERR_FULL, "refused until %d %% of the file system is free",
                    FULL_UNTIL_PERCENT);
 }
@@ -164,6 +168,7 @@ static bool make_room(struct op *op, struct store_dir *d, uint64_t size)
     mutex_lock(&d->space);
     if (!atomic_exchange(&d->full, true))
         log_error(op, "store is full", "root=%s", d->root_path);
+    d->full_at_ms = clock_ms();
     bool dropped = false;
     if (size <= SMALL_BYTES && d->has_ballast) {
         dropped = unlinkat(d->root, ".ballast", 0) == 0;
@@ -293,7 +298,7 @@ static enum err read_exactly(struct op *op, int fd, uint8_t *data, size_t size,
     for (size_t done = 0; done < size;) {
         ssize_t got = pread(fd, data + done, size - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return op_fail(op, ERR_IO, "read: %s", strerror(errno));
+        if (got < 0) return op_fail(op, ERR_IO, "read: %s", dir_error(errno));
         if (got == 0) return op_fail(op, ERR_CORRUPT, "shorter than expected");
         done += (size_t)got;
     }
@@ -304,7 +309,8 @@ static enum err read_exactly(struct op *op, int fd, uint8_t *data, size_t size,
 static enum err check_reach(struct op *op, int fd, uint64_t offset)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0) return op_fail(op, ERR_IO, "stat: %s", strerror(errno));
+    if (fstat(fd, &about) != 0)
+        return op_fail(op, ERR_IO, "stat: %s", dir_error(errno));
     if (offset > (uint64_t)about.st_size)
         return op_fail(op, ERR_CORRUPT, "shorter than expected");
     return ERR_OK;
@@ -354,7 +360,8 @@ static enum err store_dir_read(struct op *op, struct store *s,
 static enum err read_whole(struct op *op, int fd, size_t size_max, struct buf *out)
 {
     struct stat about;
-    if (fstat(fd, &about) != 0) return op_fail(op, ERR_IO, "stat: %s", strerror(errno));
+    if (fstat(fd, &about) != 0)
+        return op_fail(op, ERR_IO, "stat: %s", dir_error(errno));
     if ((uint64_t)about.st_size > size_max)
         return op_fail(op, ERR_LIMIT, "%lld bytes, at most %zu expected",
                        (long long)about.st_size, size_max);
@@ -375,7 +382,7 @@ static enum err store_dir_get(struct op *op, struct store *s, const char *key,
     int fd = -1;
 
     int error = dir_files_open_once(d->root, key, &fd);
-    if (error) return op_fail(op, kind_of(error), "get %s: %s", key, strerror(error));
+    if (error) return op_fail(op, kind_of(error), "get %s: %s", key, dir_error(error));
 
     enum err e = read_whole(op, fd, size_max, out);
     (void)close(fd);

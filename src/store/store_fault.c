@@ -303,9 +303,10 @@ static enum err store_fault_put(struct op *op, struct store *s, const char *key,
     return suffer(op, fault_of(s), &call);
 }
 
-static enum err store_fault_list(struct op *op, struct store *s, const char *prefix,
-                                 const char *after, char delimiter, const char **keys,
-                                 size_t *n)
+static enum err
+store_fault_list(struct op *op, struct store *s, const char *prefix, const char *after,
+                 char delimiter, const char **keys,
+                 size_t *n) /* NOLINT(readability-non-const-parameter) */
 {
     struct call call = {.kind = CALL_LIST,
                         .prefix = prefix,

@@ -1,10 +1,9 @@
 /*
  * Articles, pronouns, prepositions, conjunctions, auxiliary verbs and their
  * inflections: what the Snowball project's and (for Arabic, Greek, Romanian, Turkish)
- * Lucene's lists agree are function words. English is the short classic list of 33:
- * longer ones remove words that queries do ask about
- * (docs/decisions/0003-text-analysis.md). Tamil joins most of its function words to the
- * noun as suffixes, so its list is short.
+ * Lucene's lists agree are function words; their few nouns and full verbs are left out.
+ * Why these and not shorter or longer ones: docs/decisions/0003-text-analysis.md. Tamil
+ * joins most of its function words to the noun as suffixes, so its list is short.
  */
 #include "text/stopwords.h"
 
@@ -49,9 +48,22 @@ static const char *const lists[LANG_LAST + 1] = {
                    "zelf tegen na reeds "
                    "wil kon niets uw iemand geweest andere",
 
-    [LANG_ENGLISH] = "a an and are as at be but by for if in into is it no not of on "
-                     "or such that the "
-                     "their then there these they this to was will with",
+    [LANG_ENGLISH] =
+        "i me my myself we our ours ourselves you your yours yourself yourselves he "
+        "him "
+        "his himself she her hers herself it its itself they them their theirs "
+        "themselves what which who whom this that these those am is are was were be "
+        "been being have has had having do does did doing would should could ought i'm "
+        "you're he's she's it's we're they're i've you've we've they've i'd you'd he'd "
+        "she'd we'd they'd i'll you'll he'll she'll we'll they'll isn't aren't wasn't "
+        "weren't hasn't haven't hadn't doesn't don't didn't won't wouldn't shan't "
+        "shouldn't can't cannot couldn't mustn't let's that's who's what's here's "
+        "there's when's where's why's how's a an the and but if or because as until "
+        "while of at by for with about against between into through during before "
+        "after "
+        "above below to from up down in out on off over under again further then once "
+        "here there when where why how all any both each few more most other some such "
+        "no nor not only own same so than too very",
 
     [LANG_FINNISH] =
         "olla olen olet on olemme olette ovat ole oli olisi olisit olisin olisimme "

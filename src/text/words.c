@@ -21,25 +21,25 @@ enum {
 };
 
 /* What an ASCII byte is, for the short cut. */
-enum { LETTER = 1, DIGIT = 2, UNDERSCORE = 4, INSIDE = LETTER | DIGIT | UNDERSCORE };
+enum { LETTER = 1, DIGIT = 2 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static uint8_t bmp_classes[0x10000]; /* written once, then only read */
 
 static const uint8_t ascii_kind[128] = {
-    ['0'] = DIGIT,  ['1'] = DIGIT,  ['2'] = DIGIT,      ['3'] = DIGIT,  ['4'] = DIGIT,
-    ['5'] = DIGIT,  ['6'] = DIGIT,  ['7'] = DIGIT,      ['8'] = DIGIT,  ['9'] = DIGIT,
-    ['A'] = LETTER, ['B'] = LETTER, ['C'] = LETTER,     ['D'] = LETTER, ['E'] = LETTER,
-    ['F'] = LETTER, ['G'] = LETTER, ['H'] = LETTER,     ['I'] = LETTER, ['J'] = LETTER,
-    ['K'] = LETTER, ['L'] = LETTER, ['M'] = LETTER,     ['N'] = LETTER, ['O'] = LETTER,
-    ['P'] = LETTER, ['Q'] = LETTER, ['R'] = LETTER,     ['S'] = LETTER, ['T'] = LETTER,
-    ['U'] = LETTER, ['V'] = LETTER, ['W'] = LETTER,     ['X'] = LETTER, ['Y'] = LETTER,
-    ['Z'] = LETTER, ['a'] = LETTER, ['b'] = LETTER,     ['c'] = LETTER, ['d'] = LETTER,
-    ['e'] = LETTER, ['f'] = LETTER, ['g'] = LETTER,     ['h'] = LETTER, ['i'] = LETTER,
-    ['j'] = LETTER, ['k'] = LETTER, ['l'] = LETTER,     ['m'] = LETTER, ['n'] = LETTER,
-    ['o'] = LETTER, ['p'] = LETTER, ['q'] = LETTER,     ['r'] = LETTER, ['s'] = LETTER,
-    ['t'] = LETTER, ['u'] = LETTER, ['v'] = LETTER,     ['w'] = LETTER, ['x'] = LETTER,
-    ['y'] = LETTER, ['z'] = LETTER, ['_'] = UNDERSCORE,
+    ['0'] = DIGIT,  ['1'] = DIGIT,  ['2'] = DIGIT,  ['3'] = DIGIT,  ['4'] = DIGIT,
+    ['5'] = DIGIT,  ['6'] = DIGIT,  ['7'] = DIGIT,  ['8'] = DIGIT,  ['9'] = DIGIT,
+    ['A'] = LETTER, ['B'] = LETTER, ['C'] = LETTER, ['D'] = LETTER, ['E'] = LETTER,
+    ['F'] = LETTER, ['G'] = LETTER, ['H'] = LETTER, ['I'] = LETTER, ['J'] = LETTER,
+    ['K'] = LETTER, ['L'] = LETTER, ['M'] = LETTER, ['N'] = LETTER, ['O'] = LETTER,
+    ['P'] = LETTER, ['Q'] = LETTER, ['R'] = LETTER, ['S'] = LETTER, ['T'] = LETTER,
+    ['U'] = LETTER, ['V'] = LETTER, ['W'] = LETTER, ['X'] = LETTER, ['Y'] = LETTER,
+    ['Z'] = LETTER, ['a'] = LETTER, ['b'] = LETTER, ['c'] = LETTER, ['d'] = LETTER,
+    ['e'] = LETTER, ['f'] = LETTER, ['g'] = LETTER, ['h'] = LETTER, ['i'] = LETTER,
+    ['j'] = LETTER, ['k'] = LETTER, ['l'] = LETTER, ['m'] = LETTER, ['n'] = LETTER,
+    ['o'] = LETTER, ['p'] = LETTER, ['q'] = LETTER, ['r'] = LETTER, ['s'] = LETTER,
+    ['t'] = LETTER, ['u'] = LETTER, ['v'] = LETTER, ['w'] = LETTER, ['x'] = LETTER,
+    ['y'] = LETTER, ['z'] = LETTER,
 };
 
 /* What must stand on both sides of an ASCII byte for it to join them. */
@@ -129,20 +129,12 @@ static bool mid_joins(const struct words *w, int left, int mid, size_t behind)
     return false;
 }
 
-/* Two neighbours that are one word whatever follows. WB5, 8 to 10, 13, 13a, 13b */
+/* Two neighbours that are one word whatever follows. WB5, 8 to 10, 13 */
 static bool pair_joins(int left, int right)
 {
-    switch (left) {
-    case U_WB_ALETTER:
-    case U_WB_HEBREW_LETTER:
-    case U_WB_NUMERIC:
-        return is_letter(right) || right == U_WB_NUMERIC || right == U_WB_EXTENDNUMLET;
-    case U_WB_KATAKANA: return right == U_WB_KATAKANA || right == U_WB_EXTENDNUMLET;
-    case U_WB_EXTENDNUMLET:
-        return is_letter(right) || right == U_WB_NUMERIC || right == U_WB_KATAKANA ||
-               right == U_WB_EXTENDNUMLET;
-    default: return false;
-    }
+    if (is_letter(left) || left == U_WB_NUMERIC)
+        return is_letter(right) || right == U_WB_NUMERIC;
+    return left == U_WB_KATAKANA && right == U_WB_KATAKANA;
 }
 
 /* The end of the segment that begins at start; *kept if it is a word. */
@@ -211,13 +203,6 @@ static size_t ascii_end(const struct words *w, size_t start)
     }
 }
 
-static bool ascii_kept(const struct words *w, size_t start, size_t end)
-{
-    for (size_t i = start; i < end; i++)
-        if (ascii_kind[w->text.data[i]] & (LETTER | DIGIT)) return true;
-    return false;
-}
-
 bool words_next(struct words *w, size_t *start, size_t *end)
 {
     const uint8_t *text = w->text.data;
@@ -233,12 +218,9 @@ bool words_next(struct words *w, size_t *start, size_t *end)
             continue;
         }
 
-        bool kept = false;
         size_t stop = ascii && ascii_kind[text[at]] ? ascii_end(w, at) : 0;
-        if (stop)
-            kept = ascii_kept(w, at, stop);
-        else
-            stop = segment_end(w, at, &kept);
+        bool kept = stop > 0;
+        if (!kept) stop = segment_end(w, at, &kept);
         if (kept) {
             *start = at;
             *end = w->offset = stop;

@@ -1,11 +1,15 @@
 /*
- * words.h - where words begin and end: UAX #29 (Unicode Text Segmentation), default
- * rules.
+ * words.h - where words begin and end: UAX #29 (Unicode Text Segmentation).
  *
  * Runs of ASCII take a short cut; every other run goes through the rules with ICU's
- * word break property. As in ICU, a colon joins letters in Finnish and Swedish only.
- * Unlike ICU there are no dictionaries: ideographs, hiragana and the letters of Thai,
- * Lao, Khmer and Burmese are words of one character (with the marks that follow it).
+ * word break property. The rules are the default ones but for these:
+ *   - underscores (and the other connectors: ExtendNumLet) separate words, so that
+ *     snake_case holds the word case; WB13a and WB13b are left out
+ *   - as in ICU, a colon joins letters in Finnish and Swedish only
+ *   - no word begins with a space or sign that a joiner ties to an emoji (WB3c)
+ * Unlike ICU, @ is no letter, Hangul is like other letters, and there are no
+ * dictionaries: ideographs, hiragana and the letters of Thai, Lao, Khmer and Burmese
+ * are words of one character (with the marks that follow it).
  */
 #ifndef TEXT_WORDS_H
 #define TEXT_WORDS_H

@@ -57,3 +57,39 @@ def test_every_example_of_the_api_page_answers_as_printed(own_server):
 def test_every_example_is_a_pair_of_request_and_answer():
     page = (REPOSITORY / "docs/api.md").read_text()
     assert page.count("```http\n") == len(examples())
+
+
+def filters():
+    """The filters of the page: one in a block, or one a line."""
+    page = (REPOSITORY / "docs/api.md").read_text()
+    blocks = re.findall(r"```json\n(.*?)```", page[page.index("## Filters"):], re.S)
+    for block in blocks:
+        try:
+            yield json.loads(block)
+        except json.JSONDecodeError:
+            yield from (json.loads(line) for line in block.strip().split("\n"))
+
+
+def test_every_filter_of_the_api_page_is_taken(ns):
+    ns.create(attributes={
+        "year": "int", "color": "string", "price": "float", "released": "datetime", "stock": "int", "tags": "array_string", "path": "string",
+        "file": "string", "owner": "string", "genres": "array_string"})
+    ns.upsert({"id": 1, "attributes": {"year": 1994, "tags": ["sale", "new"], "file": "a.c", "owner": "me"}})
+    found = [filter["op"] if "op" in filter else filter["type"] for filter in filters() if ns.ids(filter=filter) == [1]]
+    assert set(found) >= {"eq", "ne", "gte", "in", "not_in", "contains", "contains_any", "contains_all", "glob", "exists", "and", "not"}
+    assert len(list(filters())) >= 19
+
+
+def patterns():
+    page = (REPOSITORY / "docs/api.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*`) \| (`[^|]*`) \| (`[^|]*`) \|$", page[page.index("### Patterns"):], re.M)
+    return [[re.findall(r"`([^`]*)`", cell) for cell in row] for row in rows]
+
+
+def test_every_pattern_of_the_api_page_matches_what_it_says(ns):
+    ns.create(attributes={"s": "string"})
+    assert len(patterns()) >= 5
+    for (pattern,), matching, others in patterns():
+        ns.delete(filter={"type": "and", "conditions": []})
+        ns.upsert(*({"id": i, "attributes": {"s": text}} for i, text in enumerate(matching + others)))
+        assert ns.ids(filter={"field": "s", "op": "glob", "value": pattern}) == list(range(len(matching))), pattern

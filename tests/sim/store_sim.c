@@ -150,6 +150,7 @@ static struct parcel *parcel_new(struct store_net *net, enum sim_call call,
 /* Does at the store what the parcel says. In no fiber, or in one that holds. */
 static enum err parcel_apply(struct parcel *p)
 {
+    const struct store_witness *w = &p->net->options.witness;
     struct slice bytes = buf_slice(&p->bytes);
     struct store *inner = p->net->inner;
     struct op op;
@@ -157,12 +158,16 @@ static enum err parcel_apply(struct parcel *p)
 
     op_init(&op, OP_NO_DEADLINE, 0);
     sim_hold();
+    for (size_t i = 0; p->call == SIM_DELETE && w->deleting && i < p->key_count; i++)
+        w->deleting(w->context, p->keys[i]);
     if (p->call == SIM_CREATE)
         e = store_create(&op, inner, p->keys[0], bytes);
     else if (p->call == SIM_PUT)
         e = store_put(&op, inner, p->keys[0], &bytes, 1);
     else
         e = store_delete(&op, inner, (const char *const *)p->keys, p->key_count);
+    if (!e && p->call != SIM_DELETE && w->stored)
+        w->stored(w->context, p->keys[0], bytes);
     sim_unhold();
     op_release(&op);
     sim_note("lands: %s: %s", p->keys[0], err_name(e));

@@ -50,7 +50,15 @@ enum sim_place {
     SIM_PLACES
 };
 
+/* Sees every change of the store at the moment it happens. */
+struct store_witness {
+    void (*stored)(void *context, const char *key, struct slice bytes);
+    void (*deleting)(void *context, const char *key);
+    void *context;
+};
+
 struct store_net_options {
+    struct store_witness witness;           /* or zeros */
     int64_t latency_us_min, latency_us_max; /* one way */
     int64_t late_ms_max, slow_ms_max;
     unsigned weather[SIM_FAULTS]; /* chances in 10,000 calls; SIM_OK's is not used */

@@ -58,8 +58,10 @@ static void words_are_those_of_uax_29(void **state)
         {"3.14 1,000.5 1;2 3:4 1'000", "3.14|1,000.5|1;2|3|4|1'000"},
         {"a,b a;b", "a|b|a|b"},
         {"3a a3 3.a a.3", "3a|a3|3|a|a|3"},
-        {"snake_case _x_ __ _", "snake_case|_x_"},
+        {"snake_case _x_ __ _", "snake|case|x"},
         {"key:value", "key|value"},
+        {"@types/node a@b.c", "types|node|a|b.c"},
+        {"mot\u202f! 10\u202f000", "mot|10|000"},
         {"c++ c# .net -5", "c|c|net|5"},
         {"e-mail", "e|mail"},
         {"caf\u00e9 na\u00efve", "caf\u00e9|na\u00efve"},
@@ -291,20 +293,21 @@ static bool holds_word(const UChar32 *chars, int32_t start, int32_t end)
     return false;
 }
 
-/* We begin a word at the emoji where a joiner ties it to spaces or dots before it (an
- * underscore is tied to those that are letters without a joiner too). */
+/* We begin a word at the emoji where a joiner ties it to spaces or signs before it. */
 static int32_t behind_stray_joiner(const UChar32 *chars, int32_t start, int32_t end)
 {
-    bool underscore = false;
-    for (int32_t i = start; i < end && !holds_word(chars, i, i + 1); i++) {
-        int wb = u_getIntPropertyValue(chars[i], UCHAR_WORD_BREAK);
-        int next = u_getIntPropertyValue(chars[i + 1], UCHAR_WORD_BREAK);
-        bool emoji = u_hasBinaryProperty(chars[i + 1], UCHAR_EXTENDED_PICTOGRAPHIC);
-        underscore |= wb == U_WB_EXTENDNUMLET;
-        if (wb == U_WB_ZWJ && emoji && !(underscore && next == U_WB_ALETTER))
-            return i + 1;
-    }
+    for (int32_t i = start; i < end && !holds_word(chars, i, i + 1); i++)
+        if (chars[i] == 0x200d &&
+            u_hasBinaryProperty(chars[i + 1], UCHAR_EXTENDED_PICTOGRAPHIC))
+            start = i + 1;
     return start;
+}
+
+/* Our rules take connectors and @ for signs like any other. */
+static UChar32 as_sign(UChar32 c)
+{
+    bool connector = u_getIntPropertyValue(c, UCHAR_WORD_BREAK) == U_WB_EXTENDNUMLET;
+    return connector || c == '@' ? '#' : c;
 }
 
 static void icu_start(struct icu_words *w, struct slice text)
@@ -319,6 +322,7 @@ static void icu_start(struct icu_words *w, struct slice text)
         int32_t at = (int32_t)i, end = w->count;
         U8_NEXT(text.data, i, text.size, c);
         assert_true(c >= 0);
+        c = as_sign(c);
         U16_APPEND_UNSAFE(w->units, end, c);
         for (; w->count < end; w->count++) {
             w->bytes[w->count] = at;
@@ -381,8 +385,7 @@ static void icu_close(struct icu_words *w)
 }
 
 /* Characters of all classes that ICU treats by the rules of UAX #29: no scripts of its
- * dictionaries, no Hangul (kept apart from other letters), no @ (a letter since ICU
- * 72). */
+ * dictionaries, no Hangul (kept apart from other letters). */
 static UChar32 random_char(uint64_t *seed)
 {
     static const UChar32 edge[] = {'a',     'Z',     '5',     '_',    '\'',   '"',
@@ -414,7 +417,6 @@ static void random_text(uint64_t *seed, bool ascii, struct buf *out)
         UChar32 c = ascii ? (UChar32)(1 + test_random(seed) % 127) : random_char(seed);
         if (ascii && test_random(seed) % 3 == 0)
             c = "ab1.':,;_ "[test_random(seed) % 10];
-        if (c == '@') c = '#';
         U8_APPEND_UNSAFE(bytes, size, (uint32_t)c);
         buf_append(out, bytes, (size_t)size);
     }
@@ -464,7 +466,7 @@ static void the_short_cut_for_ascii_equals_the_rules(void **state)
     buf_release(&marked);
 }
 
-/* Does ICU go its own way with this text: dictionaries, Hangul, @? */
+/* Does ICU go its own way with this text: dictionaries, Hangul? */
 static bool icu_differs(struct slice text)
 {
     for (size_t i = 0; i < text.size;) {
@@ -474,7 +476,7 @@ static bool icu_differs(struct slice text)
         int wb = u_getIntPropertyValue(c, UCHAR_WORD_BREAK);
         bool dictionary = lb == U_LB_COMPLEX_CONTEXT || lb == U_LB_IDEOGRAPHIC ||
                           lb == U_LB_H2 || lb == U_LB_H3 || wb == U_WB_KATAKANA;
-        if (dictionary || c == '@') return true;
+        if (dictionary) return true;
     }
     return false;
 }

@@ -232,6 +232,25 @@ static void damaged_batches_are_corrupt_or_harmless(void **state)
     }
 }
 
+static void vectors_and_the_documents_that_have_one_must_agree(void **state)
+{
+    (void)state;
+    struct schema *s = schema_new(1, METRIC_L2, NULL, 0);
+    static const float number = 1;
+    for (uint8_t has_vector = 0; has_vector < 2; has_vector++) {
+        struct doc d = {.id = number_id(5), .vector = has_vector ? &number : NULL};
+        struct batch b = {.docs = &d, .doc_count = 1}, back;
+        struct buf bytes = BUF_INIT;
+        batch_encode(&b, s, &bytes);
+        assert_int_equal(batch_decode(&op, buf_slice(&bytes), s, &back), ERR_OK);
+        assert_int_equal(bytes.data[bytes.size - 1], has_vector);
+        bytes.data[bytes.size - 1] ^= 1;
+        assert_int_equal(batch_decode(&op, buf_slice(&bytes), s, &back), ERR_CORRUPT);
+        buf_release(&bytes);
+    }
+    schema_unref(s);
+}
+
 static void stored_batches_keep_what_the_engine_relies_on(void **state)
 {
     (void)state;
@@ -342,6 +361,7 @@ int main(void)
         cmocka_unit_test(batches_read_back_from_any_alignment),
         cmocka_unit_test(vectors_are_borrowed_where_they_lie_aligned),
         cmocka_unit_test(damaged_batches_are_corrupt_or_harmless),
+        cmocka_unit_test(vectors_and_the_documents_that_have_one_must_agree),
         cmocka_unit_test(stored_batches_keep_what_the_engine_relies_on),
         cmocka_unit_test(a_batch_that_widens_the_schema_is_read_under_the_wider_one),
         cmocka_unit_test(values_stored_under_fewer_attributes_are_null_in_later_ones),

@@ -332,6 +332,62 @@ static void another_type_or_row_count_is_corrupt(void **state)
                      ERR_CORRUPT);
 }
 
+static void an_array_column_of_another_row_count_is_corrupt(void **state)
+{
+    (void)state;
+    struct value arrays[] = {{.count = 0}, {.count = 0}};
+    struct slice bytes = build(ATTR_INT, true, arrays, 2);
+    struct column *c = NULL;
+    assert_int_equal(column_open(&op, bytes, ATTR_INT, true, 2, &c), ERR_OK);
+    assert_int_equal(column_open(&op, bytes, ATTR_INT, true, 3, &c), ERR_CORRUPT);
+}
+
+/* Starts of 0, 1, 3 become 2, 1, 3: the first row's items end before they start. */
+static void items_that_end_before_they_start_are_none(void **state)
+{
+    (void)state;
+    static const union scalar items[] = {{.i = 5}, {.i = 7}, {.i = 9}};
+    struct value values[] = {{.count = 1, .items = items},
+                             {.count = 2, .items = items + 1}};
+    struct slice bytes = build(ATTR_INT, true, values, 2);
+    uint8_t *copy = mem_dup(bytes.data, bytes.size);
+    assert_int_equal(copy[64], 0);
+    copy[64] = 2;
+    struct column *c = open_or_fail(slice_of(copy, bytes.size), ATTR_INT, true, 2);
+    struct value v;
+    assert_int_equal(column_value(&op, c, 0, &v), ERR_OK);
+    assert_int_equal(v.count, 0);
+    struct filter f = {.op = FILTER_CONTAINS_ALL,
+                       .type = ATTR_INT,
+                       .array = true,
+                       .values = items,
+                       .value_count = 1};
+    struct rowset *rows = rowset_new();
+    assert_int_equal(column_filter(&op, c, &f, rows), ERR_OK);
+    assert_false(rowset_has(rows, 0));
+    rowset_unref(rows);
+    mem_free(copy);
+}
+
+/* A row that damage made present, in a column without any value to give it. */
+static void a_place_behind_the_dictionary_reads_as_empty(void **state)
+{
+    (void)state;
+    static const enum attr_type types[] = {ATTR_STRING, ATTR_UUID};
+    struct value null = VALUE_NULL, v;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        struct slice bytes = build(types[t], false, &null, 1);
+        uint8_t *copy = mem_dup(bytes.data, bytes.size);
+        assert_int_equal(copy[32], 1);
+        copy[32] = 0;
+        struct column *c = open_or_fail(slice_of(copy, bytes.size), types[t], false, 1);
+        assert_int_equal(column_value(&op, c, 0, &v), ERR_OK);
+        assert_false(v.null);
+        if (types[t] == ATTR_STRING) assert_int_equal(v.one.s.size, 0);
+        mem_free(copy);
+    }
+}
+
 static void assert_value_sound(enum attr_type type, const union scalar *v)
 {
     if (type == ATTR_FLOAT) assert_true(v->f >= -DBL_MAX && v->f <= DBL_MAX);
@@ -540,6 +596,9 @@ static void cells_outside_the_promised_bounds_do_not_open(void **state)
     assert_false(cells_open(&r, 2, 10, 19, &c));
     r = reader_of(buf_slice(&bytes));
     assert_false(cells_open(&r, UINT64_MAX, 10, 20, &c));
+    bytes.data[9] = 1; /* greatest is 276: more than one byte can hold above 10 */
+    r = reader_of(buf_slice(&bytes));
+    assert_false(cells_open(&r, 2, 0, UINT64_MAX, &c));
     buf_release(&bytes);
 }
 
@@ -555,6 +614,9 @@ int main(void)
         cmocka_unit_test(dictionaries_of_every_width_are_filtered),
         cmocka_unit_test(arrays_of_any_length_are_filtered),
         cmocka_unit_test(another_type_or_row_count_is_corrupt),
+        cmocka_unit_test(an_array_column_of_another_row_count_is_corrupt),
+        cmocka_unit_test(items_that_end_before_they_start_are_none),
+        cmocka_unit_test(a_place_behind_the_dictionary_reads_as_empty),
         cmocka_unit_test(damaged_columns_are_corrupt_or_harmless),
         cmocka_unit_test(scribbled_columns_are_corrupt_or_harmless),
         cmocka_unit_test(the_stored_form_of_version_1_is_this),

@@ -1,0 +1,231 @@
+/*
+ * bench_text.c - building and asking a text index, on real short texts.
+ *
+ *     bench_text [docs.jsonl[.zst] in $ELACSYM_DATA] [queries per class]
+ *
+ * Each class asks the top 10 for terms of a random document that at least 20 rows hold:
+ * orN and andN N different ones, or8 and or12 neighbouring words, function words too.
+ * Per query the least of three runs counts. The exhaustive column decodes, scores and
+ * adds every posting of the same index, then picks the best: what pruning has to beat.
+ */
+#include <math.h>
+#include <sys/resource.h>
+
+#include "base/rowset.h"
+#include "base/task.h"
+#include "text/postings.h"
+#include "text/text_layout.h"
+#include "unit/collection.h"
+
+enum { TOP = 10, RUNS = 3, TERM_ROWS_MIN = 20, TERMS_MAX = 12 };
+
+static const struct analysis plain = {LANG_ENGLISH, false, false, false};
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    (void)getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec * 1e-6;
+}
+
+static double now_us(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+struct class
+{
+    const char *name;
+    size_t terms;
+    bool all, neighbours;
+};
+
+/* Terms of a random document into q; false if it has too few. */
+static bool draw(struct text_query *q, const struct class *class,
+                 const struct collection *docs, const struct text_index *t,
+                 const float *inverse, uint64_t *random)
+{
+    struct analyzer *a = analyzer_get(&plain);
+    size_t doc = next_random(random) % docs->count;
+    struct token token;
+
+    q->count = 0;
+    buf_clear(&q->terms);
+    size_t skip = class->neighbours ? 0 : next_random(random) % 4;
+    analyzer_start(a, collection_text(docs, doc));
+    while (q->count < class->terms && analyzer_next(a, &token)) {
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
+        if (text_index_frequency(t, token.term) >= TERM_ROWS_MIN)
+            text_query_add(q, token.term);
+        if (!class->neighbours) skip = next_random(random) % 2;
+    }
+    text_query_weigh(q, t, inverse);
+    return q->count == class->terms;
+}
+
+struct scorer {
+    struct op *op;
+    float *scores;
+    uint32_t *matched;
+    uint32_t row_count;
+};
+
+/* Every posting of every clause; the definition, made as fast as plain code is. */
+static void exhaustive(struct scorer *s, const struct text_search *search,
+                       struct topk *best)
+{
+    memset(s->scores, 0, s->row_count * sizeof *s->scores);
+    memset(s->matched, 0, s->row_count * sizeof *s->matched);
+    for (size_t i = 0; i < search->clause_count; i++) {
+        const struct text_clause *c = &search->clauses[i];
+        struct postings list;
+        struct postings_block block;
+        bool found;
+        if (text_index_list(s->op, c->index, c->term, &found, &list) || !found) abort();
+        for (uint32_t b = 0; b < list.block_count; b++) {
+            if (!postings_decode(&list, b, &block)) abort();
+            for (uint32_t p = 0; p < block.count; p++) {
+                uint32_t row = block.rows[p];
+                float norm = c->inverse[c->index->lengths[row]];
+                s->scores[row] += bm25_score(c->weight, block.frequencies[p], norm);
+                s->matched[row]++;
+            }
+        }
+    }
+    uint32_t needed = search->all_groups ? search->group_count : 1;
+    for (uint32_t row = 0; row < s->row_count; row++)
+        if (s->matched[row] >= needed && s->scores[row] >= topk_floor(best))
+            topk_push(best, (struct hit){s->scores[row], 0, row});
+}
+
+static double timed(struct scorer *s, const struct text_search *search, bool pruned,
+                    struct hit *hits, size_t *count, uint64_t *scored)
+{
+    double least = INFINITY;
+    for (size_t run = 0; run < RUNS; run++) {
+        struct topk best;
+        *scored = 0;
+        topk_init(&best, hits, TOP, collection_by_row, NULL);
+        double start = now_us();
+        if (!pruned)
+            exhaustive(s, search, &best);
+        else if (text_index_search(s->op, search, &best, scored))
+            abort();
+        double took = now_us() - start;
+        if (took < least) least = took;
+        topk_finish(&best);
+        *count = best.count;
+    }
+    return least;
+}
+
+static void run_class(struct scorer *s, const struct class *class,
+                      const struct collection *docs, const struct text_index *t,
+                      const float *inverse, size_t queries)
+{
+    struct text_query *q = mem_new(struct text_query);
+    uint64_t random = 42;
+    double pruned_us = 0, exhaustive_us = 0;
+    uint64_t scored_sum = 0;
+
+    for (size_t done = 0; done < queries;) {
+        struct hit pruned[TOP], wanted[TOP];
+        size_t count, wanted_count;
+        uint64_t scored, none;
+        if (!draw(q, class, docs, t, inverse, &random)) continue;
+        struct text_search search = {.clauses = q->clauses,
+                                     .clause_count = q->count,
+                                     .group_count = (uint32_t)q->count,
+                                     .all_groups = class->all,
+                                     .row_count = s->row_count};
+        pruned_us += timed(s, &search, true, pruned, &count, &scored);
+        exhaustive_us += timed(s, &search, false, wanted, &wanted_count, &none);
+        scored_sum += scored;
+        bool same = count == wanted_count;
+        for (size_t i = 0; same && i < count; i++)
+            same = pruned[i].row == wanted[i].row &&
+                   !(pruned[i].score > wanted[i].score) &&
+                   !(pruned[i].score < wanted[i].score);
+        if (!same) {
+            (void)fprintf(stderr, "%s: query %zu differs\n", class->name, done);
+            abort();
+        }
+        done++;
+    }
+    double n = (double)queries;
+    (void)printf("%-6s %10.1f %12.1f %8.1fx %12.0f\n", class->name, pruned_us / n,
+                 exhaustive_us / n, exhaustive_us / pruned_us, (double)scored_sum / n);
+    buf_release(&q->terms);
+    mem_free(q);
+}
+
+static void build(const struct collection *docs, const struct analysis *analysis,
+                  const char *name, struct buf *out)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < docs->count; i++)
+        bytes += docs->items[i].text_size;
+    buf_clear(out);
+    double start = cpu_seconds();
+    collection_index(docs, analysis, out);
+    double took = cpu_seconds() - start;
+    (void)printf("build, %-22s %6.2f CPU s  %6.1f MB/s  %8.0f docs/s  index %.1f MB\n",
+                 name, took, (double)bytes / took / 1e6, (double)docs->count / took,
+                 (double)out->size / 1e6);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct class classes[] = {
+        {"or1", 1, false, false}, {"or2", 2, false, false},  {"or4", 4, false, false},
+        {"or8", 8, false, true},  {"or12", 12, false, true}, {"and2", 2, true, false},
+        {"and4", 4, true, false}};
+    const struct analysis full = ANALYSIS_DEFAULT;
+    struct collection docs;
+    struct buf bytes = BUF_INIT;
+    struct text_index *t;
+    struct op op;
+    float inverse[256];
+    size_t queries = argc > 2 ? strtoull(argv[2], NULL, 10) : 300;
+
+    if (!collection_read(argc > 1 ? argv[1] : "pkg200k/docs.jsonl.zst", &docs))
+        return 0;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    build(&docs, &full, "stems, stop words out:", &bytes);
+    build(&docs, &plain, "words as they are:", &bytes);
+    uint32_t rows = (uint32_t)docs.count;
+    if (text_index_open(&op, buf_slice(&bytes), rows, &t)) abort();
+    bm25_norms((double)text_index_total_length(t) /
+                   (double)text_index_document_count(t),
+               inverse);
+    struct scorer s = {&op, mem_new_array(float, rows), mem_new_array(uint32_t, rows),
+                       rows};
+
+    (void)printf("%u documents, %llu terms in all, top %d, mean us of %zu queries\n",
+                 rows, (unsigned long long)text_index_total_length(t), TOP, queries);
+    (void)printf("%-6s %10s %12s %9s %12s\n", "class", "pruned", "exhaustive", "ratio",
+                 "postings");
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        run_class(&s, &classes[i], &docs, t, inverse, queries);
+
+    mem_free(s.scores);
+    mem_free(s.matched);
+    text_index_close(t);
+    buf_release(&bytes);
+    collection_release(&docs);
+    op_release(&op);
+    return 0;
+}

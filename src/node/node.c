@@ -1,0 +1,228 @@
+#include "node/node.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/resource.h>
+
+#include "api/api.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/task.h"
+#include "cache/cache.h"
+#include "http/http_server.h"
+#include "node/config.h"
+#include "node/readiness.h"
+#include "node/version.h"
+#include "ns/registry.h"
+#include "store/store_dir.h"
+
+enum {
+    ADMIN_THREADS = 2,
+    ADMIN_QUEUE = 64,
+    /* Writers mostly wait for the store; many of them share one log object. */
+    WRITE_THREADS = 32,
+    WRITE_QUEUE = 256,
+    QUERY_QUEUE = 256,
+    QUERY_THREADS_MIN = 4, /* some of them wait for the store */
+    OP_MEMORY_MAX = 256 << 20,
+    DESCRIPTORS_SPARE = 512, /* for files, peers and lingering connections */
+    CONNECTIONS_MIN = 8,
+    STOP_POLL_MS = 5
+};
+
+/* What a node without an id calls itself in fences and manifests. */
+static const char SINGLE_NODE[] = "single";
+
+struct node {
+    const struct config *config;
+    struct store *store;
+    struct cache *cache;
+    struct registry *registry;
+    struct readiness *readiness;
+    struct api *api;
+    struct http_server *http;
+};
+
+/* The kernel may have dropped pages that we believed to be written: what is in memory
+ * may be ahead of the disk for good. Only a restart reads what is really there. */
+static void store_poisoned(void *context, const char *why)
+{
+    (void)context;
+    log_error(NULL, "store failed, the process ends", "why=%s", why);
+    _exit(1);
+}
+
+static enum err open_store(struct op *op, const struct config *c, struct store **out)
+{
+    if (c->storage.backend == STORAGE_S3)
+        return op_fail(
+            op, ERR_INVALID,
+            "storage.backend = s3: this build has no S3 store yet, only local");
+    struct store_dir_options options = {.root = c->storage.local_root_path,
+                                        .allow_unsafe_fs =
+                                            c->storage.local_allow_unsafe_fs,
+                                        .on_poison = store_poisoned};
+    return store_dir_open(op, &options, out);
+}
+
+/* Nodes with different lists of indexers must notice it: the list as one number. */
+static uint64_t fingerprint(const struct config_list *nodes)
+{
+    struct buf all = BUF_INIT;
+    for (size_t i = 0; i < nodes->count; i++)
+        buf_append(&all, nodes->items[i], strlen(nodes->items[i]) + 1);
+    uint64_t hash = all.size ? xxh3_64(all.data, all.size) : 0;
+    buf_release(&all);
+    return hash;
+}
+
+static const char *id_or(const struct config *c, const char *otherwise)
+{
+    return *c->distributed.node_id ? c->distributed.node_id : otherwise;
+}
+
+static struct registry *open_registry(const struct config *c, struct node *n)
+{
+    struct registry_options o = registry_options_default();
+    bool query_node = c->distributed.enabled && c->distributed.role == ROLE_QUERY;
+    o.store = n->store;
+    o.cache = n->cache;
+    o.node_id = id_or(c, SINGLE_NODE);
+    o.wal_prefix = c->storage.s3_wal_prefix;
+    o.config_fingerprint = fingerprint(&c->distributed.nodes);
+    o.read_only = query_node;
+    o.commit_interval_ms = c->commit.interval_ms;
+    o.commit_bytes_max = (uint64_t)c->commit.max_bytes;
+    o.tail_bytes_max = (uint64_t)c->tail.max_bytes;
+    o.tail_index_bytes = (uint64_t)c->tail.index_bytes;
+    o.tail_index_rows = (uint64_t)c->tail.index_rows;
+    o.tail_index_idle_ms = c->tail.index_idle_secs * 1000;
+    o.compaction = c->compaction.enabled && !query_node;
+    o.interval_ms = c->compaction.interval_secs * 1000;
+    o.segments_max = (uint32_t)c->compaction.max_segments;
+    o.segment_docs_max = (uint64_t)c->compaction.max_total_docs;
+    o.gc_grace_ms = c->gc_grace_secs * 1000;
+    o.staleness_max_ms = c->consistency_max_staleness_ms;
+    o.background = true;
+    return registry_new(&o);
+}
+
+static struct api *open_api(const struct config *c, struct node *n)
+{
+    static const char *const roles[] = {
+        [ROLE_NONE] = NULL, [ROLE_INDEXER] = "indexer", [ROLE_QUERY] = "query"};
+    struct api_options o = {.registry = n->registry,
+                            .node_id = id_or(c, NULL),
+                            .role = roles[c->distributed.role],
+                            .body_bytes_max = (size_t)c->server.max_body_bytes,
+                            .slow_query_ms = c->query.slow_ms,
+                            .ready = readiness_ready,
+                            .ready_context = n->readiness,
+                            .version = ELACSYM_VERSION};
+    return api_new(&o);
+}
+
+/* As many connections as configured, unless the process may not have so many files. */
+static size_t connections_max(const struct config *c)
+{
+    struct rlimit files;
+    size_t wanted = (size_t)c->server.max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY)
+        return wanted;
+    size_t room = files.rlim_cur > DESCRIPTORS_SPARE + CONNECTIONS_MIN
+                      ? files.rlim_cur - DESCRIPTORS_SPARE
+                      : CONNECTIONS_MIN;
+    if (wanted <= room) return wanted;
+    log_warn(NULL, "fewer connections than configured",
+             "max_connections=%zu possible=%zu open_files=%llu", wanted, room,
+             (unsigned long long)files.rlim_cur);
+    return room;
+}
+
+static size_t query_threads(const struct config *c)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (c->query.threads) return (size_t)c->query.threads;
+    return processors > QUERY_THREADS_MIN ? (size_t)processors : QUERY_THREADS_MIN;
+}
+
+static enum err open_http(struct op *op, const struct config *c, struct node *n)
+{
+    struct http_server_options o = {.host = c->server.host,
+                                    .port = (uint16_t)c->server.port,
+                                    .connections_max = connections_max(c),
+                                    .lane_threads = {[HTTP_LANE_ADMIN] = ADMIN_THREADS,
+                                                     [HTTP_LANE_WRITE] = WRITE_THREADS,
+                                                     [HTTP_LANE_QUERY] =
+                                                         query_threads(c)},
+                                    .lane_queue_max = {[HTTP_LANE_ADMIN] = ADMIN_QUEUE,
+                                                       [HTTP_LANE_WRITE] = WRITE_QUEUE,
+                                                       [HTTP_LANE_QUERY] = QUERY_QUEUE},
+                                    .body_memory_max =
+                                        (uint64_t)c->server.max_body_memory,
+                                    .op_memory_max = OP_MEMORY_MAX,
+                                    .request_timeout_ms = c->query.timeout_secs * 1000,
+                                    .idle_timeout_ms = 60000,
+                                    .handler = api_handler(n->api)};
+    return http_server_start(op, &o, &n->http);
+}
+
+static void release(struct node *n, int64_t deadline_ms)
+{
+    http_server_free(n->http);
+    api_free(n->api);
+    readiness_free(n->readiness);
+    if (n->registry) registry_free(n->registry, deadline_ms);
+    if (n->cache) cache_free(n->cache);
+    store_free(n->store);
+    mem_free(n);
+}
+
+enum err node_start(struct op *op, const struct config *c, struct node **out)
+{
+    struct node *n = mem_new(struct node);
+    n->config = c;
+    enum err e = open_store(op, c, &n->store);
+    if (e) goto done;
+    n->cache = cache_new(n->store, (uint64_t)c->cache.memory_size);
+    n->registry = open_registry(c, n);
+    n->readiness =
+        readiness_new(n->store, READINESS_PROBE_MS, READINESS_SILENCE_MAX_MS);
+    n->api = open_api(c, n);
+    e = open_http(op, c, n);
+    if (e) goto done;
+
+    log_info(op, "serving", "host=%s port=%u version=%s node_id=%s root=%s",
+             c->server.host, http_server_port(n->http), ELACSYM_VERSION,
+             id_or(c, SINGLE_NODE), c->storage.local_root_path);
+    *out = n;
+    n = NULL;
+done:
+    if (n) release(n, clock_ms());
+    return e;
+}
+
+uint16_t node_port(const struct node *n)
+{
+    return http_server_port(n->http);
+}
+
+void node_drain(struct node *n)
+{
+    readiness_drain(n->readiness);
+}
+
+bool node_stop(struct node *n, int64_t deadline_ms)
+{
+    node_drain(n);
+    http_server_drain(n->http);
+    while (http_server_in_flight(n->http) > 0) {
+        if (clock_ms() >= deadline_ms) return false;
+        task_sleep_ms(STOP_POLL_MS);
+    }
+    release(n, deadline_ms);
+    return true;
+}

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Kills a real server with SIGKILL, again and again, while clients write and read.
+
+    tests/crash/crash_kill.py [--kills 30] [--seed N] [--program build/release/elacsym]
+
+Each writer owns a range of ids and knows what it did: every batch writes one value to a
+run of ids (or deletes it) under an Idempotency-Key. After each kill the server starts
+again on the same directory and must hold, for every id, the value of the last batch that
+was acknowledged, or of one that was sent later and not answered; and a batch is there
+whole or not at all. A reader checks all along that a strong read never misses a write
+that was acknowledged before it began. Batches without an answer are then repeated with
+their key and must be applied exactly once.
+
+The last line is "N passed, N failed": one check a kill, and one at the end.
+"""
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+WRITERS = 4
+IDS_PER_WRITER = 200
+RUN_MAX = 12
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    def __init__(self, program, folder):
+        self.program, self.folder, self.port = program, folder, free_port()
+        self.process = None
+
+    def start(self):
+        environment = {
+            **os.environ,
+            "ELACSYM_SERVER_HOST": "127.0.0.1",
+            "ELACSYM_SERVER_PORT": str(self.port),
+            "ELACSYM_STORAGE_LOCAL_ROOT_PATH": str(self.folder / "data"),
+            "ELACSYM_CACHE_DISK_PATH": str(self.folder / "cache"),
+            # Small limits, so that indexing and collection happen all the time.
+            "ELACSYM_TAIL_INDEX_ROWS": "300",
+            "ELACSYM_TAIL_INDEX_IDLE_SECS": "1",
+            "ELACSYM_GC_GRACE_SECS": "1",
+        }
+        log = open(self.folder / "log", "ab")
+        self.process = subprocess.Popen(
+            [self.program], env=environment, stdout=log, stderr=log, cwd=self.folder
+        )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise SystemExit(f"the server stopped: see {self.folder}/log")
+            try:
+                if self.call("GET", "/ready")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.01)
+        raise SystemExit("the server did not become ready in 20 s")
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(timeout=40)
+
+    def call(self, method, path, body=None, headers=None, timeout=20):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            text = None if body is None else json.dumps(body)
+            kind = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, path, text, {**kind, **(headers or {})})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"{}")
+        except http.client.HTTPException as broken:
+            raise OSError(str(broken)) from broken
+        finally:
+            connection.close()
+
+
+class Writer(threading.Thread):
+    """Writes runs of its own ids; remembers what was acknowledged and what is unknown."""
+
+    def __init__(self, server, number, seed, stop):
+        super().__init__(daemon=True)
+        self.server, self.number, self.stop = server, number, stop
+        self.random = random.Random(seed)
+        self.first = number * IDS_PER_WRITER
+        self.acked = {}  # id -> value (None: deleted), as last acknowledged
+        self.unknown = []  # batches without an answer since the last settling
+        self.batches = 0
+        self.lock = threading.Lock()  # guards acked
+
+    def make(self):
+        self.batches += 1
+        start = self.first + self.random.randrange(IDS_PER_WRITER - RUN_MAX)
+        ids = list(range(start, start + self.random.randint(1, RUN_MAX)))
+        value = None if self.random.random() < 0.15 else self.batches
+        return {"key": f"{self.number}-{self.batches}", "ids": ids, "value": value}
+
+    def send(self, batch):
+        """Status of the answer; OSError when there was none."""
+        if batch["value"] is None:
+            path, body = "delete", {"ids": batch["ids"]}
+        else:
+            documents = [
+                {
+                    "id": i,
+                    "vector": [float(batch["value"]), float(i)],
+                    "attributes": {"value": batch["value"], "text": f"batch {batch['value']}"},
+                }
+                for i in batch["ids"]
+            ]
+            path, body = "upsert", {"documents": documents}
+        return self.server.call(
+            "POST", f"/v1/namespaces/crash/{path}", body, {"Idempotency-Key": batch["key"]}
+        )
+
+    def acknowledge(self, batch):
+        with self.lock:
+            for i in batch["ids"]:
+                self.acked[i] = batch["value"]
+
+    def run(self):
+        while not self.stop.is_set():
+            batch = self.make()
+            try:
+                status, answer = self.send(batch)
+            except OSError:
+                self.unknown.append(batch)
+                return  # the server died under us
+            if status == 200:
+                self.acknowledge(batch)
+            elif status == 503 and answer.get("outcome") == "unknown":
+                self.unknown.append(batch)
+                return
+            elif status not in (429, 503):
+                raise SystemExit(f"unexpected answer {status} {answer}")
+
+    def settle(self):
+        """Repeats what had no answer, in order; each must now be acknowledged."""
+        for batch in self.unknown:
+            status, answer = self.send(batch)
+            if status != 200:
+                raise SystemExit(f"repeating {batch['key']}: {status} {answer}")
+            self.acknowledge(batch)
+        self.unknown = []
+
+
+def read_all(server):
+    """Every document: id -> value, by one strong listing."""
+    status, answer = server.call(
+        "POST",
+        "/v1/namespaces/crash/query",
+        {
+            "filter": {"field": "value", "op": "exists", "value": True},
+            "top_k": 10000,
+            "include_attributes": ["value"],
+        },
+    )
+    if status != 200:
+        raise SystemExit(f"listing: {status} {answer}")
+    return {r["id"]: r["attributes"]["value"] for r in answer["results"]}
+
+
+def check(writers, found):
+    """What is wrong with the documents found, as sentences."""
+    wrong = []
+    for w in writers:
+        expected = dict(w.acked)
+        open_batches = w.unknown
+        assert len(open_batches) <= 1
+        batch = open_batches[0] if open_batches else None
+        if batch:
+            there = [found.get(i) == batch["value"] for i in batch["ids"]]
+            before = [found.get(i) == expected.get(i) for i in batch["ids"]]
+            if not all(there) and not all(before):
+                wrong.append(f"batch {batch['key']} is there in part")
+            if all(there):
+                expected.update({i: batch["value"] for i in batch["ids"]})
+        for i in range(w.first, w.first + IDS_PER_WRITER):
+            if found.get(i) != expected.get(i):
+                wrong.append(f"id {i}: {found.get(i)} instead of {expected.get(i)}")
+    return wrong
+
+
+class Reader(threading.Thread):
+    """Strong reads see what was acknowledged before they began, or something later."""
+
+    def __init__(self, server, writers, seed, stop):
+        super().__init__(daemon=True)
+        self.server, self.writers, self.stop = server, writers, stop
+        self.random = random.Random(seed)
+        self.stale, self.reads = [], 0
+
+    def run(self):
+        while not self.stop.is_set():
+            w = self.random.choice(self.writers)
+            with w.lock:
+                known = {i: v for i, v in w.acked.items() if v is not None}
+            if not known:
+                time.sleep(0.01)
+                continue
+            i = self.random.choice(list(known))
+            try:
+                status, answer = self.server.call("GET", f"/v1/namespaces/crash/documents/{i}")
+            except OSError:
+                return
+            self.reads += 1
+            # A later batch of the same writer may have deleted it meanwhile; values only grow.
+            if status == 200 and answer["attributes"]["value"] < known[i]:
+                self.stale.append(f"id {i}: {answer['attributes']} after {known[i]}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--program", type=pathlib.Path, default="build/release/elacsym")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed} (--seed {arguments.seed} repeats the choices)")
+    chance = random.Random(arguments.seed)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="crash-kill-"))
+    server = Server(arguments.program.resolve(), folder)
+    server.start()
+    status, answer = server.call(
+        "PUT",
+        "/v1/namespaces/crash",
+        {
+            "vector_dim": 2,
+            "vector_metric": "l2",
+            "attributes": {"value": "int", "text": {"type": "string", "full_text": True}},
+        },
+    )
+    assert status == 200, answer
+
+    writers, passed, failed, reads = [], 0, 0, 0
+    state = [Writer(server, n, chance.random(), None) for n in range(WRITERS)]
+    for kill in range(arguments.kills):
+        stop = threading.Event()
+        writers = []
+        for old in state:
+            w = Writer(server, old.number, chance.random(), stop)
+            w.acked, w.batches = old.acked, old.batches
+            writers.append(w)
+        reader = Reader(server, writers, chance.random(), stop)
+        for thread in [*writers, reader]:
+            thread.start()
+        time.sleep(chance.uniform(0.05, 1.2))
+        server.kill()
+        stop.set()
+        for thread in [*writers, reader]:
+            thread.join()
+        reads += reader.reads
+        server.start()
+        wrong = check(writers, read_all(server)) + reader.stale
+        for w in writers:
+            w.settle()
+        wrong += check(writers, read_all(server))
+        failed, passed = (failed + 1, passed) if wrong else (failed, passed + 1)
+        for sentence in wrong[:10]:
+            print(f"kill {kill}: {sentence}")
+        state = writers
+
+    code = server.stop()
+    batches = sum(w.batches for w in state)
+    if code == 0:
+        passed += 1
+    else:
+        failed += 1
+        print(f"the last, gentle stop ended with {code}")
+    print(f"{arguments.kills} kills, {batches} batches, {reads} strong reads")
+    if failed:
+        print(f"the data is in {folder}")
+    else:
+        shutil.rmtree(folder)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
