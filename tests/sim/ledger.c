@@ -699,6 +699,42 @@ void ledger_check_objects(struct ledger *l, struct store *store)
     op_release(&op);
 }
 
+static void check_empty(struct ledger *l, struct op *op, struct store *store,
+                        const char *dir)
+{
+    const char *key;
+    size_t n = 1;
+    if (store_list(op, store, dir, "", 0, &key, &n) || n)
+        ledger_complain(l, "%s of a deleted incarnation was not purged", n ? key : dir);
+}
+
+static void check_log_purged(struct ledger *l, struct op *op, struct store *store,
+                             const struct era *era)
+{
+    const char *keys[1000];
+    size_t n = 1000;
+    uint64_t slot;
+
+    if (store_list(op, store, era->keys.wal, "", 0, keys, &n)) n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!key_wal_slot(&era->keys, keys[i], &slot) || slot >= era->log_count ||
+            era->log[slot].kind == OBJECT_DATA)
+            ledger_complain(l, "%s of a deleted incarnation was not purged", keys[i]);
+}
+
+void ledger_check_purged(struct ledger *l, struct store *store)
+{
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (size_t i = 0; i < l->era_count; i++) {
+        if (!l->eras[i].recorded) continue;
+        check_empty(l, &op, store, l->eras[i].keys.manifest);
+        check_empty(l, &op, store, l->eras[i].keys.segment);
+        check_log_purged(l, &op, store, &l->eras[i]);
+    }
+    op_release(&op);
+}
+
 uint64_t ledger_entries(const struct ledger *l)
 {
     uint64_t n = 0;

@@ -88,6 +88,8 @@ void ledger_dropped(struct ledger *l, const struct ledger_mark *begun);
 bool ledger_exists(const struct ledger *l);
 /* Every object that the newest manifest names is in the store. */
 void ledger_check_objects(struct ledger *l, struct store *store);
+/* Of incarnations that the catalog calls deleted, only fences and DROP are left. */
+void ledger_check_purged(struct ledger *l, struct store *store);
 /* How many entries were committed, of all eras. */
 uint64_t ledger_entries(const struct ledger *l);
 
