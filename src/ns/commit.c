@@ -152,7 +152,6 @@ static void help_drop(struct op *op, struct namespace *ns)
     if (e)
         log_warn(op, "the catalog does not know of the drop yet",
                  "namespace=%s error=%s", ns->keys.name, op->error);
-    op_clear_error(op);
 }
 
 /* Lock held, leading; released and taken again inside. */

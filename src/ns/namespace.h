@@ -53,7 +53,7 @@ struct namespace
     int64_t fenced_until_ms;
     unsigned fenced_times;
     char fenced_words[256];
-    uint64_t reserved;     /* bytes of the cache's budget held for the tail */
+    uint64_t reserved; /* bytes of the cache's budget held for the tail */
     uint64_t collected_floor,
         collected_version;     /* how far the log and the manifests … */
     int64_t collected_wall_ms; /* … and removed objects were deleted */
@@ -124,7 +124,8 @@ void commit_abandon(struct namespace *ns);
 enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published);
 /* gc.c: deletes what no manifest needs any more. */
 enum err gc_run(struct op *op, struct namespace *ns);
-/* gc.c: deletes the objects of a dropped incarnation, but for DROP and fences. */
+/* gc.c: deletes the objects of an incarnation whose DELETE is in the catalog, but for
+ * its DROP and fences; nothing if it is not deleted. */
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys);
 
