@@ -50,6 +50,7 @@ struct namespace
     bool maintaining;        /* somebody indexes or collects */
     uint32_t frozen_sources; /* sources an index job is working on */
     int64_t commit_started_ms, committed_ms, written_ms, maintained_ms;
+    int64_t confirmed_ms; /* when we were last surely the owner */
     int64_t fenced_until_ms;
     unsigned fenced_times;
     char fenced_words[256];
@@ -107,8 +108,6 @@ enum err namespace_ensure_open(struct op *op, struct namespace *ns);
  * released inside. An error is the leader's own; those of requests are told to them. */
 enum err commit_lead(struct op *op, struct namespace *ns);
 void commit_fail_queue(struct namespace *ns, enum err e, const char *words);
-/* Is this the put-id of the entry that is on its way? */
-bool commit_in_flight(const struct namespace *ns, const struct put_id *id);
 
 /* ---- between the files of ns/; the lock is not held ---- */
 
