@@ -134,8 +134,8 @@ static enum err refresh(struct op *op, struct namespace *ns)
         ns->followed = snapshot_ref(ns->follower.snapshot);
         ns->followed_ms = ns->follower.validated_ms;
         ticket_finish(&ns->refreshes, number);
-    } else if (e == ERR_NOT_FOUND && ns->state != NS_READY) {
-        ns->state = NS_DROPPED;
+    } else if (e == ERR_NOT_FOUND) {
+        namespace_dropped_locked(ns);
     }
     cond_broadcast(&ns->changed);
     return e;
