@@ -1,7 +1,10 @@
 /*
  * bench_text.c - building and asking a text index, on real short texts.
  *
- *     bench_text [docs.jsonl[.zst] in $ELACSYM_DATA] [queries per class]
+ *     bench_text [docs.jsonl[.zst] in $ELACSYM_DATA] [queries per class] [copies]
+ *
+ * Copies make a corpus larger without making it a heap of ties: each but the first
+ * leaves out one word in eight at random.
  *
  * Each class asks the top 10 for terms of a random document that at least 20 rows hold:
  * orN and andN N different ones, or8 and or12 neighbouring words, function words too.
@@ -27,6 +30,27 @@ static uint64_t next_random(uint64_t *state)
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return z ^ z >> 31;
+}
+
+/* The collection's texts again, without some of their words. */
+static void add_copy(struct collection *docs, size_t originals, uint64_t *random)
+{
+    docs->room = docs->count + originals;
+    docs->items = mem_realloc(docs->items, docs->room * sizeof *docs->items);
+    for (size_t i = 0; i < originals; i++) {
+        struct slice text = collection_text(docs, i);
+        bool keep = true;
+        buf_reserve(&docs->bytes, text.size);
+        text = collection_text(docs, i); /* the bytes may have moved */
+        size_t begin = docs->bytes.size;
+        for (size_t at = 0; at < text.size; at++) {
+            if (text.data[at] == ' ') keep = next_random(random) % 8 > 0;
+            if (keep) buf_append_byte(&docs->bytes, text.data[at]);
+        }
+        docs->items[docs->count] = docs->items[i];
+        docs->items[docs->count].text = begin;
+        docs->items[docs->count++].text_size = docs->bytes.size - begin;
+    }
 }
 
 static double cpu_seconds(void)
@@ -139,7 +163,7 @@ static void run_class(struct scorer *s, const struct class *class,
     struct text_query *q = mem_new(struct text_query);
     uint64_t random = 42;
     double pruned_us = 0, exhaustive_us = 0;
-    uint64_t scored_sum = 0;
+    uint64_t scored_sum = 0, posting_sum = 0;
 
     for (size_t done = 0; done < queries;) {
         struct hit pruned[TOP], wanted[TOP];
@@ -154,6 +178,8 @@ static void run_class(struct scorer *s, const struct class *class,
         pruned_us += timed(s, &search, true, pruned, &count, &scored);
         exhaustive_us += timed(s, &search, false, wanted, &wanted_count, &none);
         scored_sum += scored;
+        for (size_t i = 0; i < q->count; i++)
+            posting_sum += text_index_frequency(t, q->clauses[i].term);
         bool same = count == wanted_count;
         for (size_t i = 0; same && i < count; i++)
             same = pruned[i].row == wanted[i].row &&
@@ -166,8 +192,10 @@ static void run_class(struct scorer *s, const struct class *class,
         done++;
     }
     double n = (double)queries;
-    (void)printf("%-6s %10.1f %12.1f %8.1fx %12.0f\n", class->name, pruned_us / n,
-                 exhaustive_us / n, exhaustive_us / pruned_us, (double)scored_sum / n);
+    (void)printf("%-6s %10.1f %12.1f %8.1fx %12.0f %5.1f %%\n", class->name,
+                 pruned_us / n, exhaustive_us / n, exhaustive_us / pruned_us,
+                 (double)posting_sum / n,
+                 100.0 * (double)scored_sum / (double)posting_sum);
     buf_release(&q->terms);
     mem_free(q);
 }
@@ -203,6 +231,9 @@ int main(int argc, char **argv)
 
     if (!collection_read(argc > 1 ? argv[1] : "pkg200k/docs.jsonl.zst", &docs))
         return 0;
+    size_t originals = docs.count, copies = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
+    for (uint64_t random = 1; docs.count < originals * copies;)
+        add_copy(&docs, originals, &random);
     op_init(&op, OP_NO_DEADLINE, 0);
     build(&docs, &full, "stems, stop words out:", &bytes);
     build(&docs, &plain, "words as they are:", &bytes);
@@ -216,8 +247,8 @@ int main(int argc, char **argv)
 
     (void)printf("%u documents, %llu terms in all, top %d, mean us of %zu queries\n",
                  rows, (unsigned long long)text_index_total_length(t), TOP, queries);
-    (void)printf("%-6s %10s %12s %9s %12s\n", "class", "pruned", "exhaustive", "ratio",
-                 "postings");
+    (void)printf("%-6s %10s %12s %9s %12s %7s\n", "class", "pruned", "exhaustive",
+                 "ratio", "postings", "scored");
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         run_class(&s, &classes[i], &docs, t, inverse, queries);
 

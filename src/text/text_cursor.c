@@ -18,6 +18,8 @@ enum err cursor_open(struct op *op, struct cursor *c, const struct text_clause *
     c->block = 0;
     c->bound_block = NO_BLOCK;
     c->loaded = NO_BLOCK;
+    c->rated = NO_BLOCK;
+    c->rows.count = 0;
     c->at = 0;
     c->scored = 0;
     if (!list->small) {
@@ -28,6 +30,7 @@ enum err cursor_open(struct op *op, struct cursor *c, const struct text_clause *
     /* A small list has no table: what it would say is read off its postings. */
     enum err e = cursor_load(op, c);
     if (e) return e;
+    cursor_rate(c);
     c->block_last = c->rows.rows[c->rows.count - 1];
     c->bound_block = 0;
     c->block_bound = 0;
@@ -70,27 +73,52 @@ bool cursor_skip(struct cursor *c, uint32_t row)
 
 enum err cursor_load(struct op *op, struct cursor *c)
 {
-    float inverse[POSTINGS_BLOCK];
-
     assert(c->block < c->list.block_count);
     if (c->loaded == c->block) return ERR_OK;
     c->loaded = NO_BLOCK;
     if (!postings_decode(&c->list, c->block, &c->rows))
         return op_fail(op, ERR_CORRUPT, "text index: damaged postings");
-
-    uint32_t count = c->rows.count;
-    for (uint32_t i = 0; i < count; i++)
-        inverse[i] = c->clause->inverse[c->lengths[c->rows.rows[i]]];
-    for (uint32_t i = 0; i < count; i++)
-        c->scores[i] =
-            bm25_score(c->clause->weight, c->rows.frequencies[i], inverse[i]);
     c->loaded = c->block;
     c->at = 0;
-    c->scored += count;
+    c->scored += c->rows.count;
     return ERR_OK;
 }
 
-enum err cursor_seek(struct op *op, struct cursor *c, uint32_t row, uint32_t *found)
+/* Four at a time, by the operations of bm25_score, which round the same in each lane.
+ */
+void cursor_rate(struct cursor *c)
+{
+    typedef uint32_t count4 __attribute__((vector_size(16)));
+    typedef float float4 __attribute__((vector_size(16)));
+    _Alignas(16) float inverse[POSTINGS_BLOCK];
+    float weight = c->clause->weight;
+    uint32_t count = c->rows.count;
+
+    if (c->rated == c->loaded) return;
+    for (uint32_t i = 0; i < count; i++)
+        inverse[i] = c->clause->inverse[c->lengths[c->rows.rows[i]]];
+    for (uint32_t i = count; i % 4; i++)
+        inverse[i] = 0;
+    for (uint32_t i = 0; i < count; i += 4) {
+        count4 frequency;
+        float4 norm;
+        memcpy(&frequency, c->rows.frequencies + i, sizeof frequency);
+        memcpy(&norm, inverse + i, sizeof norm);
+        float4 f = __builtin_convertvector(frequency, float4);
+        float4 score = weight - weight / (1.0f + f * norm);
+        memcpy(c->scores + i, &score, sizeof score);
+    }
+    c->rated = c->loaded;
+}
+
+float cursor_score(const struct cursor *c)
+{
+    if (c->rated == c->loaded) return c->scores[c->at];
+    float inverse = c->clause->inverse[c->lengths[c->rows.rows[c->at]]];
+    return bm25_score(c->clause->weight, c->rows.frequencies[c->at], inverse);
+}
+
+enum err cursor_seek_far(struct op *op, struct cursor *c, uint32_t row, uint32_t *found)
 {
     *found = UINT32_MAX;
     if (!cursor_skip(c, row)) return ERR_OK;

@@ -25,7 +25,8 @@ struct cursor {
     uint32_t block_last; /* its last row */
     uint32_t bound_block;
     float block_bound; /* best score in bound_block */
-    uint32_t loaded;   /* the block in rows and scores */
+    uint32_t loaded;   /* the block in rows */
+    uint32_t rated;    /* the block in scores */
     uint32_t at;       /* in the loaded block */
     uint64_t scored;   /* postings looked at so far */
     struct postings_block rows;
@@ -39,10 +40,15 @@ enum err cursor_open(struct op *op, struct cursor *c, const struct text_clause *
 /* Moves to the block that may hold row, or to the one behind it; false when the list
  * ends before row. */
 bool cursor_skip(struct cursor *c, uint32_t row);
-/* Decodes and scores the block at hand. ERR_CORRUPT. */
+/* Decodes the block at hand. ERR_CORRUPT. */
 enum err cursor_load(struct op *op, struct cursor *c);
-/* Moves to the first row >= row; UINT32_MAX when there is none. ERR_CORRUPT. */
-enum err cursor_seek(struct op *op, struct cursor *c, uint32_t row, uint32_t *found);
+/* Fills in the scores of the loaded block. */
+void cursor_rate(struct cursor *c);
+/* The score of the posting we are at. */
+float cursor_score(const struct cursor *c);
+/* cursor_seek where the block at hand does not serve. */
+enum err cursor_seek_far(struct op *op, struct cursor *c, uint32_t row,
+                         uint32_t *found);
 
 /* Best score of any posting in the block at hand. */
 float cursor_block_bound(struct cursor *c);
@@ -62,6 +68,17 @@ static inline uint32_t cursor_lower(const struct cursor *c, uint32_t row)
         size -= half;
     }
     return (uint32_t)(base - c->rows.rows) + (*base < row);
+}
+
+/* Moves to the first row >= row; UINT32_MAX when there is none. ERR_CORRUPT. */
+static inline enum err cursor_seek(struct op *op, struct cursor *c, uint32_t row,
+                                   uint32_t *found)
+{
+    if (row > c->block_last || c->loaded != c->block)
+        return cursor_seek_far(op, c, row, found);
+    c->at = cursor_lower(c, row);
+    *found = c->rows.rows[c->at];
+    return ERR_OK;
 }
 
 #endif

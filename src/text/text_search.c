@@ -76,6 +76,13 @@ static double floor_of(const struct search *s)
     return (double)topk_floor(s->best);
 }
 
+/* A float that no sum is below which, with `others` at most to come, reaches the floor.
+ */
+static float needed(const struct search *s, double others)
+{
+    return nextafterf((float)((floor_of(s) - others) / s->slack), -INFINITY);
+}
+
 static bool is_allowed(const struct search *s, uint32_t row)
 {
     return !s->query->allowed || rowset_has(s->query->allowed, row);
@@ -112,9 +119,10 @@ static enum err row_look_up(struct search *s, struct cursor *c, uint32_t row,
     enum err e = cursor_seek(s->op, c, row, &at);
     if (e || at != row) return e;
 
+    float score = cursor_score(c);
     *found = true;
-    *place_of(s, c) = c->scores[c->at];
-    *sum += (double)c->scores[c->at];
+    *place_of(s, c) = score;
+    *sum += (double)score;
     return ERR_OK;
 }
 
@@ -149,14 +157,16 @@ static enum err scan_block(struct search *s, struct cursor *c, uint32_t lo,
 
     enum err e = cursor_load(s->op, c);
     if (e) return e;
+    cursor_rate(c);
     c->at = cursor_lower(c, lo);
+    float need = needed(s, others);
     for (uint32_t i = c->at; i < c->rows.count && c->rows.rows[i] < end; i++) {
-        double sum = (double)c->scores[i];
-        if (sum * s->slack + others < floor_of(s)) continue;
+        if (c->scores[i] < need) continue;
         if (!is_allowed(s, c->rows.rows[i])) continue;
         *place_of(s, c) = c->scores[i];
-        e = candidate(s, c->rows.rows[i], sum);
+        e = candidate(s, c->rows.rows[i], (double)c->scores[i]);
         if (e) return e;
+        need = needed(s, others);
     }
     return ERR_OK;
 }
@@ -199,6 +209,7 @@ static enum err window_fill(struct search *s, struct window *w)
         for (uint32_t row = w->base; row < w->end && cursor_skip(c, row);) {
             enum err e = cursor_load(s->op, c);
             if (e) return e;
+            cursor_rate(c);
             uint32_t i = cursor_lower(c, row);
             for (; i < c->rows.count && c->rows.rows[i] < w->end; i++) {
                 uint32_t bit = c->rows.rows[i] - w->base;
@@ -212,26 +223,26 @@ static enum err window_fill(struct search *s, struct window *w)
     return ERR_OK;
 }
 
-static enum err window_row(struct search *s, const struct window *w, uint32_t bit)
+/* The sum of a row's slots in any order: good enough to compare, within slack. */
+static float slots_sum(const float *slots, size_t stride)
 {
-    float *slots = s->slots + bit * w->stride;
-    enum err e = ERR_OK;
-    double sum = 0;
-
-    for (size_t j = 0; j < w->essential_count; j++)
-        sum += (double)slots[j];
-    if (sum * s->slack + s->sums[s->spare_count] >= floor_of(s)) {
-        for (size_t j = 0; j < w->essential_count; j++)
-            *place_of(s, w->essential[j]) = slots[j];
-        e = candidate(s, w->base + bit, sum);
+    typedef float float4 __attribute__((vector_size(16)));
+    float4 sum, more;
+    memcpy(&sum, slots, sizeof sum);
+    for (size_t j = 4; j < stride; j += 4) {
+        memcpy(&more, slots + j, sizeof more);
+        sum += more;
     }
-    memset(slots, 0, w->stride * sizeof *slots);
-    return e;
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-static void window_clear_row(struct search *s, const struct window *w, uint32_t bit)
+static enum err window_row(struct search *s, const struct window *w, uint32_t bit,
+                           float sum)
 {
-    memset(s->slots + bit * w->stride, 0, w->stride * sizeof *s->slots);
+    const float *slots = s->slots + bit * w->stride;
+    for (size_t j = 0; j < w->essential_count; j++)
+        *place_of(s, w->essential[j]) = slots[j];
+    return candidate(s, w->base + bit, (double)sum);
 }
 
 static enum err window_scan(struct search *s, struct window *w)
@@ -239,15 +250,21 @@ static enum err window_scan(struct search *s, struct window *w)
     size_t words = (w->end - w->base + 63) / 64;
     if (s->query->allowed) rowset_bits(s->query->allowed, w->base, w->allowed, words);
 
+    double others = s->sums[s->spare_count];
+    float need = needed(s, others);
     for (uint32_t word = 0; word < words; word++) {
         for (uint64_t left = w->bits[word]; left; left &= left - 1) {
             uint32_t in_word = (uint32_t)__builtin_ctzll(left);
             uint32_t bit = word * 64 + in_word;
-            if (s->query->allowed && !(w->allowed[word] >> in_word & 1)) {
-                window_clear_row(s, w, bit);
-                continue;
+            float *slots = s->slots + bit * w->stride;
+            float sum = slots_sum(slots, w->stride);
+            enum err e = ERR_OK;
+            if (sum >= need &&
+                (!s->query->allowed || w->allowed[word] >> in_word & 1)) {
+                e = window_row(s, w, bit, sum);
+                need = needed(s, others);
             }
-            enum err e = window_row(s, w, bit);
+            memset(slots, 0, w->stride * sizeof *slots);
             if (e) return e;
         }
     }
@@ -469,6 +486,7 @@ static bool groups_bound(struct search *s, uint32_t lo, uint32_t hi)
     return true;
 }
 
+/* The rows [lo, hi) of a leading group of several cursors. */
 static enum err lead_walk(struct search *s, uint32_t lo, uint32_t hi)
 {
     const struct group *lead = &s->groups[0];
@@ -489,6 +507,28 @@ static enum err lead_walk(struct search *s, uint32_t lo, uint32_t hi)
     }
 }
 
+/* The rows [lo, hi) of a leading group of one cursor; they lie in one block. */
+static enum err lead_block(struct search *s, uint32_t lo, uint32_t hi)
+{
+    struct cursor *c = s->groups[0].cursors[0];
+    double others = s->group_count > 1 ? s->groups[1].rest : 0;
+
+    enum err e = cursor_load(s->op, c);
+    if (e) return e;
+    cursor_rate(c);
+    float need = needed(s, others);
+    for (uint32_t i = cursor_lower(c, lo); i < c->rows.count && c->rows.rows[i] < hi;
+         i++) {
+        if (c->scores[i] < need) continue;
+        if (!is_allowed(s, c->rows.rows[i])) continue;
+        *place_of(s, c) = c->scores[i];
+        e = row_in_groups(s, 1, c->rows.rows[i], (double)c->scores[i]);
+        if (e) return e;
+        need = needed(s, others);
+    }
+    return ERR_OK;
+}
+
 static enum err search_and(struct search *s)
 {
     for (uint32_t lo = 0, hi; lo < s->query->row_count && lead_window(s, lo, &hi);
@@ -497,7 +537,7 @@ static enum err search_and(struct search *s)
         if (e) return e;
         if (!groups_bound(s, lo, hi)) break;
         if (s->groups[0].rest < floor_of(s)) continue;
-        e = lead_walk(s, lo, hi);
+        e = s->groups[0].count == 1 ? lead_block(s, lo, hi) : lead_walk(s, lo, hi);
         if (e) return e;
     }
     return ERR_OK;

@@ -1,0 +1,104 @@
+#include "base/buf.h"
+
+#include "unit/test.h"
+
+static void slices_compare_by_bytes_then_by_length(void **state)
+{
+    (void)state;
+    const struct {
+        struct slice a, b;
+        int sign;
+    } cases[] = {
+        {SLICE_EMPTY, SLICE_EMPTY, 0},
+        {SLICE_EMPTY, SLICE_LITERAL("a"), -1},
+        {SLICE_LITERAL("a"), SLICE_LITERAL("ab"), -1},
+        {SLICE_LITERAL("b"), SLICE_LITERAL("ab"), 1},
+        {SLICE_LITERAL("\xff"), SLICE_LITERAL("\x01"), 1},
+        {SLICE_LITERAL("a\0b"), SLICE_LITERAL("a\0c"), -1},
+        {SLICE_LITERAL("same"), SLICE_LITERAL("same"), 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        int there = slice_compare(cases[i].a, cases[i].b);
+        int back = slice_compare(cases[i].b, cases[i].a);
+        assert_int_equal((there > 0) - (there < 0), cases[i].sign);
+        assert_int_equal((back > 0) - (back < 0), -cases[i].sign);
+        assert_int_equal(slice_equal(cases[i].a, cases[i].b), cases[i].sign == 0);
+    }
+}
+
+static void every_slice_starts_with_the_empty_one(void **state)
+{
+    (void)state;
+    assert_true(slice_starts_with(SLICE_EMPTY, SLICE_EMPTY));
+    assert_true(slice_starts_with(SLICE_LITERAL("abc"), SLICE_EMPTY));
+    assert_true(slice_starts_with(SLICE_LITERAL("abc"), SLICE_LITERAL("abc")));
+    assert_false(slice_starts_with(SLICE_LITERAL("ab"), SLICE_LITERAL("abc")));
+    assert_false(slice_starts_with(SLICE_LITERAL("abc"), SLICE_LITERAL("b")));
+}
+
+static void appended_bytes_come_back_in_order(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT;
+    buf_append(&b, NULL, 0);
+    buf_append_slice(&b, SLICE_EMPTY);
+    assert_null(b.data);
+    for (int i = 0; i < 1000; i++) {
+        buf_append_byte(&b, (uint8_t)i);
+        buf_append_str(&b, "xy");
+        buf_append_zeros(&b, 1);
+    }
+    assert_int_equal(b.size, 4000);
+    for (size_t i = 0; i < 1000; i++) {
+        const uint8_t wanted[] = {(uint8_t)i, 'x', 'y', 0};
+        assert_memory_equal(b.data + 4 * i, wanted, 4);
+    }
+    buf_release(&b);
+    assert_null(b.data);
+    assert_int_equal(b.capacity, 0);
+    buf_release(&b);
+}
+
+static void reserve_keeps_the_content_and_clear_keeps_the_memory(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT;
+    buf_append_str(&b, "content");
+    buf_reserve(&b, 100000);
+    assert_true(b.capacity >= 100007);
+    assert_true(slice_equal(buf_slice(&b), SLICE_LITERAL("content")));
+    uint8_t *data = b.data;
+    buf_append_zeros(&b, 100000);
+    assert_ptr_equal(b.data, data);
+    buf_clear(&b);
+    assert_int_equal(b.size, 0);
+    assert_ptr_equal(b.data, data);
+    buf_release(&b);
+}
+
+static void printf_appends_text_of_any_length_without_its_terminator(void **state)
+{
+    (void)state;
+    char text[5000];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    struct buf b = BUF_INIT;
+    buf_printf(&b, "%d:", 42);
+    buf_printf(&b, "%s", text);
+    buf_printf(&b, "%s", "");
+    assert_int_equal(b.size, 3 + sizeof text - 1);
+    assert_memory_equal(b.data, "42:xxx", 6);
+    buf_release(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slices_compare_by_bytes_then_by_length),
+        cmocka_unit_test(every_slice_starts_with_the_empty_one),
+        cmocka_unit_test(appended_bytes_come_back_in_order),
+        cmocka_unit_test(reserve_keeps_the_content_and_clear_keeps_the_memory),
+        cmocka_unit_test(printf_appends_text_of_any_length_without_its_terminator),
+    };
+    return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
+}
