@@ -436,7 +436,7 @@ void column_items(const struct column *c, uint32_t row, uint64_t *first, uint64_
 {
     *first = cells_get(&c->starts, row);
     *end = cells_get(&c->starts, (uint64_t)row + 1);
-    if (*end < *first || is_null(c, row)) *end = *first;
+    if (*end < *first || *end - *first > UINT32_MAX) *end = *first;
 }
 
 static union scalar key_scalar(const struct column *c, uint64_t key)
@@ -471,7 +471,6 @@ enum err column_value(struct op *op, const struct column *c, uint32_t row,
         return ERR_OK;
     }
     column_items(c, row, &first, &end);
-    if (end - first > UINT32_MAX) end = first;
     union scalar *items = op_new_array(op, union scalar, end - first);
     if (!items) return ERR_LIMIT;
     for (uint64_t i = first; i < end; i++)

@@ -37,7 +37,8 @@ struct slice column_dict_entry(const struct column *c, uint64_t code);
 /* Bits of the nulls among rows [64 * word, 64 * word + 64). */
 uint64_t column_null_word(const struct column *c, uint64_t word);
 
-/* Items [*first, *end) of a row of an array column; empty for a null. */
+/* Items [*first, *end) of a row of an array column; none for a null, none where damage
+ * made them end before they start or more than a value can have. */
 void column_items(const struct column *c, uint32_t row, uint64_t *first, uint64_t *end);
 
 #endif

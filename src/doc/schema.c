@@ -365,6 +365,7 @@ static uint8_t get_flags(struct reader *r, uint8_t allowed)
 static enum err attr_decode(struct op *op, struct reader *r, struct attr *a)
 {
     struct slice name = get_sized(r);
+    *a = (struct attr){.name = ""};
     a->type = (enum attr_type)get_u8(r);
     uint8_t flags = get_flags(r, FLAGS_ATTR);
     a->array = flags & FLAG_ARRAY;

@@ -201,7 +201,7 @@ static int64_t get_offset(struct reader *r)
     get_one_of(r, ":");
     int minute = get_digits(r, 2);
     if (hour > 23 || minute > 59) r->failed = true;
-    int64_t seconds = hour * 3600 + minute * 60;
+    int seconds = (hour * 60 + minute) * 60;
     return sign == '-' ? -seconds : seconds;
 }
 
@@ -238,8 +238,8 @@ bool datetime_parse(struct slice text, int64_t *microseconds)
     if (!reader_done(&r) || !civil_exists(date)) return false;
     if (hour > 23 || minute > 59 || second > 60) return false;
 
-    int64_t seconds = days_from_civil(date) * SECONDS_PER_DAY + hour * 3600 +
-                      minute * 60 + second - offset;
+    int in_day = (hour * 60 + minute) * 60 + second;
+    int64_t seconds = days_from_civil(date) * SECONDS_PER_DAY + in_day - offset;
     if (second == 60 && !begins_month(seconds)) return false;
     int64_t instant = seconds * MICROSECONDS + fraction;
     if (instant < DATETIME_MIN || instant > DATETIME_MAX) return false;

@@ -814,7 +814,7 @@ static enum err open_listener(struct op *op, const char *host, uint16_t port, in
 
 static uint16_t port_of(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
     int failed = getsockname(fd, (struct sockaddr *)&address, &size);
     assert(!failed);

@@ -133,6 +133,7 @@ class Server:
             ELACSYM_STORAGE_BACKEND="local",
             ELACSYM_STORAGE_LOCAL_ROOT_PATH=str(self.root / "data"),
             ELACSYM_CACHE_DISK_PATH=str(self.root / "cache"),
+            ELACSYM_SERVER_DRAIN_WAIT_SECS="0",
             **self.environment,
         )
         self.root.mkdir(parents=True, exist_ok=True)

@@ -44,9 +44,7 @@ static inline union scalar random_scalar(struct op *op, uint64_t *rng,
     union scalar v = {.u = 0};
     bool narrow = random_index(rng, 2);
     switch (type) {
-    case ATTR_STRING:
-        v.s = random_string(op, rng);
-        break;
+    case ATTR_STRING: v.s = random_string(op, rng); break;
     case ATTR_INT:
         v.i = narrow ? (int64_t)random_index(rng, 10) - 5
                      : ints[random_index(rng, COUNT_OF(ints))];
@@ -62,9 +60,7 @@ static inline union scalar random_scalar(struct op *op, uint64_t *rng,
         v.f = narrow ? (double)random_index(rng, 10) / 2 - 2
                      : floats[random_index(rng, COUNT_OF(floats))];
         break;
-    case ATTR_BOOL:
-        v.b = narrow;
-        break;
+    case ATTR_BOOL: v.b = narrow; break;
     case ATTR_UUID:
         memset(v.uuid, 7, sizeof v.uuid);
         v.uuid[random_index(rng, 16)] = (uint8_t)random_index(rng, 3);

@@ -327,7 +327,11 @@ static void schemas_read_back_and_damage_is_noticed_or_harmless(void **state)
             enum err e = decode(buf_slice(&b), &back);
             assert_true(e == ERR_OK || e == ERR_CORRUPT);
             if (!e) {
+                struct buf again = BUF_INIT; /* what it took, it took as it stands */
                 assert_int_equal(schema_check(&op, back), ERR_OK);
+                schema_encode(back, &again);
+                assert_true(slice_equal(buf_slice(&again), buf_slice(&b)));
+                buf_release(&again);
                 schema_unref(back);
             }
             b.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -361,6 +365,24 @@ static void the_stored_form_of_version_1_is_this(void **state)
     buf_release(&b);
 }
 
+static void a_stored_name_that_no_request_could_bring_is_corrupt(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"ye\0r", "\0ear", "id\0\0",
+                                        "y\xff"
+                                        "ar",
+                                        "ye\nr"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char bytes[] = "\x01\x02\x80\x06\x01"
+                       "\x04year\x02\x02";
+        struct schema *back = NULL;
+        assert_int_equal(decode(slice_of(bytes, sizeof bytes - 1), &back), ERR_OK);
+        schema_unref(back);
+        memcpy(bytes + 6, names[i], 4);
+        assert_int_equal(decode(slice_of(bytes, sizeof bytes - 1), &back), ERR_CORRUPT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +397,7 @@ int main(void)
         cmocka_unit_test(the_metric_counts_only_where_there_are_vectors),
         cmocka_unit_test(schemas_read_back_and_damage_is_noticed_or_harmless),
         cmocka_unit_test(the_stored_form_of_version_1_is_this),
+        cmocka_unit_test(a_stored_name_that_no_request_could_bring_is_corrupt),
     };
     return cmocka_run_group_tests_name("schema", tests, setup, teardown);
 }
