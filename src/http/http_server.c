@@ -76,6 +76,12 @@ enum stage {
     STAGE_ANSWERED, /* response waits to be sent, or is being sent */
 };
 
+/* Only the connection's socket thread looks at it. */
+struct connection {
+    struct watched *watched;
+    struct request *request; /* from on_target to end_request, or NULL */
+};
+
 struct request {
     struct http_server *server;
     struct MHD_Connection *connection;
@@ -642,15 +648,27 @@ static size_t query_parts(const char *target)
     return parts;
 }
 
+static void end_request(struct request *r)
+{
+    count_end(r, watch_request_ends(r->watched));
+    release_body(r);
+    buf_release(&r->response.body);
+    mem_free(r->target);
+    mem_free(r);
+}
+
 static void *on_target(void *context, const char *target,
                        struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct connection *c = info->socket_context;
     struct request *r = mem_new(struct request);
+    if (c->request) end_request(c->request);
+    c->request = r;
     r->server = context;
     r->connection = connection;
-    r->watched = info->socket_context;
+    r->watched = c->watched;
     atomic_init(&r->stage, STAGE_HEAD);
     r->lane = LANE_NONE;
     r->target = mem_strdup(target ? target : "");
@@ -691,33 +709,45 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
 static void on_completed(void *context, struct MHD_Connection *connection,
                          void **request, enum MHD_RequestTerminationCode why)
 {
-    struct request *r = *request;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct connection *c = info->socket_context;
     (void)context;
-    (void)connection;
     (void)why;
-    if (!r) return;
-    count_end(r, watch_request_ends(r->watched));
-    release_body(r);
-    buf_release(&r->response.body);
-    mem_free(r->target);
-    mem_free(r);
+    if (!*request) return;
+    assert(c->request == *request);
+    end_request(c->request);
+    c->request = NULL;
     *request = NULL;
+}
+
+static void connection_begins(struct http_server *s, struct MHD_Connection *connection,
+                              struct connection **c)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    *c = mem_new(struct connection);
+    (*c)->watched = watch_add(s->watch, info->connect_fd);
+    metric_change(s->metrics.connections, 1);
+}
+
+/* After some of its own refusals the library forgets to say that a request is over. */
+static void connection_ends(struct http_server *s, struct connection *c)
+{
+    if (c->request) end_request(c->request);
+    watch_remove(c->watched);
+    mem_free(c);
+    metric_change(s->metrics.connections, -1);
 }
 
 static void on_connection(void *context, struct MHD_Connection *connection,
                           void **socket_context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    struct http_server *s = context;
-    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        watch_remove(*socket_context);
-        metric_change(s->metrics.connections, -1);
-        return;
-    }
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    *socket_context = watch_add(s->watch, info->connect_fd);
-    metric_change(s->metrics.connections, 1);
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED)
+        connection_ends(context, *socket_context);
+    else
+        connection_begins(context, connection, (struct connection **)socket_context);
 }
 
 /* Paths stay percent-encoded: whoever routes decodes once. */
@@ -784,7 +814,7 @@ static enum err open_listener(struct op *op, const char *host, uint16_t port, in
 
 static uint16_t port_of(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
     int failed = getsockname(fd, (struct sockaddr *)&address, &size);
     assert(!failed);

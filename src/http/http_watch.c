@@ -21,6 +21,7 @@ enum {
     TICK_MAX_MS = 1000,
     FULL_IDLE_MS = 1000, /* idle time-out while the table is full */
     WARN_EVERY_MS = 10000,
+    STOP_MS = 2000,
     LINGERS_MAX = 256,
     LINGER_MS = 2000,
     LINGER_READ_MAX = 256 << 10
@@ -344,6 +345,13 @@ static void check_answer(struct watched *c, int64_t now_ms)
     if (!fast_enough(c, now_ms, acked)) doom(c);
 }
 
+static void close_now(struct watched *c)
+{
+    mutex_lock(&c->lock);
+    if (c->phase != PHASE_FREE) doom(c);
+    mutex_unlock(&c->lock);
+}
+
 static void check(struct watched *c, int64_t now_ms, int64_t idle_ms)
 {
     mutex_lock(&c->lock);
@@ -598,6 +606,17 @@ void watch_drain(struct watch *w)
     wake(w);
 }
 
+static size_t close_all(struct watch *w)
+{
+    mutex_lock(&w->lock);
+    uint32_t used = w->used;
+    size_t count = w->count;
+    mutex_unlock(&w->lock);
+    for (uint32_t i = 0; i < used; i++)
+        close_now(&w->table[i]);
+    return count;
+}
+
 void watch_stop(struct watch *w)
 {
     mutex_lock(&w->lock);
@@ -605,6 +624,9 @@ void watch_stop(struct watch *w)
     mutex_unlock(&w->lock);
     wake(w);
     thread_join(w->thread);
+    for (int64_t until_ms = clock_ms() + STOP_MS;
+         close_all(w) && clock_ms() < until_ms;)
+        task_sleep_ms(1);
     for (uint32_t i = 0; i < LINGERS_MAX; i++)
         end_linger(w, i);
 }

@@ -43,7 +43,9 @@ struct watch_options {
 struct watch *watch_new(const struct watch_options *options); /* starts its thread */
 /* Stops listening, and closes connections as soon as they are idle. */
 void watch_drain(struct watch *w);
-/* Ends the thread. watch_add and what follows may still be called. */
+/* Ends the thread, closes all connections and waits (not for ever) until the library
+ * has let them go: stopped in the middle of a malformed head, 0.9.75 would crash.
+ * watch_add and what follows may still be called. */
 void watch_stop(struct watch *w);
 void watch_free(struct watch *w); /* after watch_stop, when no connection is left */
 

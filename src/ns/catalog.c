@@ -42,35 +42,85 @@ static enum err decode(struct op *op, const char *key, const struct object *o,
     return ERR_OK;
 }
 
+/* Reads one record under its key. */
+static enum err read_record(struct op *op, struct store *store, const char *name,
+                            const char *key, struct catalog_record *out)
+{
+    struct buf bytes = BUF_INIT;
+    struct object object;
+    uint8_t incarnation[INCARNATION_SIZE] = {0};
+    uint64_t number;
+
+    if (!key_catalog_number(name, key, &number))
+        return op_fail(op, ERR_CORRUPT, "%s is no name of a catalog record", key);
+    enum err e = store_get(op, store, key, RECORD_SIZE_MAX, &bytes);
+    /* The incarnation is what we came to learn: take it from the object itself. */
+    if (!e && bytes.size >= OBJECT_HEADER_SIZE)
+        memcpy(incarnation, bytes.data + 16, sizeof incarnation);
+    if (!e) e = object_decode(op, key, buf_slice(&bytes), incarnation, number, &object);
+    if (!e && object.kind != OBJECT_CATALOG)
+        e = op_fail(op, ERR_CORRUPT, "object %s is not a catalog record", key);
+    if (!e) e = decode(op, key, &object, out);
+    buf_release(&bytes);
+    return e;
+}
+
 enum err catalog_newest(struct op *op, struct store *store, const char *name,
                         struct catalog_record *out)
 {
     struct key dir = key_catalog_dir(name);
     const char *newest = NULL;
     size_t n = 1;
-    uint64_t number;
-    struct buf bytes = BUF_INIT;
-    struct object object;
-    uint8_t incarnation[INCARNATION_SIZE] = {0};
 
     enum err e = store_list(op, store, dir.text, "", 0, &newest, &n);
-    if (e) return op_fail(op, e, "look up namespace %s", name);
-    if (n == 0) return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
-    if (!key_catalog_number(name, newest, &number))
-        return op_fail(op, ERR_CORRUPT, "%s is no name of a catalog record", newest);
-
-    e = store_get(op, store, newest, RECORD_SIZE_MAX, &bytes);
-    if (e) goto done;
-    /* The incarnation is what we came to learn: take it from the object itself. */
-    if (bytes.size >= OBJECT_HEADER_SIZE)
-        memcpy(incarnation, bytes.data + 16, sizeof incarnation);
-    e = object_decode(op, newest, buf_slice(&bytes), incarnation, number, &object);
-    if (!e && object.kind != OBJECT_CATALOG)
-        e = op_fail(op, ERR_CORRUPT, "object %s is not a catalog record", newest);
-    if (!e) e = decode(op, newest, &object, out);
-done:
-    buf_release(&bytes);
+    if (!e && n == 0)
+        return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
+    if (!e) e = read_record(op, store, name, newest, out);
     return e ? op_fail(op, e, "look up namespace %s", name) : ERR_OK;
+}
+
+enum err catalog_is_current(struct op *op, struct store *store, const char *name,
+                            const uint8_t incarnation[INCARNATION_SIZE], bool *current)
+{
+    struct catalog_record record;
+
+    *current = false;
+    enum err e = catalog_newest(op, store, name, &record);
+    if (e == ERR_NOT_FOUND) {
+        op_clear_error(op);
+        return ERR_OK;
+    }
+    if (e) return e;
+    *current = !record.deleted &&
+               memcmp(record.incarnation, incarnation, INCARNATION_SIZE) == 0;
+    catalog_release(&record);
+    return ERR_OK;
+}
+
+enum err catalog_is_deleted(struct op *op, struct store *store, const char *name,
+                            const uint8_t incarnation[INCARNATION_SIZE], bool *deleted)
+{
+    enum { PAGE = 64 };
+    struct key dir = key_catalog_dir(name);
+    const char *after = "";
+
+    *deleted = false;
+    for (size_t n = PAGE; n == PAGE;) {
+        const char *page[PAGE];
+        enum err e = store_list(op, store, dir.text, after, 0, page, &n);
+        for (size_t i = 0; !e && i < n; i++) {
+            struct catalog_record record;
+            e = read_record(op, store, name, page[i], &record);
+            if (e) break;
+            bool same = memcmp(record.incarnation, incarnation, INCARNATION_SIZE) == 0;
+            *deleted = same && record.deleted;
+            catalog_release(&record);
+            if (same) return ERR_OK; /* its newest record decides */
+        }
+        if (e) return op_fail(op, e, "look up namespace %s", name);
+        if (n) after = page[n - 1];
+    }
+    return ERR_OK;
 }
 
 enum err catalog_append(struct op *op, struct store *store, const char *name,

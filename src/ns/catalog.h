@@ -31,6 +31,14 @@ void catalog_release(struct catalog_record *record);
 enum err catalog_newest(struct op *op, struct store *store, const char *name,
                         struct catalog_record *out);
 
+/* Is this incarnation the one that exists now? */
+enum err catalog_is_current(struct op *op, struct store *store, const char *name,
+                            const uint8_t incarnation[INCARNATION_SIZE], bool *current);
+/* Does a DELETE record of this incarnation stand in the catalog, so that its objects
+ * may go? Reads the chain from its newest record on. */
+enum err catalog_is_deleted(struct op *op, struct store *store, const char *name,
+                            const uint8_t incarnation[INCARNATION_SIZE], bool *deleted);
+
 /*
  * Adds record n: a CREATE of the incarnation with its schema, or (schema NULL) a
  * DELETE. *outcome TAKEN: somebody else wrote record n.

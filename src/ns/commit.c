@@ -48,6 +48,8 @@ struct group {
     struct key key;
     struct buf bytes;
     struct settle settle;
+    uint64_t ticket;    /* of ns->probes, taken when it was first sent; 0: not yet */
+    int64_t started_ms; /* when that was */
 };
 
 static void pending_unref(struct pending *p)
@@ -119,11 +121,6 @@ void commit_abandon(struct namespace *ns)
     ns->group = NULL;
 }
 
-bool commit_in_flight(const struct namespace *ns, const struct put_id *id)
-{
-    return ns->group && put_id_equal(id, &ns->group->entry.put_id);
-}
-
 /* ---- leading: opening ---- */
 
 static enum err fenced_error(struct op *op, struct namespace *ns)
@@ -152,13 +149,13 @@ static void help_drop(struct op *op, struct namespace *ns)
     if (e)
         log_warn(op, "the catalog does not know of the drop yet",
                  "namespace=%s error=%s", ns->keys.name, op->error);
-    op_clear_error(op);
 }
 
 /* Lock held, leading; released and taken again inside. */
 static enum err lead_open(struct op *op, struct namespace *ns)
 {
     struct tenure t = {0};
+    int64_t began_ms = clock_ms();
 
     if (ns->state == NS_DROPPED)
         return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
@@ -182,6 +179,7 @@ static enum err lead_open(struct op *op, struct namespace *ns)
     ns->tenure = t;
     ns->state = NS_READY;
     ns->committed_ms = ns->written_ms = clock_ms();
+    ns->confirmed_ms = began_ms;
     ns->collected_floor = 0;
     ns->collected_wall_ms = 0;
     namespace_set_snapshot_locked(ns, snapshot_ref(t.snapshot));
@@ -270,8 +268,11 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
     struct group *g = ns->group;
     struct buf other = BUF_INIT;
     enum settled outcome;
-    uint64_t ticket = ticket_start(&ns->probes);
 
+    if (!g->ticket) {
+        g->ticket = ticket_start(&ns->probes);
+        g->started_ms = clock_ms();
+    }
     mutex_unlock(&ns->lock);
     enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
     mutex_lock(&ns->lock);
@@ -297,7 +298,9 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
         /* Durable, but what it did will be known only after a replay. */
         fail_group(ns, ERR_UNKNOWN, "the namespace was closed while this was written");
     } else {
-        ticket_finish(&ns->probes, ticket); /* our put proves what a probe would */
+        /* A put that was started after a read arrived proves what a probe would. */
+        ticket_finish(&ns->probes, g->ticket);
+        ns->confirmed_ms = g->started_ms;
         e = apply_group(op, ns);
     }
     buf_release(&other);

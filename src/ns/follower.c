@@ -172,26 +172,24 @@ enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct snapshot *old, struct follower *f)
 {
     int64_t began_ms = clock_ms();
-    bool complete = false;
 
-    enum err e = check_catalog(op, env, keys, f);
-    if (!e && (!f->snapshot || f->snapshot->tail_rows > TAIL_ROWS_MAX))
-        e = reload(op, env, keys, schema, old, f);
-    for (int i = 0; !e; i++) {
-        e = catch_up(op, env, keys, f, &complete);
-        if (e || complete) break;
-        if (i == RELOADS_MAX)
-            return op_fail(op, ERR_IO,
-                           "namespace \"%s\" changes faster than it can be "
-                           "read",
-                           keys->name);
-        e = reload(op, env, keys, schema, old, f);
+    for (int i = 0; i <= RELOADS_MAX; i++) {
+        bool stale = i > 0 || !f->snapshot || f->snapshot->tail_rows > TAIL_ROWS_MAX;
+        bool complete = false;
+
+        enum err e = check_catalog(op, env, keys, f);
+        if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
+        if (stale) e = reload(op, env, keys, schema, old, f);
         if (e == ERR_NOT_FOUND) {
             op_clear_error(op); /* collected between manifest and segment */
-            e = ERR_OK;
+            continue;
         }
+        if (!e) e = catch_up(op, env, keys, f, &complete);
+        if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
+        if (!complete) continue;
+        f->validated_ms = began_ms;
+        return ERR_OK;
     }
-    if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
-    f->validated_ms = began_ms;
-    return ERR_OK;
+    return op_fail(op, ERR_IO, "namespace \"%s\" changes faster than it can be read",
+                   keys->name);
 }

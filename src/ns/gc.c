@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/op.h"
+#include "ns/catalog.h"
 #include "ns/wal.h"
 #include "store/store.h"
 
@@ -225,7 +226,12 @@ static enum err purge_log(struct op *op, const struct registry_options *env,
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys)
 {
-    enum err e = purge_dir(op, env->store, keys->segment);
+    bool deleted;
+
+    enum err e =
+        catalog_is_deleted(op, env->store, keys->name, keys->incarnation, &deleted);
+    if (!e && !deleted) return ERR_OK;
+    if (!e) e = purge_dir(op, env->store, keys->segment);
     if (!e) e = purge_log(op, env, keys);
     if (!e) e = purge_dir(op, env->store, keys->manifest);
     if (e) count_failure(op, "a dropped namespace", keys->name);

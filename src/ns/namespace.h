@@ -50,10 +50,11 @@ struct namespace
     bool maintaining;        /* somebody indexes or collects */
     uint32_t frozen_sources; /* sources an index job is working on */
     int64_t commit_started_ms, committed_ms, written_ms, maintained_ms;
+    int64_t confirmed_ms; /* when we were last surely the owner */
     int64_t fenced_until_ms;
     unsigned fenced_times;
     char fenced_words[256];
-    uint64_t reserved;     /* bytes of the cache's budget held for the tail */
+    uint64_t reserved; /* bytes of the cache's budget held for the tail */
     uint64_t collected_floor,
         collected_version;     /* how far the log and the manifests … */
     int64_t collected_wall_ms; /* … and removed objects were deleted */
@@ -107,8 +108,6 @@ enum err namespace_ensure_open(struct op *op, struct namespace *ns);
  * released inside. An error is the leader's own; those of requests are told to them. */
 enum err commit_lead(struct op *op, struct namespace *ns);
 void commit_fail_queue(struct namespace *ns, enum err e, const char *words);
-/* Is this the put-id of the entry that is on its way? */
-bool commit_in_flight(const struct namespace *ns, const struct put_id *id);
 
 /* ---- between the files of ns/; the lock is not held ---- */
 
@@ -124,7 +123,8 @@ void commit_abandon(struct namespace *ns);
 enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published);
 /* gc.c: deletes what no manifest needs any more. */
 enum err gc_run(struct op *op, struct namespace *ns);
-/* gc.c: deletes the objects of a dropped incarnation, but for DROP and fences. */
+/* gc.c: deletes the objects of an incarnation whose DELETE is in the catalog, but for
+ * its DROP and fences; nothing if it is not deleted. */
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys);
 

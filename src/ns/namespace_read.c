@@ -31,13 +31,19 @@ static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
     namespace_fenced_locked(ns, words);
 }
 
-/* One GET of the slot behind the log's end. Lock held; released inside. */
+/*
+ * One GET of the slot behind the log's end. Nothing there proves that nobody took over,
+ * unless a put of ours was out meanwhile: it may have landed there, been stepped over
+ * by a new owner's fence and been collected, all before the GET. Lock held; released
+ * inside.
+ */
 static enum err probe(struct op *op, struct namespace *ns)
 {
     struct buf bytes = BUF_INIT;
     uint64_t slot = ns->tenure.next, epoch = ns->tenure.epoch;
     struct key key = key_wal(&ns->keys, slot);
     uint64_t ticket = ticket_start(&ns->probes);
+    int64_t began_ms = clock_ms();
 
     ns->probes.running = true;
     mutex_unlock(&ns->lock);
@@ -46,44 +52,65 @@ static enum err probe(struct op *op, struct namespace *ns)
     ns->probes.running = false;
     cond_broadcast(&ns->changed);
 
+    bool conclusive = ns->state == NS_READY && ns->tenure.epoch == epoch &&
+                      ns->tenure.next == slot && !ns->group;
     if (e == ERR_NOT_FOUND) {
         op_clear_error(op);
-        ticket_finish(&ns->probes, ticket);
         e = ERR_OK;
-    } else if (!e && ns->state == NS_READY && ns->tenure.epoch == epoch &&
-               ns->tenure.next == slot) {
-        struct put_id found;
-        bool own =
-            object_put_id(buf_slice(&bytes), &found) && commit_in_flight(ns, &found);
-        if (!own)
-            probe_found(op, ns, slot, buf_slice(&bytes));
-        else if (!ns->leading)
-            e = commit_lead(op, ns); /* it was applied after all: settle it */
-        else
-            (void)cond_wait(&ns->changed, &ns->lock, op->deadline_ms);
+        if (conclusive) {
+            ticket_finish(&ns->probes, ticket);
+            ns->confirmed_ms = began_ms;
+        }
+    } else if (!e && conclusive) {
+        probe_found(op, ns, slot, buf_slice(&bytes));
     }
     buf_release(&bytes);
     return e;
 }
 
-/* The owner's strong read: what is in memory, once the log has nothing newer. */
+/*
+ * Lets the put that is out come to its end, which tells what a probe cannot. *wedged:
+ * it does not, so the log itself must be read. Lock held; released inside.
+ */
+static enum err await_put(struct op *op, struct namespace *ns, bool *wedged)
+{
+    enum { PATIENCE_MS = 2000 };
+    const struct group *out = ns->group;
+    int64_t until_ms = clock_ms() + PATIENCE_MS;
+
+    if (until_ms > op->deadline_ms) until_ms = op->deadline_ms;
+    *wedged = !ns->leading;
+    while (ns->group == out && ns->leading && !*wedged)
+        *wedged = !cond_wait(&ns->changed, &ns->lock, until_ms);
+    return op_check(op);
+}
+
+/*
+ * The owner's read: what is in memory, once the log has nothing newer; without a look
+ * at the log while the last look is recent enough for an eventual read. *wedged: a put
+ * whose outcome is unknown stands in the way.
+ */
 static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
-                               struct snapshot **out)
+                               struct snapshot **out, bool *wedged)
 {
     mutex_lock(&ns->lock);
     uint64_t ticket = ticket_take(&ns->probes);
     enum err e = namespace_ensure_open(op, ns);
-    while (!e && strong && !ticket_served(&ns->probes, ticket)) {
+    bool look = strong || clock_ms() - ns->confirmed_ms > ns->env->staleness_max_ms;
+
+    *wedged = false;
+    while (!e && look && !*wedged && !ticket_served(&ns->probes, ticket)) {
         e = op_check(op);
-        if (!e && ns->probes.running) {
+        if (e) break;
+        if (ns->probes.running) {
             if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
                 e = op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
-        } else if (!e) {
-            e = probe(op, ns);
+        } else {
+            e = ns->group ? await_put(op, ns, wedged) : probe(op, ns);
         }
-        if (!e) e = namespace_ensure_open(op, ns);
+        if (!e && !*wedged) e = namespace_ensure_open(op, ns);
     }
-    if (!e) *out = snapshot_ref(ns->tenure.snapshot);
+    if (!e && !*wedged) *out = snapshot_ref(ns->tenure.snapshot);
     mutex_unlock(&ns->lock);
     return e;
 }
@@ -107,8 +134,8 @@ static enum err refresh(struct op *op, struct namespace *ns)
         ns->followed = snapshot_ref(ns->follower.snapshot);
         ns->followed_ms = ns->follower.validated_ms;
         ticket_finish(&ns->refreshes, number);
-    } else if (e == ERR_NOT_FOUND && ns->state != NS_READY) {
-        ns->state = NS_DROPPED;
+    } else if (e == ERR_NOT_FOUND) {
+        namespace_dropped_locked(ns);
     }
     cond_broadcast(&ns->changed);
     return e;
@@ -150,9 +177,10 @@ static enum err read_once(struct op *op, struct namespace *ns, bool strong,
         !env->read_only && (!env->owns || env->owns(env->context, ns->keys.name));
 
     if (owner) {
-        enum err e = owner_snapshot(op, ns, strong, out);
-        if (e != ERR_FENCED) return e;
-        op_clear_error(op); /* the other one writes, but we can still read */
+        bool wedged;
+        enum err e = owner_snapshot(op, ns, strong, out, &wedged);
+        if (e != ERR_FENCED && !wedged) return e;
+        op_clear_error(op); /* we cannot write now, but we can still read */
     }
     return follower_snapshot(op, ns, strong, out);
 }

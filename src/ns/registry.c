@@ -472,7 +472,34 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
     return e;
 }
 
-/* Counts the namespaces and finishes purges that a crash cut short. */
+/* Finishes purges of a name's incarnations that a crash cut short: whatever lies under
+ * another incarnation than the current one and is recorded as deleted. */
+static void sweep(struct op *op, struct registry *r, const char *name,
+                  const struct catalog_record *newest)
+{
+    char *dir = op_printf(op, "ns/%s/", name);
+    const char *page[LIST_PAGE];
+    size_t n = LIST_PAGE;
+
+    if (r->options.read_only || strcmp(newest->wal_prefix, r->wal_prefix) != 0) return;
+    if (store_list(op, r->options.store, dir, "", '/', page, &n)) n = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t incarnation[INCARNATION_SIZE];
+        struct slice hex = slice_str(page[i] + strlen(dir));
+        if (hex.size == 0 || !hex_decode(slice_of(hex.data, hex.size - 1), incarnation,
+                                         sizeof incarnation))
+            continue; /* the catalog itself */
+        bool current = !newest->deleted &&
+                       memcmp(incarnation, newest->incarnation, INCARNATION_SIZE) == 0;
+        if (current) continue;
+        struct keys keys;
+        keys_init(&keys, r->wal_prefix, name, incarnation);
+        (void)gc_purge(op, &r->options, &keys); /* counted and logged there */
+    }
+    op_clear_error(op);
+}
+
+/* Counts the namespaces and sweeps behind them. */
 static void survey(struct registry *r)
 {
     struct op op;
@@ -492,14 +519,8 @@ static void survey(struct registry *r)
                 op_clear_error(&op);
                 continue;
             }
-            if (!record.deleted) {
-                count++;
-            } else if (strcmp(record.wal_prefix, r->wal_prefix) == 0 &&
-                       !r->options.read_only) {
-                struct keys keys;
-                keys_init(&keys, r->wal_prefix, name, record.incarnation);
-                (void)gc_purge(&op, &r->options, &keys);
-            }
+            count += !record.deleted;
+            sweep(&op, r, name, &record);
             catalog_release(&record);
         }
         if (!e && n) behind = page[n - 1];

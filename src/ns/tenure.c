@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "ns/catalog.h"
 #include "ns/registry.h"
 #include "ns/settle.h"
 #include "ns/state.h"
@@ -282,8 +283,12 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
                      const struct snapshot *old, struct tenure *out)
 {
     struct tenure t = {0};
+    bool current;
 
-    enum err e = claim_epoch(op, env, keys, schema, &t.manifest);
+    enum err e =
+        catalog_is_current(op, env->store, keys->name, keys->incarnation, &current);
+    if (!e && !current) e = dropped(op, keys);
+    if (!e) e = claim_epoch(op, env, keys, schema, &t.manifest);
     if (e) goto done;
     t.epoch = t.manifest->epoch;
     e = put_fence(op, env, keys, t.manifest, &t);

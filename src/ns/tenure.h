@@ -25,7 +25,7 @@ struct tenure {
     struct manifest *manifest;
     struct snapshot *snapshot;
     struct idempotency *table;
-    uint64_t table_stored; /* idempotency_version of what the manifest stores */
+    uint64_t table_stored;         /* idempotency_version of what the manifest stores */
     struct manifest_fence *fences; /* fences in slots >= manifest->wm, ascending */
     uint32_t fence_count;
 };

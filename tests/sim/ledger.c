@@ -13,6 +13,7 @@
 #include "ns/manifest.h"
 #include "ns/object.h"
 #include "ns/wal.h"
+#include "sim/sim.h"
 
 /* The content after an entry. */
 struct content {
@@ -120,6 +121,7 @@ void ledger_complain(struct ledger *l, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(l->wrong, sizeof l->wrong, format, args);
     va_end(args);
+    sim_note("wrong: %s", l->wrong);
 }
 
 static unsigned long long ull(uint64_t x)
@@ -327,9 +329,9 @@ static void manifest_stored(struct ledger *l, struct era *era, uint64_t version,
     struct manifest *m = NULL;
     struct op op;
 
-    /* At the name of a collected one it is never the newest; after a DROP it is
-     * nothing to anybody. */
-    if (era->dropped || (era->manifest && version <= era->manifest->version)) return;
+    /* At the name of a collected one it is never the newest; once the catalog knows of
+     * the end it is nothing to anybody. */
+    if (era->recorded || (era->manifest && version <= era->manifest->version)) return;
     op_init(&op, OP_NO_DEADLINE, 0);
     enum err e =
         object_decode(&op, key, bytes, era->keys.incarnation, version, &object);
@@ -397,7 +399,7 @@ static void check_slot_delete(struct ledger *l, const struct era *era, uint64_t 
         ledger_complain(l, "I6: slot %llu is deleted before it is there", ull(slot));
     } else if (era->log[slot].kind != OBJECT_DATA) {
         ledger_complain(l, "I6: the fence or DROP in slot %llu is deleted", ull(slot));
-    } else if (era->dropped ? !era->recorded && slot >= floor : slot >= floor) {
+    } else if (!era->recorded && slot >= floor) {
         ledger_complain(l, "I6: slot %llu is deleted, the floor is %llu", ull(slot),
                         ull(floor));
     }

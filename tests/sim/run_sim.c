@@ -35,7 +35,7 @@ enum {
     CLIENTS_MAX = 3,
     CHUNK = 50,
     REPLAY_EVERY = 50,
-    FAILURES_SHOWN = 200,
+    FAILURES_SHOWN = 10,
     STEPS_MAX = 20000000,
     PATIENCE_MS = 300000 /* how long the healed cluster may take for one request */
 };

@@ -791,17 +791,16 @@ static void a_gzip_body_is_unpacked_up_to_the_limit(void **state)
 static void a_gzip_bomb_is_413(void **state)
 {
     struct fixture *f = *state;
-    int fd = dial(f);
-    static const size_t sizes[] = {(1 << 20) + 1, 512 << 20};
+    static const size_t sizes[] = {(1 << 20) + 1, 128 << 20};
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         struct buf packed = zeros_packed(sizes[i]);
-        assert_true(packed.size < 1 << 22);
-        if (packed.size > f->app.body_max) packed.size = f->app.body_max;
+        assert_true(packed.size < f->app.body_max);
+        int fd = dial(f);
         post_gzip(fd, buf_slice(&packed));
         expect(fd, 413, NULL);
+        (void)close(fd);
         buf_release(&packed);
     }
-    (void)close(fd);
 }
 
 static void a_damaged_gzip_body_is_400(void **state)

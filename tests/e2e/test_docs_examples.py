@@ -1,0 +1,95 @@
+"""Every example of docs/api.md is executed, in its order, against a fresh server; the answers are those on the page."""
+import json
+import re
+
+import pytest
+
+from elacsym import REPOSITORY
+
+# What differs from run to run: only the type is compared.
+VOLATILE = {"took_ms", "version", "bytes", "unindexed_bytes", "first_slot", "next_slot", "manifest_version", "epoch",
+            "rounds", "store_requests", "store_bytes", "cache_hits", "cache_misses"}
+
+
+def examples():
+    page = (REPOSITORY / "docs/api.md").read_text()
+    return re.findall(r"```http\n(.*?)```\n```json\n(.*?)```", page, re.S)
+
+
+def parse(request):
+    head, _, body = request.partition("\n\n")
+    first, *lines = head.strip().split("\n")
+    method, path = first.split(" ")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return method, path, headers, body.strip().encode() or None
+
+
+def check(got, wanted, place="answer"):
+    if isinstance(wanted, dict):
+        assert isinstance(got, dict) and list(got) == list(wanted), (place, got)
+        for name in wanted:
+            inside = f"{place}.{name}"
+            if name in VOLATILE or place.endswith("stages_ms"):
+                assert isinstance(got[name], str if isinstance(wanted[name], str) else (int, float)), inside
+            else:
+                check(got[name], wanted[name], inside)
+    elif isinstance(wanted, list):
+        assert isinstance(got, list) and len(got) == len(wanted), (place, got)
+        for i, (a, b) in enumerate(zip(got, wanted)):
+            check(a, b, f"{place}[{i}]")
+    elif isinstance(wanted, float) or isinstance(got, float):
+        assert got == pytest.approx(wanted, rel=1e-3), place
+    else:
+        assert got == wanted, place
+
+
+def test_every_example_of_the_api_page_answers_as_printed(own_server):
+    client = own_server.client()
+    found = examples()
+    assert len(found) >= 15
+    for request, wanted in found:
+        method, path, headers, body = parse(request)
+        answer = client.ask(method, path, body, headers)
+        assert answer.status == 200, (method, path, answer)
+        check(answer.json, json.loads(wanted), f"{method} {path}")
+
+
+def test_every_example_is_a_pair_of_request_and_answer():
+    page = (REPOSITORY / "docs/api.md").read_text()
+    assert page.count("```http\n") == len(examples())
+
+
+def filters():
+    """The filters of the page: one in a block, or one a line."""
+    page = (REPOSITORY / "docs/api.md").read_text()
+    blocks = re.findall(r"```json\n(.*?)```", page[page.index("## Filters"):], re.S)
+    for block in blocks:
+        try:
+            yield json.loads(block)
+        except json.JSONDecodeError:
+            yield from (json.loads(line) for line in block.strip().split("\n"))
+
+
+def test_every_filter_of_the_api_page_is_taken(ns):
+    ns.create(attributes={
+        "year": "int", "color": "string", "price": "float", "released": "datetime", "stock": "int", "tags": "array_string", "path": "string",
+        "file": "string", "owner": "string", "genres": "array_string"})
+    ns.upsert({"id": 1, "attributes": {"year": 1994, "tags": ["sale", "new"], "file": "a.c", "owner": "me"}})
+    found = [filter["op"] if "op" in filter else filter["type"] for filter in filters() if ns.ids(filter=filter) == [1]]
+    assert set(found) >= {"eq", "ne", "gte", "in", "not_in", "contains", "contains_any", "contains_all", "glob", "exists", "and", "not"}
+    assert len(list(filters())) >= 19
+
+
+def patterns():
+    page = (REPOSITORY / "docs/api.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*`) \| (`[^|]*`) \| (`[^|]*`) \|$", page[page.index("### Patterns"):], re.M)
+    return [[re.findall(r"`([^`]*)`", cell) for cell in row] for row in rows]
+
+
+def test_every_pattern_of_the_api_page_matches_what_it_says(ns):
+    ns.create(attributes={"s": "string"})
+    assert len(patterns()) >= 5
+    for (pattern,), matching, others in patterns():
+        ns.delete(filter={"type": "and", "conditions": []})
+        ns.upsert(*({"id": i, "attributes": {"s": text}} for i, text in enumerate(matching + others)))
+        assert ns.ids(filter={"field": "s", "op": "glob", "value": pattern}) == list(range(len(matching))), pattern
