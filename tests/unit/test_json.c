@@ -324,14 +324,14 @@ static void number_of_unknown_kind_keeps_what_was_written(void **state)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct json_number number = {0};
         struct reading *r = open_text(cases[i].text);
-        assert_int_equal(json_number(&r->op, &r->root, &number), ERR_OK);
+        assert_int_equal(json_number_of(&r->op, &r->root, &number), ERR_OK);
         assert_int_equal(number.kind, cases[i].number.kind);
         assert_true(number.u64 == cases[i].number.u64); /* the same bits */
         close_text(r);
     }
     struct json_number number;
     struct reading *r = open_text("1e999");
-    said(r, json_number(&r->op, &r->root, &number),
+    said(r, json_number_of(&r->op, &r->root, &number),
          "1e999 is beyond the range of a double");
     close_text(r);
 }
