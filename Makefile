@@ -105,14 +105,14 @@ sim: $(B)/tests/run_sim
 crash-sweep: $(B)/tests/run_fault
 	$<
 
-tests: $(UNIT) $(PROGRAMS)
+tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
 unit: $(UNIT)
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 
 # What make test runs besides unit tests and tests/e2e, as command lines; each program's
 # last line is "N passed, N failed[, N skipped]".
-PROGRAMS_TESTED := $(filter model sim,$(PROGRAM_FOLDERS))
+PROGRAMS_TESTED := $(filter model sim fault,$(PROGRAM_FOLDERS))
 TESTS_EXTRA := $(PROGRAMS_TESTED:%=build/release/tests/run_%)
 
 # gcc 12's TSan cannot start where the kernel scatters addresses widely.
@@ -120,13 +120,16 @@ STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
 E2E := $(if $(wildcard tests/e2e/test_*.py),$(VENV) -m pytest -q tests/e2e)
 
+MAKE_ALL := $(MAKE) -s -j$(shell nproc)
+
 test:
 	@tools/setup.sh test
 	@tools/run_tests.py \
-	  --build '$(MAKE) -s all tests' \
-	  --build '$(MAKE) -s SAN=address,undefined tests' \
-	  --build '$(MAKE) -s SAN=thread tests' \
-	  --check '$(MAKE) -s layers' --check '$(MAKE) -s format' --check '$(MAKE) -s tidy' \
+	  --build '$(MAKE_ALL) all tests' \
+	  --build '$(MAKE_ALL) SAN=address,undefined tests' \
+	  --build '$(MAKE_ALL) SAN=thread tests' \
+	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
+	  --check '$(MAKE_ALL) tidy' \
 	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
 	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
 	  $(foreach t,$(TESTS_EXTRA),--alone '$t') $(if $(E2E),--alone '$(E2E)')
@@ -135,7 +138,7 @@ test:
 
 run:
 	@tools/setup.sh run
-	@$(MAKE) -s all
+	@$(MAKE_ALL) all
 	@exec build/release/elacsym $(ARGS)
 
 # ---- habits ----

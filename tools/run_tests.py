@@ -44,8 +44,9 @@ class Result:
         counts = parse(self.output)
         if counts is None:
             return [0, 1, 0]
-        if self.status != 0 and counts[1] == 0:
-            counts[1] = 1
+        crashed = self.status is None or self.status < 0
+        if crashed or (self.status != 0 and counts[1] == 0):
+            counts[1] += 1
         return counts
 
     def print(self):
@@ -83,9 +84,12 @@ def parse(output):
 def run(kind, command, timeout):
     start = time.monotonic()
     # its own session, so that whatever it started can be ended with it
-    process = subprocess.Popen(
-        shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        process = subprocess.Popen(
+            shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True)
+    except OSError as error:
+        return Result(kind, command, 127, str(error), 0)
     try:
         output, _ = process.communicate(timeout=timeout)
         status = process.returncode

@@ -306,6 +306,36 @@ static void integer_out_of_range_or_with_a_fraction_is_refused(void **state)
     }
 }
 
+static void number_of_unknown_kind_keeps_what_was_written(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        struct json_number number;
+    } cases[] = {
+        {"-0", {JSON_UNSIGNED, {.u64 = 0}}},
+        {"18446744073709551615", {JSON_UNSIGNED, {.u64 = UINT64_MAX}}},
+        {"-9223372036854775808", {JSON_SIGNED, {.i64 = INT64_MIN}}},
+        {"18446744073709551616", {JSON_FLOATING, {.f64 = 18446744073709551616.0}}},
+        {"-9223372036854775809", {JSON_FLOATING, {.f64 = -9223372036854775808.0}}},
+        {"1.0", {JSON_FLOATING, {.f64 = 1}}},
+        {"-1e3", {JSON_FLOATING, {.f64 = -1000}}},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct json_number number = {0};
+        struct reading *r = open_text(cases[i].text);
+        assert_int_equal(json_number_of(&r->op, &r->root, &number), ERR_OK);
+        assert_int_equal(number.kind, cases[i].number.kind);
+        assert_true(number.u64 == cases[i].number.u64); /* the same bits */
+        close_text(r);
+    }
+    struct json_number number;
+    struct reading *r = open_text("1e999");
+    said(r, json_number_of(&r->op, &r->root, &number),
+         "1e999 is beyond the range of a double");
+    close_text(r);
+}
+
 static void strings_are_unescaped(void **state)
 {
     (void)state;
@@ -826,6 +856,7 @@ int main(void)
         cmocka_unit_test(doubles_are_rounded_correctly),
         cmocka_unit_test(integers_keep_all_64_bits),
         cmocka_unit_test(integer_out_of_range_or_with_a_fraction_is_refused),
+        cmocka_unit_test(number_of_unknown_kind_keeps_what_was_written),
         cmocka_unit_test(strings_are_unescaped),
         cmocka_unit_test(bad_escapes_and_lone_surrogates_are_refused),
         cmocka_unit_test(text_that_is_not_utf8_is_refused_at_its_first_bad_byte),
