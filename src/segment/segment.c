@@ -11,7 +11,10 @@
 #include "segment/segment_parts.h"
 #include "text/text_index.h"
 
-enum { TAIL_SIZE_MIN = 64 << 10, TAIL_SIZE_MAX = 1 << 20, TAIL_SHARE = 128 };
+enum {
+    TAIL_SIZE = 64 << 10,
+    UNIT_BLOCKS = 4 /* about 256 KiB: little to read for one row, much for a scan */
+};
 
 /* ---- checks ---- */
 
@@ -124,6 +127,7 @@ static enum err strings_open(struct op *op, struct segment *s, struct slice ids)
 static enum err ids_open(struct op *op, struct segment *s)
 {
     struct slice ids = held_section(s, SECTION_IDS);
+    assert(ids.data); /* the directory was refused otherwise */
     return s->layout.id_kind == ID_U64 ? numbers_open(op, s, ids)
                                        : strings_open(op, s, ids);
 }
@@ -150,14 +154,23 @@ static enum err presence_open(struct op *op, struct segment *s)
     return ERR_OK;
 }
 
+static void vectors_open(struct segment *s)
+{
+    s->vectors = layout_section(&s->layout, SECTION_VECTORS, 0);
+    if (!s->vectors) return;
+    uint64_t unit_size = (uint64_t)s->vectors->block_size * UNIT_BLOCKS;
+    s->unit_slots = (uint32_t)(unit_size / (s->layout.vector_dim * sizeof(float)));
+}
+
 static enum err blocks_open(struct op *op, struct segment *s)
 {
-    const struct section *documents = layout_section(&s->layout, SECTION_DOCUMENTS, 0);
     struct buf blocks = BUF_INIT;
-    if (!documents) return ERR_OK;
+
+    s->documents = layout_section(&s->layout, SECTION_DOCUMENTS, 0);
+    if (!s->documents) return ERR_OK;
 
     enum err e = document_index_decode(op, held_section(s, SECTION_DOCUMENT_INDEX),
-                                       documents, s->layout.row_count, &blocks);
+                                       s->documents, s->layout.row_count, &blocks);
     s->blocks = (void *)blocks.data;
     s->block_count = (uint32_t)(blocks.size / sizeof *s->blocks);
     return e;
@@ -209,6 +222,7 @@ static enum err open_held(struct op *op, struct segment *s)
     if (!e) e = check_held(op, s);
     if (!e) e = ids_open(op, s);
     if (!e) e = presence_open(op, s);
+    if (!e) vectors_open(s);
     if (!e) e = blocks_open(op, s);
     if (!e && whole) e = check_held_documents(op, s);
     if (!e && whole) e = indexes_open(op, s);
@@ -289,17 +303,12 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
     return ERR_OK;
 }
 
-/*
- * Asking the footer for sizes first would cost a round, which is dearer than bytes:
- * read an end that mostly holds all that stays in memory. Ids are 8 bytes a row.
- */
+/* Asking the footer for sizes first would cost a round, which is dearer than bytes:
+ * read an end that holds all of a small segment, and the directory of nearly any. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out)
 {
-    uint64_t tail_size = size / TAIL_SHARE;
-    if (tail_size < TAIL_SIZE_MIN) tail_size = TAIL_SIZE_MIN;
-    if (tail_size > TAIL_SIZE_MAX) tail_size = TAIL_SIZE_MAX;
-    return segment_open_tail(op, cache, key, size, tail_size, out);
+    return segment_open_tail(op, cache, key, size, TAIL_SIZE, out);
 }
 
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out)
@@ -381,11 +390,6 @@ enum id_kind segment_id_kind(const struct segment *s)
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;
-}
-
-void segment_digest(const struct segment *s, uint8_t out[16])
-{
-    memcpy(out, s->layout.digest, sizeof s->layout.digest);
 }
 
 /* ---- ids ---- */
@@ -496,10 +500,6 @@ enum err segment_fits(struct op *op, const struct segment *s,
 
 /* ---- vectors ---- */
 
-enum {
-    UNIT_BLOCKS = 4
-}; /* about 256 KiB: little to read for one row, much for a scan */
-
 bool segment_has_vector(const struct segment *s, uint32_t row)
 {
     if (!s->presence) return s->layout.vector_count > 0;
@@ -532,29 +532,18 @@ uint32_t segment_slot_row(const struct segment *s, uint32_t slot)
     return low * 64 + (uint32_t)__builtin_ctzll(bits);
 }
 
-static uint64_t unit_size(const struct segment *s)
-{
-    return (uint64_t)layout_section(&s->layout, SECTION_VECTORS, 0)->block_size *
-           UNIT_BLOCKS;
-}
-
-uint32_t segment_unit_slots(const struct segment *s)
-{
-    return (uint32_t)(unit_size(s) / (s->layout.vector_dim * sizeof(float)));
-}
-
 struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit)
 {
-    const struct section *vectors = layout_section(&s->layout, SECTION_VECTORS, 0);
-    uint64_t offset = vectors->offset + unit * unit_size(s);
-    uint64_t left = section_end(vectors) - offset;
-    return segment_range(s, offset, left < unit_size(s) ? left : unit_size(s));
+    uint64_t unit_size = (uint64_t)s->vectors->block_size * UNIT_BLOCKS;
+    uint64_t offset = s->vectors->offset + unit * unit_size;
+    uint64_t left = section_end(s->vectors) - offset;
+    return segment_range(s, offset, left < unit_size ? left : unit_size);
 }
 
 const float *segment_unit_vector(const struct segment *s, struct slice data,
                                  uint32_t slot)
 {
-    size_t index = slot % segment_unit_slots(s);
+    size_t index = slot % s->unit_slots;
     size_t size = s->layout.vector_dim * sizeof(float);
     assert((index + 1) * size <= data.size);
     return (const void *)(data.data + index * size);
@@ -577,11 +566,10 @@ uint32_t segment_block_of(const struct segment *s, uint32_t row)
 
 struct cache_pin segment_block_range(const struct segment *s, uint32_t block)
 {
-    const struct section *documents = layout_section(&s->layout, SECTION_DOCUMENTS, 0);
-    uint64_t offset = documents->offset + s->blocks[block].offset;
+    uint64_t offset = s->documents->offset + s->blocks[block].offset;
     bool last = block + 1 == s->block_count;
     return segment_range(s, offset,
-                         last ? section_end(documents) - offset
+                         last ? section_end(s->documents) - offset
                               : s->blocks[block].stored_size);
 }
 

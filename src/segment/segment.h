@@ -10,9 +10,11 @@
  * the snapshot keeps a row set of dead rows beside each segment.
  *
  * Threads  a segment is shared by reference count and never changes; any thread may
- * ask. Time     open: one round for the footer and what is kept in memory (ids).
- * Searches: one round for the sections they need. Errors   ERR_CORRUPT names the object
- * and section; errors of the cache and the op.
+ *          ask.
+ * Time     open: one round for the last 64 KiB, another if what is kept in memory (ids
+ *          above all) is larger. A search, view or fetch: one round for all it needs,
+ *          more above a few MiB of vectors and documents, so that pins stay bounded.
+ * Errors   ERR_CORRUPT names the object and section; errors of the cache and the op.
  */
 #ifndef SEGMENT_SEGMENT_H
 #define SEGMENT_SEGMENT_H
@@ -65,8 +67,8 @@ enum err segment_merge(struct op *op, struct schema *schema,
 
 /* ---- opening ---- */
 
-/* A stored segment. size is what the manifest says. Keeps a reference to nothing but
- * the cache. */
+/* A stored segment. size is what the manifest says: an object of another size is
+ * ERR_CORRUPT. Borrows nothing but the cache. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
@@ -81,9 +83,6 @@ uint64_t segment_size(const struct segment *s);   /* bytes of the object */
 uint64_t segment_memory(const struct segment *s); /* bytes it holds outside the cache */
 const char *segment_key(const struct segment *s); /* "memory" for one in memory */
 enum id_kind segment_id_kind(const struct segment *s);
-/* Names the content: segments of equal digest are the same bytes. Who keeps it beside
- * the key notices when one object was put in the place of another. */
-void segment_digest(const struct segment *s, uint8_t out[16]);
 
 /* The id of a row; strings borrow from the segment. Never fails: ids are in memory. */
 struct doc_id segment_id(const struct segment *s, uint32_t row);
@@ -95,8 +94,12 @@ void segment_find(const struct segment *s, const struct doc_id *ids, size_t n,
 enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
                         struct rowset **out);
 
-/* Exact scan: pushes allowed rows that have a vector. Score: cosine similarity, minus
- * squared distance for l2, dot product. allowed NULL: all rows. */
+/*
+ * Exact scan: pushes allowed rows that have a vector. Score: cosine similarity (right
+ * to 1e-6; 0 with a vector of length 0), minus squared distance for l2, dot product;
+ * always finite, what float cannot hold is cut to its largest. allowed NULL: all rows.
+ * Blocks without allowed rows are not read.
+ */
 enum err segment_vector_search(struct op *op, struct segment *s,
                                enum metric_kind metric, const float *query,
                                const struct rowset *allowed, uint32_t source,
@@ -104,12 +107,18 @@ enum err segment_vector_search(struct op *op, struct segment *s,
 /* Number of rows that have a vector. */
 uint32_t segment_vector_count(const struct segment *s);
 
-/* Opened text index of an attribute, or NULL if the segment has none (older schema, or
- * no row with text). Valid while the view is open. */
 struct segment_view; /* sections pinned for one query */
+
+/*
+ * Pins the text indexes and columns of the attributes asked for, all in one round, and
+ * opens them in op's arena. Repeats are fine, and attributes that the segment does not
+ * have (older schema).
+ */
 enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
                            size_t text_count, const int *column_attrs,
                            size_t column_count, struct segment_view **out);
+/* NULL if it was not asked for or the segment has none: the attribute is null in all
+ * its rows. Valid while the view is open. */
 const struct text_index *segment_view_text(const struct segment_view *v, int attr);
 const struct column *segment_view_column(const struct segment_view *v, int attr);
 void segment_view_close(struct segment_view *v); /* NULL is fine */

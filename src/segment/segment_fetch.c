@@ -67,7 +67,7 @@ static size_t round_plan(struct fetch *f, size_t first)
                 pin_add(f, document, segment_block_range(s, block));
         }
         if (f->what.vector && segment_has_vector(s, w->row)) {
-            uint32_t unit = segment_slot(s, w->row) / segment_unit_slots(s);
+            uint32_t unit = segment_slot(s, w->row) / s->unit_slots;
             w->vector = vector = pin_add(f, vector, segment_unit_range(s, unit));
         }
     }

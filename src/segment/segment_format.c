@@ -362,7 +362,6 @@ enum err segment_directory_decode(struct op *op, struct slice directory,
     xxh3_128(directory.data, directory.size, digest);
     if (memcmp(digest, footer->digest, sizeof digest) != 0)
         return op_fail(op, ERR_CORRUPT, "checksum of the directory");
-    memcpy(l.digest, digest, sizeof digest);
 
     counts_decode(&r, &l);
     if (!r.failed) attrs_decode(&r, &l, attrs);

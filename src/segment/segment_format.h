@@ -47,8 +47,8 @@
  * CRC32C of footer[0, 52), 56 "elacsend".
  *
  * So every byte is checked by something that is checked: section and gap by directory
- * or document index, directory by footer, footer by itself, header by being constant;
- * the digest in the footer names the whole content.
+ * or document index, directory by footer, footer by itself, header by being constant.
+ * The last bytes of an object stand for all of them.
  */
 #ifndef SEGMENT_SEGMENT_FORMAT_H
 #define SEGMENT_SEGMENT_FORMAT_H
@@ -109,7 +109,6 @@ struct segment_layout {
     struct section *sections;
     bool any_value; /* of any attribute of any row */
     uint64_t resident_offset;
-    uint8_t digest[16];
 };
 
 struct segment_footer {

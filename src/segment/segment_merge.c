@@ -82,7 +82,7 @@ static enum err vector_get(struct op *op, const struct merge *m, struct merge_in
 
     *vector = NULL;
     if (!segment_has_vector(s, row)) return ERR_OK;
-    uint32_t slots = segment_unit_slots(s), slot = segment_slot(s, row);
+    uint32_t slots = s->unit_slots, slot = segment_slot(s, row);
     uint32_t units = (s->layout.vector_count - 1) / slots + 1;
     enum err e = window_get(op, m, in, slot / slots, units, segment_unit_range, &unit);
     if (!e) *vector = segment_unit_vector(s, unit, slot);

@@ -29,6 +29,8 @@ struct segment {
     struct buf held; /* [held_offset, size) of the object */
     uint64_t held_offset;
     struct segment_layout layout;
+    const struct section *vectors, *documents; /* NULL where there are none */
+    uint32_t unit_slots;                       /* vectors in a unit */
 
     /* Ids by row, ascending; of one kind, the other's are NULL. */
     const uint64_t *ids;
@@ -70,9 +72,7 @@ bool segment_has_vector(const struct segment *s, uint32_t row);
 uint32_t segment_slot(const struct segment *s, uint32_t row); /* row has a vector */
 uint32_t segment_slot_row(const struct segment *s, uint32_t slot);
 
-/* Vectors are read by units of a few check blocks. */
-uint32_t segment_unit_slots(const struct segment *s);
-/* The pin of a unit. */
+/* Vectors are read by units of s->unit_slots: a few check blocks. The pin of a unit. */
 struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit);
 /* The vector of a slot of the unit that data holds. */
 const float *segment_unit_vector(const struct segment *s, struct slice data,

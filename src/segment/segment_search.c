@@ -281,7 +281,9 @@ enum err segment_filter(struct op *op, struct segment *s, const struct filter *f
 
 enum {
     WINDOW_UNITS = 16, /* pinned at once: about 4 MiB */
-    SCAN_ROWS = 1024   /* scored at once; rows listed at once */
+    SCAN_ROWS = 1024,  /* scored at once; candidates listed at once */
+    CLOSE = 3,         /* a row skipped costs as much as three read in a row */
+    PREFETCH_MAX = 4096
 };
 
 struct scan {
@@ -316,8 +318,8 @@ static float exact_score(const struct scan *scan, const float *vector)
 }
 
 /* raw: what the kernel said of the vector. */
-static enum err push(struct op *op, const struct scan *scan, uint32_t slot, float raw,
-                     const float *vector)
+static enum err push(struct op *op, const struct scan *scan, struct slice data,
+                     uint32_t slot, float raw)
 {
     float score = scan->metric == METRIC_L2 ? -raw : raw;
     bool extreme = false;
@@ -325,7 +327,8 @@ static enum err push(struct op *op, const struct scan *scan, uint32_t slot, floa
         extreme = scan->norms[slot] == 0;
         score *= scan->norms[slot];
     }
-    if (extreme || !isfinite(score)) score = exact_score(scan, vector);
+    if (extreme || !isfinite(score))
+        score = exact_score(scan, segment_unit_vector(scan->segment, data, slot));
     if (score < topk_floor(scan->best)) return ERR_OK;
 
     uint32_t row = segment_slot_row(scan->segment, slot);
@@ -336,16 +339,13 @@ static enum err push(struct op *op, const struct scan *scan, uint32_t slot, floa
     return ERR_OK;
 }
 
-/* A row alone is not worth the prefetching of a scan. */
-static void score_rows(const struct scan *scan, const float *vectors, size_t count,
-                       float *out)
+/* Raw scores of slots [slot, slot + count) of the unit in data. */
+static void score_rows(const struct scan *scan, struct slice data, uint32_t slot,
+                       size_t count, float *out)
 {
-    if (scan->metric == METRIC_L2 && count == 1)
-        *out = distance_l2(scan->probe, vectors, scan->dim);
-    else if (scan->metric == METRIC_L2)
+    const float *vectors = segment_unit_vector(scan->segment, data, slot);
+    if (scan->metric == METRIC_L2)
         distance_l2_rows(scan->probe, vectors, count, scan->dim, out);
-    else if (count == 1)
-        *out = distance_dot(scan->probe, vectors, scan->dim);
     else
         distance_dot_rows(scan->probe, vectors, count, scan->dim, out);
 }
@@ -357,10 +357,9 @@ static enum err scan_run(struct op *op, const struct scan *scan, struct slice da
     float scores[SCAN_ROWS];
     for (uint32_t slot = first; slot < end;) {
         uint32_t count = end - slot < SCAN_ROWS ? end - slot : SCAN_ROWS;
-        const float *vectors = segment_unit_vector(scan->segment, data, slot);
-        score_rows(scan, vectors, count, scores);
+        score_rows(scan, data, slot, count, scores);
         for (uint32_t i = 0; i < count; i++) {
-            enum err e = push(op, scan, slot + i, scores[i], vectors + i * scan->dim);
+            enum err e = push(op, scan, data, slot + i, scores[i]);
             if (e) return e;
         }
         slot += count;
@@ -368,26 +367,63 @@ static enum err scan_run(struct op *op, const struct scan *scan, struct slice da
     return ERR_OK;
 }
 
-/* Scores the candidates among slots [first, end): neighbours in one go. */
+/* Candidates that lie close: reading over the rows between them is faster than
+ * skipping them. Those are scored too, but not pushed. */
+static enum err scan_close(struct op *op, const struct scan *scan, struct slice data,
+                           const uint32_t *slots, size_t count)
+{
+    float scores[SCAN_ROWS * CLOSE];
+    uint32_t first = slots[0];
+    score_rows(scan, data, first, slots[count - 1] - first + 1, scores);
+    for (size_t i = 0; i < count; i++) {
+        enum err e = push(op, scan, data, slots[i], scores[slots[i] - first]);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+static void prefetch_vector(const struct scan *scan, struct slice data, uint32_t slot)
+{
+    const char *vector = (const void *)segment_unit_vector(scan->segment, data, slot);
+    size_t size = scan->dim * sizeof(float);
+    for (size_t at = 0; at < size && at < PREFETCH_MAX; at += 64)
+        __builtin_prefetch(vector + at);
+}
+
+/* Candidates far apart, one by one; the next one is on its way meanwhile. */
+static enum err scan_far(struct op *op, const struct scan *scan, struct slice data,
+                         const uint32_t *slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const float *vector = segment_unit_vector(scan->segment, data, slots[i]);
+        if (i + 1 < count) prefetch_vector(scan, data, slots[i + 1]);
+        float raw = scan->metric == METRIC_L2
+                        ? distance_l2(scan->probe, vector, scan->dim)
+                        : distance_dot(scan->probe, vector, scan->dim);
+        enum err e = push(op, scan, data, slots[i], raw);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+/* Scores the candidates among slots [first, end). */
 static enum err scan_candidates(struct op *op, const struct scan *scan,
                                 struct slice data, uint32_t first, uint32_t end)
 {
     const struct segment *s = scan->segment;
-    uint32_t rows[SCAN_ROWS];
+    uint32_t rows[SCAN_ROWS], slots[SCAN_ROWS];
     uint32_t from = segment_slot_row(s, first), last = segment_slot_row(s, end - 1);
 
     while (from <= last) {
-        size_t count = rowset_read(scan->candidates, from, rows, SCAN_ROWS);
-        if (count == 0 || rows[0] > last) break;
-        for (size_t i = 0; i < count && rows[i] <= last;) {
-            uint32_t slot = segment_slot(s, rows[i]), run = 1;
-            while (i + run < count && rows[i + run] <= last &&
-                   segment_slot(s, rows[i + run]) == slot + run)
-                run++;
-            enum err e = scan_run(op, scan, data, slot, slot + run);
-            if (e) return e;
-            i += run;
-        }
+        size_t room = last - from < SCAN_ROWS ? last - from + 1 : SCAN_ROWS, count = 0;
+        size_t listed = rowset_read(scan->candidates, from, rows, room);
+        for (; count < listed && rows[count] <= last; count++)
+            slots[count] = segment_slot(s, rows[count]);
+        if (count == 0) break;
+        bool close = slots[count - 1] - slots[0] < CLOSE * count;
+        enum err e = close ? scan_close(op, scan, data, slots, count)
+                           : scan_far(op, scan, data, slots, count);
+        if (e) return e;
         from = rows[count - 1] + 1;
     }
     return ERR_OK;
@@ -396,7 +432,7 @@ static enum err scan_candidates(struct op *op, const struct scan *scan,
 static enum err scan_unit(struct op *op, const struct scan *scan, uint32_t unit,
                           struct slice data)
 {
-    uint32_t slots = segment_unit_slots(scan->segment);
+    uint32_t slots = scan->segment->unit_slots;
     uint32_t vectors = scan->segment->layout.vector_count;
     uint32_t first = unit * slots;
     uint32_t end = vectors - first < slots ? vectors : first + slots;
@@ -411,7 +447,7 @@ static enum err scan_unit(struct op *op, const struct scan *scan, uint32_t unit,
 static bool next_unit(const struct scan *scan, uint32_t *unit)
 {
     const struct segment *s = scan->segment;
-    uint64_t first = (uint64_t)*unit * segment_unit_slots(s);
+    uint64_t first = (uint64_t)*unit * s->unit_slots;
     uint32_t row;
 
     if (first >= s->layout.vector_count) return false;
@@ -419,7 +455,7 @@ static bool next_unit(const struct scan *scan, uint32_t *unit)
     uint32_t from = segment_slot_row(s, (uint32_t)first);
     if (rowset_read(scan->candidates, from, &row, 1) == 0) return false;
     assert(row < s->layout.row_count);
-    *unit = segment_slot(s, row) / segment_unit_slots(s);
+    *unit = segment_slot(s, row) / s->unit_slots;
     return true;
 }
 

@@ -11,16 +11,12 @@ static const struct distance_kernels *kernels(void)
     switch (simd_level()) {
 #if defined(__x86_64__)
     case SIMD_AVX512:
-    case SIMD_AVX512_VNNI:
-        return &distance_avx512;
-    case SIMD_AVX2:
-        return &distance_avx2;
+    case SIMD_AVX512_VNNI: return &distance_avx512;
+    case SIMD_AVX2: return &distance_avx2;
 #elif defined(__aarch64__)
-    case SIMD_NEON:
-        return &distance_neon;
+    case SIMD_NEON: return &distance_neon;
 #endif
-    default:
-        return &distance_plain;
+    default: return &distance_plain;
     }
 }
 

@@ -873,30 +873,6 @@ static void threads_that_share_a_segment_get_the_same_answers(void **state)
 
 /* ---- what others rely on ---- */
 
-static void a_digest_names_the_content(void **state)
-{
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g, h;
-    uint8_t a[16], b[16];
-    struct buf other = BUF_INIT;
-
-    world_make(&w, &rng, (struct world_shape){.row_count = 50, .attr_count = 3});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
-    segment_digest(g.segments[IN_MEMORY], a);
-    segment_digest(g.segments[STORED_SMALL_TAIL], b);
-    assert_memory_equal(a, b, 16);
-    world_build(&w, w.schema, w.docs, 49, &other);
-    guises_open(&w.op, &h, buf_slice(&other), CACHE_SIZE);
-    segment_digest(h.segments[IN_MEMORY], b);
-    assert_memory_not_equal(a, b, 16);
-    buf_release(&other);
-    guises_close(&h);
-    guises_close(&g);
-    world_release(&w);
-}
-
 static void a_reference_outlives_its_first_owner(void **state)
 {
     (void)state;
@@ -934,7 +910,6 @@ int main(void)
         cmocka_unit_test(a_canceled_op_stops_scans_and_merges),
         cmocka_unit_test(a_small_arena_is_a_limit_not_a_crash),
         cmocka_unit_test(threads_that_share_a_segment_get_the_same_answers),
-        cmocka_unit_test(a_digest_names_the_content),
         cmocka_unit_test(a_reference_outlives_its_first_owner),
     };
     return cmocka_run_group_tests_name("segment", tests, NULL, NULL);

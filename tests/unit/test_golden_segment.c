@@ -1,0 +1,204 @@
+/*
+ * Segments of every format version: they open and say what they said when they were
+ * written, and the same documents still make the same bytes. Run from the repository's
+ * root.
+ */
+#include "unit/golden.h"
+
+#include "base/op.h"
+#include "base/rowset.h"
+#include "segment/segment.h"
+#include "text/text_index.h"
+
+enum { ROWS = 24, DIM = 6, ATTRS = 8 };
+
+static const struct attr attrs[ATTRS] = {
+    {.name = "title",
+     .type = ATTR_STRING,
+     .full_text = true,
+     .analysis = {LANG_ENGLISH, true, true, false}},
+    {.name = "tags", .type = ATTR_STRING, .array = true},
+    {.name = "int", .type = ATTR_INT, .indexed = true},
+    {.name = "uint", .type = ATTR_UINT},
+    {.name = "float", .type = ATTR_FLOAT},
+    {.name = "bool", .type = ATTR_BOOL},
+    {.name = "datetime", .type = ATTR_DATETIME},
+    {.name = "uuid", .type = ATTR_UUID}};
+
+static const char *const titles[] = {
+    "The quick brown foxes jumped", "Running over lazy dogs", "",
+    "Größe und Maß, naïve café",    "foxes fox foxed",        "日本語のテキスト"};
+
+struct sample {
+    struct doc doc;
+    struct value values[ATTRS];
+    union scalar tags[3];
+    float vector[DIM];
+    char id[16];
+};
+
+/* Document number i of the golden segments; rows are in the order of i. */
+static void sample_make(struct sample *s, uint32_t i, bool strings)
+{
+    *s = (struct sample){.doc = {.values = s->values}};
+    for (uint32_t k = 0; k < DIM; k++)
+        s->vector[k] = (float)((i * 7 + k * 3) % 11) - 4.75f;
+    for (uint32_t k = 0; k < 3; k++)
+        s->tags[k].s = slice_str(titles[(i + k) % COUNT_OF(titles)]);
+    s->values[0].one.s = slice_str(titles[i % COUNT_OF(titles)]);
+    s->values[1] = (struct value){.count = i % 4, .items = s->tags};
+    s->values[2].one.i = (int64_t)i - 10;
+    s->values[3].one.u = UINT64_MAX - i;
+    s->values[4].one.f = (double)i / 8 - 1;
+    s->values[5].one.b = i % 3 == 0;
+    s->values[6].one.i = 1700000000000000 + (int64_t)i;
+    memset(s->values[7].one.uuid, (int)i, 16);
+    for (uint32_t k = 0; k < ATTRS; k++)
+        s->values[k].null = (i + k) % 5 == 4;
+    if (i % 6 != 5) s->doc.vector = s->vector;
+    (void)snprintf(s->id, sizeof s->id, "doc-%05u", i);
+    s->doc.id = strings
+                    ? (struct doc_id){.kind = ID_STRING, .string = slice_str(s->id)}
+                    : (struct doc_id){.kind = ID_U64, .u64 = (uint64_t)i * i * 1000};
+}
+
+struct golden {
+    const char *name;
+    bool strings;
+    enum metric_kind metric;
+    int zstd_level; /* compressed bytes depend on the library: read, not compared */
+};
+
+static const struct golden goldens[] = {{"segment-v1.bin", false, METRIC_COSINE, 0},
+                                        {"segment-v1-zstd.bin", true, METRIC_L2, 3}};
+
+static struct schema *golden_schema(const struct golden *g)
+{
+    return schema_new(DIM, g->metric, attrs, ATTRS);
+}
+
+static void golden_build(struct op *op, const struct golden *g, struct buf *out)
+{
+    struct schema *schema = golden_schema(g);
+    struct segment_options options = {.zstd_level = g->zstd_level};
+    struct segment_builder *b = segment_builder_new(schema, &options);
+    struct sample s;
+    for (uint32_t i = ROWS; i > 0; i--) {
+        sample_make(&s, i - 1, g->strings);
+        segment_builder_add(b, &s.doc);
+    }
+    assert_int_equal(segment_builder_finish(op, b, out), ERR_OK);
+    schema_unref(schema);
+}
+
+/* The committed file; what is not compressed is what is built today. */
+static struct buf golden_segment(struct op *op, const struct golden *g)
+{
+    struct buf built = BUF_INIT, file;
+    golden_build(op, g, &built);
+    file = g->zstd_level ? golden_read(g->name)
+                         : golden_expect(g->name, buf_slice(&built));
+    if (file.size == 0 && getenv("ELACSYM_GOLDEN_WRITE")) {
+        golden_write(g->name, buf_slice(&built));
+        file = golden_read(g->name);
+    }
+    buf_release(&built);
+    return file;
+}
+
+static void expect_documents(struct op *op, struct segment *s, const struct golden *g,
+                             const struct schema *schema)
+{
+    struct segment_fetch what = {.vector = true, .attributes = true};
+    assert_int_equal(segment_row_count(s), ROWS);
+    assert_int_equal(segment_vector_count(s), ROWS - ROWS / 6);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        struct sample sample;
+        struct doc got;
+        uint32_t found;
+        struct buf a = BUF_INIT, b = BUF_INIT;
+        sample_make(&sample, row, g->strings);
+        assert_int_equal(segment_fetch(op, s, schema, &row, 1, what, &got), ERR_OK);
+        doc_encode(&sample.doc, schema, &a);
+        doc_encode(&got, schema, &b);
+        assert_true(slice_equal(buf_slice(&a), buf_slice(&b)));
+        segment_find(s, &sample.doc.id, 1, &found);
+        assert_int_equal(found, row);
+        buf_release(&a);
+        buf_release(&b);
+    }
+}
+
+static void expect_filter(struct op *op, struct segment *s)
+{
+    union scalar two = {.i = 2};
+    struct filter f = {
+        .op = FILTER_LT, .attr = 2, .type = ATTR_INT, .values = &two, .value_count = 1};
+    struct rowset *rows;
+    assert_int_equal(segment_filter(op, s, &f, &rows), ERR_OK);
+    for (uint32_t row = 0; row < ROWS; row++)
+        assert_int_equal(rowset_has(rows, row), row < 12 && (row + 2) % 5 != 4);
+    rowset_unref(rows);
+}
+
+static void expect_text(struct op *op, struct segment *s)
+{
+    static const int title = 0;
+    struct segment_view *view;
+    assert_int_equal(segment_view_open(op, s, &title, 1, NULL, 0, &view), ERR_OK);
+    const struct text_index *t = segment_view_text(view, title);
+    assert_non_null(t);
+    /* Rows 0, 6, 12, 18 and 4, 10, 16, 22 speak of foxes; of those 4 is null. */
+    assert_int_equal(text_index_frequency(t, SLICE_LITERAL("fox")), 7);
+    assert_int_equal(text_index_frequency(t, SLICE_LITERAL("the")), 0);
+    segment_view_close(view);
+}
+
+static int by_row(const void *context, const struct hit *a, const struct hit *b)
+{
+    (void)context;
+    return a->row < b->row ? -1 : a->row > b->row;
+}
+
+static void expect_nearest(struct op *op, struct segment *s, const struct golden *g)
+{
+    struct hit hits[1];
+    struct topk best;
+    struct sample sample;
+    sample_make(&sample, 8, g->strings);
+    topk_init(&best, hits, 1, by_row, NULL);
+    assert_int_equal(segment_vector_search(op, s, g->metric, sample.vector, NULL, 0,
+                                           &best),
+                     ERR_OK);
+    assert_int_equal(best.count, 1);
+    assert_int_equal(hits[0].row, 8);
+}
+
+static void segments_of_version_1_say_what_they_said(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(goldens); i++) {
+        const struct golden *g = &goldens[i];
+        struct schema *schema = golden_schema(g);
+        struct segment *s;
+        struct op op;
+        op_init(&op, OP_NO_DEADLINE, 0);
+        struct buf bytes = golden_segment(&op, g);
+        assert_int_equal(segment_open_memory(&op, &bytes, &s), ERR_OK);
+        expect_documents(&op, s, g, schema);
+        expect_filter(&op, s);
+        expect_text(&op, s);
+        expect_nearest(&op, s, g);
+        segment_unref(s);
+        schema_unref(schema);
+        op_release(&op);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(segments_of_version_1_say_what_they_said),
+    };
+    return cmocka_run_group_tests_name("golden segment", tests, NULL, NULL);
+}
