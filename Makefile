@@ -112,7 +112,7 @@ unit: $(UNIT)
 
 # What make test runs besides unit tests and tests/e2e, as command lines; each program's
 # last line is "N passed, N failed[, N skipped]".
-PROGRAMS_TESTED := $(filter model sim,$(PROGRAM_FOLDERS))
+PROGRAMS_TESTED := $(filter model sim fault,$(PROGRAM_FOLDERS))
 TESTS_EXTRA := $(PROGRAMS_TESTED:%=build/release/tests/run_%)
 
 # gcc 12's TSan cannot start where the kernel scatters addresses widely.
