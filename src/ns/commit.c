@@ -29,9 +29,9 @@ struct pending {
     struct prepared prepared;
     struct buf batch;             /* encoded */
     struct schema *schema;        /* the one batch was encoded under */
-    const struct filter *filter; /* delete what matches, … */
-    const struct batch *extra;   /* … and these; both are the waiter's memory, … */
-    bool lent;                   /* … which the leader reads right now */
+    const struct filter *filter;  /* delete what matches, … */
+    const struct batch *extra;    /* … and these; both are the waiter's memory, … */
+    bool lent;                    /* … which the leader reads right now */
     struct slice idempotency_key; /* a copy */
     uint8_t digest[16];
     bool exclusive; /* needs an entry of its own, seen by nothing beside it */
@@ -264,6 +264,23 @@ static void taken_group(struct op *op, struct namespace *ns, bool ours,
     if (ours) namespace_fenced_locked(ns, words);
 }
 
+/*
+ * Another's entry is in the slot, after an attempt of ours whose answer was lost. Ours
+ * was surely not applied only while the log still reaches down to the slot: behind its
+ * floor, ours may have been there, been indexed and collected, and a late duplicate of
+ * another's may have taken the name since. Lock not held.
+ */
+static bool surely_not_applied(struct op *op, struct namespace *ns,
+                               const struct group *g)
+{
+    struct manifest *newest = NULL;
+    enum err e = manifest_newest(op, ns->env->store, &ns->keys, &newest);
+    bool reaches = !e && newest && newest->floor <= g->entry.slot;
+    manifest_unref(newest);
+    op_clear_error(op);
+    return reaches;
+}
+
 /* Sends the group's entry until its outcome is known. Lock held; released inside. */
 static enum err lead_settle(struct op *op, struct namespace *ns)
 {
@@ -277,6 +294,8 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
     }
     mutex_unlock(&ns->lock);
     enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
+    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
+                    !surely_not_applied(op, ns, g);
     mutex_lock(&ns->lock);
 
     bool ours = ns->state == NS_READY && ns->tenure.epoch == g->entry.epoch;
@@ -284,9 +303,9 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
         /* It stays; whoever leads next goes on. */
     } else if (e) {
         fail_group(ns, e, op->error);
-    } else if (outcome == SETTLED_TAKEN) {
+    } else if (outcome == SETTLED_TAKEN && !doubtful) {
         taken_group(op, ns, ours, buf_slice(&other));
-    } else if (outcome == SETTLED_VANISHED) {
+    } else if (outcome == SETTLED_VANISHED || doubtful) {
         fail_group(ns, ERR_UNKNOWN,
                    "the namespace was taken over while this was written");
         if (ours)
