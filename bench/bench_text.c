@@ -11,6 +11,7 @@
  * Per query the least of three runs counts. The exhaustive column decodes, scores and
  * adds every posting of the same index, then picks the best: what pruning has to beat.
  */
+#include <assert.h>
 #include <math.h>
 #include <sys/resource.h>
 
@@ -80,8 +81,10 @@ static bool draw(struct text_query *q, const struct class *class,
                  const float *inverse, uint64_t *random)
 {
     struct analyzer *a = analyzer_get(&plain);
-    size_t doc = next_random(random) % docs->count;
     struct token token;
+
+    assert(docs->count > 0);
+    size_t doc = next_random(random) % docs->count;
 
     q->count = 0;
     buf_clear(&q->terms);

@@ -29,7 +29,9 @@ struct pending {
     struct prepared prepared;
     struct buf batch;             /* encoded */
     struct schema *schema;        /* the one batch was encoded under */
-    const struct filter *filter;  /* delete what matches; the waiter's memory */
+    const struct filter *filter;  /* delete what matches, … */
+    const struct batch *extra;    /* … and these; both are the waiter's memory, … */
+    bool lent;                    /* … which the leader reads right now */
     struct slice idempotency_key; /* a copy */
     uint8_t digest[16];
     bool exclusive; /* needs an entry of its own, seen by nothing beside it */
@@ -262,6 +264,23 @@ static void taken_group(struct op *op, struct namespace *ns, bool ours,
     if (ours) namespace_fenced_locked(ns, words);
 }
 
+/*
+ * Another's entry is in the slot, after an attempt of ours whose answer was lost. Ours
+ * was surely not applied only while the log still reaches down to the slot: behind its
+ * floor, ours may have been there, been indexed and collected, and a late duplicate of
+ * another's may have taken the name since. Lock not held.
+ */
+static bool surely_not_applied(struct op *op, struct namespace *ns,
+                               const struct group *g)
+{
+    struct manifest *newest = NULL;
+    enum err e = manifest_newest(op, ns->env->store, &ns->keys, &newest);
+    bool reaches = !e && newest && newest->floor <= g->entry.slot;
+    manifest_unref(newest);
+    op_clear_error(op);
+    return reaches;
+}
+
 /* Sends the group's entry until its outcome is known. Lock held; released inside. */
 static enum err lead_settle(struct op *op, struct namespace *ns)
 {
@@ -275,6 +294,8 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
     }
     mutex_unlock(&ns->lock);
     enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
+    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
+                    !surely_not_applied(op, ns, g);
     mutex_lock(&ns->lock);
 
     bool ours = ns->state == NS_READY && ns->tenure.epoch == g->entry.epoch;
@@ -282,9 +303,9 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
         /* It stays; whoever leads next goes on. */
     } else if (e) {
         fail_group(ns, e, op->error);
-    } else if (outcome == SETTLED_TAKEN) {
+    } else if (outcome == SETTLED_TAKEN && !doubtful) {
         taken_group(op, ns, ours, buf_slice(&other));
-    } else if (outcome == SETTLED_VANISHED) {
+    } else if (outcome == SETTLED_VANISHED || doubtful) {
         fail_group(ns, ERR_UNKNOWN,
                    "the namespace was taken over while this was written");
         if (ours)
@@ -453,7 +474,8 @@ static enum err resolve_filter(struct op *op, const struct snapshot *s,
                     segment_id(source->segment, rows[k]);
         rowset_unref(match);
     }
-    enum err e = prepared_make(op, &batch, s->schema, &p->prepared);
+    enum err e = batch_unique(op, &batch);
+    if (!e) e = prepared_make(op, &batch, s->schema, &p->prepared);
     if (!e) batch_encode(&batch, s->schema, &p->batch);
     return e;
 }
@@ -464,10 +486,13 @@ static enum err resolve_group(struct op *op, struct namespace *ns, struct group 
     struct pending *p = g->members;
     struct snapshot *s = snapshot_ref(ns->tenure.snapshot);
 
+    p->lent = true;
     mutex_unlock(&ns->lock);
     enum err e = resolve_filter(op, s, p);
     snapshot_unref(s);
     mutex_lock(&ns->lock);
+    p->lent = false;
+    cond_broadcast(&ns->changed);
     return e;
 }
 
@@ -638,7 +663,9 @@ static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
         if (!ns->leading) {
             e = commit_lead(op, ns);
             if (e && !p->done) break;
-        } else if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms) && !p->done) {
+        } else if (!cond_wait(&ns->changed, &ns->lock,
+                              p->lent ? INT64_MAX : op->deadline_ms) &&
+                   !p->done && !p->lent) {
             e = op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
             break;
         }
@@ -682,6 +709,7 @@ enum err namespace_write(struct op *op, struct namespace *ns,
     p->kind = OBJECT_DATA;
     p->schema = schema_ref(request->schema);
     p->filter = request->delete_filter;
+    p->extra = request->batch;
     p->exclusive = p->filter != NULL;
     p->idempotency_key =
         slice_of(mem_dup(request->idempotency_key.data, request->idempotency_key.size),

@@ -204,6 +204,12 @@ static enum err create_existing(struct op *op, struct registry *r, const char *n
     enum err e = lookup(op, r, name, &ns);
     if (!e) e = namespace_snapshot(op, ns, &strong, &s);
     if (!e) e = schema_extend(op, s->schema, wanted, &same, &wider);
+    if (!e && !same && wider == s->schema)
+        e = op_fail(
+            op, ERR_CONFLICT,
+            "namespace \"%s\" has %u attributes, the request declares only %u of "
+            "them, and attributes cannot be taken away",
+            name, s->schema->attr_count, wanted->attr_count);
     if (!e && same) {
         *token = (struct commit_token){.epoch = s->epoch, .slot = s->slot};
         memcpy(token->incarnation, s->incarnation, sizeof token->incarnation);
@@ -281,25 +287,6 @@ enum err registry_create(struct op *op, struct registry *r, const char *name,
                    name);
 }
 
-enum err registry_drop(struct op *op, struct registry *r, const char *name)
-{
-    struct namespace *ns = NULL;
-
-    enum err e = lookup(op, r, name, &ns);
-    if (e) return e;
-    e = namespace_drop(op, ns);
-    if (!e) {
-        if (atomic_load(&r->count)) atomic_fetch_sub(&r->count, 1);
-        log_info(op, "namespace dropped", "namespace=%s", name);
-        struct op purge;
-        op_init(&purge, op->deadline_ms, 0);
-        (void)gc_purge(&purge, &r->options, &ns->keys); /* or at the next start */
-        op_release(&purge);
-    }
-    namespace_unref(ns);
-    return e;
-}
-
 /* The name in "ns/<name>/", in op's arena; NULL when the key is none. */
 static const char *name_of(struct op *op, const char *key)
 {
@@ -346,41 +333,61 @@ uint64_t registry_count(struct registry *r)
 
 /* ---- reading and writing ---- */
 
-/* A namespace that was dropped under our hands may be there again, as another one. */
-static bool retry_dropped(struct op *op, struct namespace *ns, enum err e, int attempt)
+/* What is done with one namespace; request is the call's own. */
+typedef enum err (*namespace_call)(struct op *op, struct namespace *ns, void *request);
+
+/* Makes the call on the namespace of that name. One that turns out to be dropped under
+ * our hands may be there again, as another one: then the call is made on that. */
+static enum err on_namespace(struct op *op, struct registry *r, const char *name,
+                             namespace_call call, void *request)
 {
-    if (e != ERR_NOT_FOUND || attempt > 0 || !namespace_dropped(ns)) return false;
-    op_clear_error(op);
-    return true;
+    for (bool again = true;; again = false) {
+        struct namespace *ns = NULL;
+        enum err e = lookup(op, r, name, &ns);
+        if (e) return e;
+        e = call(op, ns, request);
+        again = again && e == ERR_NOT_FOUND && namespace_dropped(ns);
+        namespace_unref(ns);
+        if (!again) return e;
+        op_clear_error(op);
+    }
+}
+
+struct write_call {
+    const struct write_request *request;
+    struct write_result *result;
+};
+
+static enum err call_write(struct op *op, struct namespace *ns, void *request)
+{
+    struct write_call *call = request;
+    return namespace_write(op, ns, call->request, call->result);
 }
 
 enum err registry_write(struct op *op, struct registry *r, const char *name,
                         const struct write_request *request,
                         struct write_result *result)
 {
-    for (int i = 0;; i++) {
-        struct namespace *ns = NULL;
-        enum err e = lookup(op, r, name, &ns);
-        if (e) return e;
-        e = namespace_write(op, ns, request, result);
-        bool again = retry_dropped(op, ns, e, i);
-        namespace_unref(ns);
-        if (!again) return e;
-    }
+    struct write_call call = {request, result};
+    return on_namespace(op, r, name, call_write, &call);
+}
+
+struct snapshot_call {
+    const struct read_options *options;
+    struct snapshot **out;
+};
+
+static enum err call_snapshot(struct op *op, struct namespace *ns, void *request)
+{
+    struct snapshot_call *call = request;
+    return namespace_snapshot(op, ns, call->options, call->out);
 }
 
 enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
                            const struct read_options *options, struct snapshot **out)
 {
-    for (int i = 0;; i++) {
-        struct namespace *ns = NULL;
-        enum err e = lookup(op, r, name, &ns);
-        if (e) return e;
-        e = namespace_snapshot(op, ns, options, out);
-        bool again = retry_dropped(op, ns, e, i);
-        namespace_unref(ns);
-        if (!again) return e;
-    }
+    struct snapshot_call call = {options, out};
+    return on_namespace(op, r, name, call_snapshot, &call);
 }
 
 enum err registry_schema(struct op *op, struct registry *r, const char *name,
@@ -398,18 +405,35 @@ enum err registry_schema(struct op *op, struct registry *r, const char *name,
     return ERR_OK;
 }
 
+static enum err call_info(struct op *op, struct namespace *ns, void *request)
+{
+    return namespace_info(op, ns, request);
+}
+
 enum err registry_info(struct op *op, struct registry *r, const char *name,
                        struct namespace_info *out)
 {
-    for (int i = 0;; i++) {
-        struct namespace *ns = NULL;
-        enum err e = lookup(op, r, name, &ns);
-        if (e) return e;
-        e = namespace_info(op, ns, out);
-        bool again = retry_dropped(op, ns, e, i);
-        namespace_unref(ns);
-        if (!again) return e;
-    }
+    return on_namespace(op, r, name, call_info, out);
+}
+
+static enum err call_drop(struct op *op, struct namespace *ns, void *request)
+{
+    struct registry *r = request;
+    struct op purge;
+
+    enum err e = namespace_drop(op, ns);
+    if (e) return e;
+    if (atomic_load(&r->count)) atomic_fetch_sub(&r->count, 1);
+    log_info(op, "namespace dropped", "namespace=%s", ns->keys.name);
+    op_init(&purge, op->deadline_ms, 0);
+    (void)gc_purge(&purge, &r->options, &ns->keys); /* or at the next survey */
+    op_release(&purge);
+    return ERR_OK;
+}
+
+enum err registry_drop(struct op *op, struct registry *r, const char *name)
+{
+    return on_namespace(op, r, name, call_drop, r);
 }
 
 /* ---- background ---- */

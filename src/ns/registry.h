@@ -86,7 +86,8 @@ enum err registry_schema(struct op *op, struct registry *r, const char *name,
 struct write_request {
     struct batch *batch;                /* unique ids; decoded under schema */
     struct schema *schema;              /* what registry_schema gave */
-    const struct filter *delete_filter; /* delete what matches at commit, or NULL */
+    const struct filter *delete_filter; /* also delete what matches at commit, or NULL;
+                                           the batch then holds deletes only */
     struct slice idempotency_key;       /* empty: none; at most 255 bytes */
     uint8_t digest[16]; /* of the request, compared when the key comes back */
 };

@@ -129,27 +129,40 @@ static bool ascii_fold(struct analyzer *a, struct slice word)
     return true;
 }
 
-/* UTF-16 of the word without what is invisible: joiners, soft hyphens, direction marks,
- * variation selectors. A typographic apostrophe becomes the plain one. */
-static int32_t decode_visible(struct slice word, UChar *out)
+/* UTF-16 of the word; words hold no damaged bytes. */
+static int32_t decode(struct slice word, UChar *out)
 {
+    UErrorCode code = U_ZERO_ERROR;
     int32_t count = 0;
-    for (size_t i = 0; i < word.size;) {
-        UChar32 c;
-        U8_NEXT(word.data, i, word.size, c);
-        assert(c >= 0); /* words hold no damaged bytes */
-        if (u_hasBinaryProperty(c, UCHAR_DEFAULT_IGNORABLE_CODE_POINT)) continue;
-        if (c == 0x2019 || c == 0xff07) c = '\'';
-        U16_APPEND_UNSAFE(out, count, c);
-    }
+    u_strFromUTF8(out, UNITS_MAX, &count, (const char *)word.data, (int32_t)word.size,
+                  &code);
+    assert(U_SUCCESS(code));
     return count;
+}
+
+/* Takes out what is invisible: joiners, soft hyphens, direction marks, variation
+ * selectors. A typographic apostrophe becomes the plain one. */
+static int32_t keep_visible(UChar *units, int32_t count)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count;) {
+        int32_t start = i;
+        UChar unit = units[i++];
+        UChar32 c = unit;
+        if (U16_IS_LEAD(unit)) c = U16_GET_SUPPLEMENTARY(unit, units[i++]);
+        if (u_hasBinaryProperty(c, UCHAR_DEFAULT_IGNORABLE_CODE_POINT)) continue;
+        bool apostrophe = c == 0x2019 || c == 0xff07;
+        for (; start < i; start++)
+            units[kept++] = apostrophe ? '\'' : units[start];
+    }
+    return kept;
 }
 
 static int32_t compose(const UChar *in, int32_t count, UChar *out)
 {
     UErrorCode code = U_ZERO_ERROR;
     int32_t size = unorm2_normalize(nfc, in, count, out, UNITS_MAX, &code);
-    assert(U_SUCCESS(code) || code == U_STRING_NOT_TERMINATED_WARNING);
+    assert(U_SUCCESS(code));
     return size;
 }
 
@@ -157,7 +170,7 @@ static void unicode_fold(struct analyzer *a, struct slice word)
 {
     UChar one[UNITS_MAX], two[UNITS_MAX];
     UErrorCode code = U_ZERO_ERROR;
-    int32_t count = compose(one, decode_visible(word, one), two);
+    int32_t count = compose(one, keep_visible(one, decode(word, one)), two);
     UChar *units = two;
 
     if (!a->analysis.case_sensitive) {

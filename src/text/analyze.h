@@ -1,11 +1,12 @@
 /*
  * analyze.h - text into terms: words, lower case, stop words, stems.
  *
- * Order: UAX #29 words (runs that hold a letter, number, ideograph or emoji are kept),
- * case folding unless case_sensitive, stop words, Snowball stem. Words longer than
- * TERM_SIZE_MAX bytes are dropped. Invalid UTF-8 is treated as breaks, never a crash.
- * An analyzer is not shared between threads; analyzer_get hands out one per thread and
- * analysis, kept until the thread ends.
+ * Order: words (words.h), invisible characters out and NFC, case folding unless
+ * case_sensitive, elided articles, stop words, Snowball stem; why, and why so, stands
+ * in docs/decisions/0003-text-analysis.md. Words longer than TERM_SIZE_MAX bytes are
+ * dropped. Invalid UTF-8 is treated as breaks, never a crash. An analyzer is not shared
+ * between threads; analyzer_get hands out one per thread and analysis, kept until the
+ * thread ends.
  */
 #ifndef TEXT_ANALYZE_H
 #define TEXT_ANALYZE_H

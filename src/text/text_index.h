@@ -46,8 +46,8 @@ uint64_t text_index_frequency(const struct text_index *t, struct slice term);
 struct text_clause {
     const struct text_index *index; /* NULL: this segment lacks the field */
     struct slice term;
-    uint32_t group;       /* words of the query; for `and` each group must match */
-    float weight;         /* field weight * repeats * idf over all segments */
+    uint32_t group; /* words of the query; for `and` each group must match */
+    float weight;   /* field weight * repeats * idf over all segments; finite, >= 0 */
     const float *inverse; /* bm25_norms of the field over all segments */
 };
 

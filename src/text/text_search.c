@@ -611,6 +611,7 @@ static bool groups_make(struct search *s)
 /* Postings that a walk would look at, about. */
 static uint64_t walk_cost(const struct search *s)
 {
+    assert(s->cursor_count > 0);
     if (s->groups) return s->groups[0].postings;
     uint64_t sum = 0;
     for (size_t i = 0; i < s->cursor_count; i++)

@@ -310,6 +310,14 @@ static UChar32 as_sign(UChar32 c)
     return connector || c == '@' ? '#' : c;
 }
 
+static UChar32 next_char(struct slice text, size_t *at)
+{
+    UChar32 c;
+    U8_NEXT(text.data, *at, text.size, c);
+    assert_true(c >= 0);
+    return c;
+}
+
 static void icu_start(struct icu_words *w, struct slice text)
 {
     UErrorCode code = U_ZERO_ERROR;
@@ -318,11 +326,8 @@ static void icu_start(struct icu_words *w, struct slice text)
     w->chars = mem_realloc(w->chars, (text.size + 1) * sizeof *w->chars);
     w->bytes = mem_realloc(w->bytes, (text.size + 1) * sizeof *w->bytes);
     for (size_t i = 0; i < text.size;) {
-        UChar32 c;
         int32_t at = (int32_t)i, end = w->count;
-        U8_NEXT(text.data, i, text.size, c);
-        assert_true(c >= 0);
-        c = as_sign(c);
+        UChar32 c = as_sign(next_char(text, &i));
         U16_APPEND_UNSAFE(w->units, end, c);
         for (; w->count < end; w->count++) {
             w->bytes[w->count] = at;
@@ -353,7 +358,7 @@ static bool icu_next(struct icu_words *w, size_t *start, size_t *end)
 static void words_equal_icu(struct icu_words *icu, struct slice text, bool colon)
 {
     struct words ours = words_of(text, colon);
-    size_t start, end, icu_start_at, icu_end;
+    size_t start = 0, end = 0, icu_start_at = 0, icu_end = 0;
 
     icu_start(icu, text);
     for (;;) {
@@ -416,7 +421,7 @@ static void random_text(uint64_t *seed, bool ascii, struct buf *out)
         int32_t size = 0;
         UChar32 c = ascii ? (UChar32)(1 + test_random(seed) % 127) : random_char(seed);
         if (ascii && test_random(seed) % 3 == 0)
-            c = "ab1.':,;_ "[test_random(seed) % 10];
+            c = (uint8_t) "ab1.':,;_ "[test_random(seed) % 10];
         U8_APPEND_UNSAFE(bytes, size, (uint32_t)c);
         buf_append(out, bytes, (size_t)size);
     }
@@ -470,8 +475,7 @@ static void the_short_cut_for_ascii_equals_the_rules(void **state)
 static bool icu_differs(struct slice text)
 {
     for (size_t i = 0; i < text.size;) {
-        UChar32 c;
-        U8_NEXT(text.data, i, text.size, c);
+        UChar32 c = next_char(text, &i);
         int lb = u_getIntPropertyValue(c, UCHAR_LINE_BREAK);
         int wb = u_getIntPropertyValue(c, UCHAR_WORD_BREAK);
         bool dictionary = lb == U_LB_COMPLEX_CONTEXT || lb == U_LB_IDEOGRAPHIC ||

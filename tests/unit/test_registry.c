@@ -544,7 +544,10 @@ static void deleting_by_filter_deletes_what_matches_now(void **state)
                             .type = ATTR_INT,
                             .values = &five,
                             .value_count = 1};
-    struct write_request request = {.schema = schema, .delete_filter = &filter};
+    struct batch none = {0};
+    struct write_request request = {.batch = &none,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
     struct write_result r;
     enum err e = registry_write(&op, n.registry, "x", &request, &r);
     if (e) fail_msg("%s", op.error);

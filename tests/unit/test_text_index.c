@@ -3,6 +3,8 @@
  */
 #include "text/text_index.h"
 
+#include <assert.h>
+
 #include "base/buf.h"
 #include "base/codec.h"
 #include "base/mem.h"
@@ -545,6 +547,7 @@ static void damaged_bytes_are_refused_or_searched_without_harm(void **state)
     op_init(&op, OP_NO_DEADLINE, 0);
     corpus_make(&c, &op, &seed, ROWS, 40, 12);
     size_t size = c.bytes.size;
+    assert(size > 0);
 
     for (size_t cut = 0; cut < size; cut++) {
         uint8_t *copy = mem_dup(c.bytes.data, cut); /* so that ASan sees its end */
