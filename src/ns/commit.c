@@ -439,42 +439,57 @@ static void encode_group(struct namespace *ns, struct group *g)
         buf_release(&p->batch); /* its bytes are in the entry now */
 }
 
-/* Ids of the live documents that match, as deletes of p. Lock not held. */
+/* Room for count more deletes in the batch, in op's arena. */
+static enum err grow_deletes(struct op *op, struct batch *batch, size_t *capacity,
+                             size_t count)
+{
+    if (batch->deletes && batch->delete_count + count <= *capacity) return ERR_OK;
+    *capacity = 2 * (batch->delete_count + count);
+    struct doc_id *larger = op_new_array(op, struct doc_id, *capacity);
+    if (!larger) return ERR_LIMIT;
+    if (batch->delete_count)
+        memcpy(larger, batch->deletes, batch->delete_count * sizeof *larger);
+    batch->deletes = larger;
+    return ERR_OK;
+}
+
+/* Adds the ids of a source's live documents that match. */
+static enum err add_matches(struct op *op, const struct source *source,
+                            const struct filter *filter, struct batch *batch,
+                            size_t *capacity)
+{
+    enum { CHUNK = 1024 };
+    uint32_t rows[CHUNK], from = 0;
+    struct rowset *match = NULL;
+
+    enum err e = segment_filter(op, source->segment, filter, &match);
+    if (e) return e;
+    if (source->dead) rowset_andnot(match, source->dead);
+    e = grow_deletes(op, batch, capacity, rowset_count(match));
+    for (size_t n; !e && (n = rowset_read(match, from, rows, CHUNK)) > 0;
+         from = rows[n - 1] + 1)
+        for (size_t k = 0; k < n; k++)
+            batch->deletes[batch->delete_count++] =
+                segment_id(source->segment, rows[k]);
+    rowset_unref(match);
+    return e;
+}
+
+/* Ids of the live documents that match, and those that were given, as deletes of p.
+ * Lock not held. */
 static enum err resolve_filter(struct op *op, const struct snapshot *s,
                                struct pending *p)
 {
     struct batch batch = {0};
-    size_t capacity = 0;
+    size_t given = p->extra->delete_count, capacity = 0;
 
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        enum { CHUNK = 1024 };
-        const struct source *source = &s->sources[i];
-        uint32_t rows[CHUNK], from = 0;
-        struct rowset *match = NULL;
-
-        enum err e = segment_filter(op, source->segment, p->filter, &match);
-        if (e) return e;
-        if (source->dead) rowset_andnot(match, source->dead);
-        size_t count = rowset_count(match);
-        if (batch.delete_count + count > capacity) {
-            capacity = 2 * (batch.delete_count + count);
-            struct doc_id *larger = op_new_array(op, struct doc_id, capacity);
-            if (!larger) {
-                rowset_unref(match);
-                return ERR_LIMIT;
-            }
-            if (batch.delete_count)
-                memcpy(larger, batch.deletes, batch.delete_count * sizeof *larger);
-            batch.deletes = larger;
-        }
-        for (size_t n; (n = rowset_read(match, from, rows, CHUNK)) > 0;
-             from = rows[n - 1] + 1)
-            for (size_t k = 0; k < n; k++)
-                batch.deletes[batch.delete_count++] =
-                    segment_id(source->segment, rows[k]);
-        rowset_unref(match);
-    }
-    enum err e = batch_unique(op, &batch);
+    enum err e = grow_deletes(op, &batch, &capacity, given);
+    if (e) return e;
+    for (size_t i = 0; i < given; i++)
+        batch.deletes[batch.delete_count++] = p->extra->deletes[i];
+    for (uint32_t i = 0; i < s->source_count && !e; i++)
+        e = add_matches(op, &s->sources[i], p->filter, &batch, &capacity);
+    if (!e) e = batch_unique(op, &batch);
     if (!e) e = prepared_make(op, &batch, s->schema, &p->prepared);
     if (!e) batch_encode(&batch, s->schema, &p->batch);
     return e;

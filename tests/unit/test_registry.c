@@ -521,7 +521,7 @@ static void ids_of_another_kind_are_refused(void **state)
     store_free(store);
 }
 
-static void deleting_by_filter_deletes_what_matches_now(void **state)
+static void deleting_by_filter_and_ids_deletes_what_matches_now_and_those(void **state)
 {
     (void)state;
     struct store *store = store_mem_new();
@@ -544,15 +544,20 @@ static void deleting_by_filter_deletes_what_matches_now(void **state)
                             .type = ATTR_INT,
                             .values = &five,
                             .value_count = 1};
-    struct batch none = {0};
-    struct write_request request = {.batch = &none,
+    /* One that matches too, one that does not, one that is not there. */
+    struct doc_id ids[] = {{.kind = ID_U64, .u64 = 99},
+                           {.kind = ID_U64, .u64 = 1},
+                           {.kind = ID_U64, .u64 = 12345}};
+    struct batch given = {.deletes = ids, .delete_count = COUNT_OF(ids)};
+    struct write_request request = {.batch = &given,
                                     .schema = schema,
                                     .delete_filter = &filter};
     struct write_result r;
     enum err e = registry_write(&op, n.registry, "x", &request, &r);
     if (e) fail_msg("%s", op.error);
-    assert_int_equal(r.deleted, 50);
-    assert_int_equal(count_of(&n, "x"), 50);
+    assert_int_equal(r.deleted, 51);
+    assert_int_equal(count_of(&n, "x"), 49);
+    assert_int_equal(value_of(&n, "x", 1), -1);
     assert_int_equal(value_of(&n, "x", 50), -1);
     assert_int_equal(value_of(&n, "x", 49), 4);
     schema_unref(schema);
@@ -673,7 +678,7 @@ int main(void)
         cmocka_unit_test(a_dropped_namespace_is_gone_and_its_name_free),
         cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
         cmocka_unit_test(ids_of_another_kind_are_refused),
-        cmocka_unit_test(deleting_by_filter_deletes_what_matches_now),
+        cmocka_unit_test(deleting_by_filter_and_ids_deletes_what_matches_now_and_those),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
