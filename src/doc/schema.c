@@ -263,15 +263,20 @@ static bool same_metric(const struct schema *a, const struct schema *b)
     return a->vector_dim == 0 || a->metric == b->metric;
 }
 
-bool schema_equal(const struct schema *a, const struct schema *b)
+bool schema_is_prefix(const struct schema *prefix, const struct schema *s)
 {
-    if (a->vector_dim != b->vector_dim || !same_metric(a, b)) return false;
-    if (a->attr_count != b->attr_count) return false;
-    for (uint32_t i = 0; i < a->attr_count; i++)
-        if (strcmp(a->attrs[i].name, b->attrs[i].name) != 0 ||
-            attr_difference(&a->attrs[i], &b->attrs[i]))
+    if (prefix->vector_dim != s->vector_dim || !same_metric(prefix, s)) return false;
+    if (prefix->attr_count > s->attr_count) return false;
+    for (uint32_t i = 0; i < prefix->attr_count; i++)
+        if (strcmp(prefix->attrs[i].name, s->attrs[i].name) != 0 ||
+            attr_difference(&prefix->attrs[i], &s->attrs[i]))
             return false;
     return true;
+}
+
+bool schema_equal(const struct schema *a, const struct schema *b)
+{
+    return a->attr_count == b->attr_count && schema_is_prefix(a, b);
 }
 
 static enum err check_extension(struct op *op, const struct schema *current,

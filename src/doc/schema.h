@@ -84,6 +84,9 @@ enum err schema_check(struct op *op, const struct schema *s);
 int schema_find(const struct schema *s, struct slice name);
 /* Same attributes in the same order; the metric counts only where there are vectors. */
 bool schema_equal(const struct schema *a, const struct schema *b);
+/* Is s the same as prefix, or prefix with attributes added at the end? What was written
+ * under prefix can then be read under s. */
+bool schema_is_prefix(const struct schema *prefix, const struct schema *s);
 /*
  * The schema that a PUT of `wanted` leaves behind: `current` itself when wanted
  * declares nothing new, a longer one when it adds attributes; *out is a reference of

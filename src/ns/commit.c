@@ -361,8 +361,11 @@ static bool refuse(struct namespace *ns, struct pending *p)
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
-    /* Documents under a shorter schema are fine: attributes are only ever added. */
-    if (p->prepared.schema && !schema_equal(p->schema, s->schema)) {
+    /* Documents under a shorter schema are fine, for attributes are only ever added. A
+     * namespace that was dropped and made anew may have quite another one. */
+    bool fits = p->prepared.schema ? schema_equal(p->schema, s->schema)
+                                   : schema_is_prefix(p->schema, s->schema);
+    if (!fits) {
         pending_finish(p, ERR_CONFLICT, "the schema changed meanwhile");
         return true;
     }
@@ -447,7 +450,7 @@ static enum err grow_deletes(struct op *op, struct batch *batch, size_t *capacit
     *capacity = 2 * (batch->delete_count + count);
     struct doc_id *larger = op_new_array(op, struct doc_id, *capacity);
     if (!larger) return ERR_LIMIT;
-    if (batch->delete_count)
+    if (batch->deletes)
         memcpy(larger, batch->deletes, batch->delete_count * sizeof *larger);
     batch->deletes = larger;
     return ERR_OK;

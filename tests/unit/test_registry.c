@@ -470,6 +470,35 @@ static void a_dropped_namespace_is_gone_and_its_name_free(void **state)
     store_free(store);
 }
 
+static void a_write_under_the_schema_of_a_dropped_namespace_is_refused(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct schema *old = NULL, *other = schema_new(3, METRIC_L2, NULL, 0);
+    struct commit_token token;
+    struct write_result r;
+    struct op op;
+    bool created;
+    create(&n, "x");
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &old), ERR_OK);
+    assert_int_equal(registry_drop(&op, n.registry, "x"), ERR_OK);
+    assert_int_equal(registry_create(&op, n.registry, "x", other, &created, &token),
+                     ERR_OK);
+    struct value values[1] = {VALUE_NULL};
+    struct doc doc = {.id = {.kind = ID_U64, .u64 = 1}, .values = values};
+    struct batch batch = {.docs = &doc, .doc_count = 1};
+    struct write_request request = {.batch = &batch, .schema = old};
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CONFLICT);
+    assert_int_equal(count_of(&n, "x"), 0);
+    schema_unref(old);
+    schema_unref(other);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void indexing_trims_the_log_and_keeps_segments_few(void **state)
 {
     (void)state;
@@ -676,6 +705,7 @@ int main(void)
         cmocka_unit_test(a_write_whose_outcome_is_unknown_is_settled_by_the_next),
         cmocka_unit_test(a_write_that_surely_failed_leaves_nothing),
         cmocka_unit_test(a_dropped_namespace_is_gone_and_its_name_free),
+        cmocka_unit_test(a_write_under_the_schema_of_a_dropped_namespace_is_refused),
         cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
         cmocka_unit_test(ids_of_another_kind_are_refused),
         cmocka_unit_test(deleting_by_filter_and_ids_deletes_what_matches_now_and_those),
