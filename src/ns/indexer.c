@@ -363,9 +363,10 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
 
     int64_t began_us = clock_us();
     uint32_t taken = choose(op, ns->env, &j, may_merge);
+    bool nothing = taken == 0 && j.frozen->slot + 1 == j.manifest->wm;
     enum err e = taken ? write_segment(op, ns, &j) : ERR_OK;
-    if (!e) e = build_manifest(op, ns, &j, collected_wall_ms);
-    if (!e)
+    if (!e && !nothing) e = build_manifest(op, ns, &j, collected_wall_ms);
+    if (!e && !nothing)
         e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
                              &outcome);
 
@@ -374,6 +375,8 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     if (ours) ns->frozen_sources = 0;
     if (e == ERR_UNKNOWN) {
         if (ours) namespace_close_locked(ns);
+    } else if (nothing) {
+        /* The newest manifest says it all. */
     } else if (!e && outcome == PUBLISHED) {
         *published = true;
         if (ours) adopt(ns, &j);
