@@ -118,7 +118,9 @@ TESTS_EXTRA := $(PROGRAMS_TESTED:%=build/release/tests/run_%)
 # gcc 12's TSan cannot start where the kernel scatters addresses widely.
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
-E2E := $(if $(wildcard tests/e2e/test_*.py),$(VENV) -m pytest -q tests/e2e)
+E2E := $(VENV) -m pytest -q tests/e2e
+# The whole server under the sanitizers too, without the large collections.
+E2E_SAN := --ignore tests/e2e/test_collections.py
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 
@@ -126,13 +128,16 @@ test:
 	@tools/setup.sh test
 	@tools/run_tests.py \
 	  --build '$(MAKE_ALL) all tests' \
-	  --build '$(MAKE_ALL) SAN=address,undefined tests' \
-	  --build '$(MAKE_ALL) SAN=thread tests' \
+	  --build '$(MAKE_ALL) SAN=address,undefined all tests' \
+	  --build '$(MAKE_ALL) SAN=thread all tests' \
 	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
 	  --check '$(MAKE_ALL) tidy' \
 	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
 	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
-	  $(foreach t,$(TESTS_EXTRA),--alone '$t') $(if $(E2E),--alone '$(E2E)')
+	  $(foreach t,$(TESTS_EXTRA),--alone '$t') \
+	  --alone '$(E2E)' \
+	  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E) $(E2E_SAN)' \
+	  --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym $(STILL) $(E2E) $(E2E_SAN)'
 
 # ---- running ----
 
