@@ -561,6 +561,50 @@ static void deleting_by_filter_deletes_what_matches_now(void **state)
     store_free(store);
 }
 
+static void
+a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor(void **state)
+{
+    static const struct attr attr = {.name = "n", .type = ATTR_STRING};
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct schema *old = NULL, *different = schema_new(3, METRIC_L2, &attr, 1);
+    struct commit_token token;
+    struct op op;
+    bool created;
+    create(&n, "x");
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &old), ERR_OK);
+    assert_int_equal(registry_drop(&op, n.registry, "x"), ERR_OK);
+    assert_int_equal(registry_create(&op, n.registry, "x", different, &created, &token),
+                     ERR_OK);
+
+    float vector[2] = {1, 2};
+    struct value value = {.one.i = 7};
+    struct doc doc = {{.kind = ID_U64, .u64 = 1}, vector, &value};
+    struct batch batch = {.docs = &doc, .doc_count = 1};
+    struct write_request request = {.batch = &batch, .schema = old};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CONFLICT);
+
+    union scalar seven = {.i = 7};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &seven,
+                            .value_count = 1};
+    batch.doc_count = 0;
+    request.delete_filter = &filter;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CONFLICT);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), 0);
+    schema_unref(old);
+    schema_unref(different);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -674,6 +718,8 @@ int main(void)
         cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
         cmocka_unit_test(ids_of_another_kind_are_refused),
         cmocka_unit_test(deleting_by_filter_deletes_what_matches_now),
+        cmocka_unit_test(
+            a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
