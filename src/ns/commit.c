@@ -449,8 +449,8 @@ static void encode_group(struct namespace *ns, struct group *g)
 static enum err resolve_filter(struct op *op, const struct snapshot *s,
                                struct pending *p)
 {
-    struct batch batch = {0};
-    size_t capacity = 0;
+    struct batch batch = *p->extra;
+    size_t capacity = batch.delete_count; /* full, so what is the waiter's is copied */
 
     for (uint32_t i = 0; i < s->source_count; i++) {
         enum { CHUNK = 1024 };

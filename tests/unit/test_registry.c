@@ -605,6 +605,47 @@ a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor(void **state
     store_free(store);
 }
 
+static void a_delete_by_filter_deletes_the_ids_beside_it_too(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    struct schema *schema = NULL;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 10, .value = 1});
+    (void)write_ok(&n, "x", (struct write){.first = 10, .count = 10, .value = 2});
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar two = {.i = 2};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &two,
+                            .value_count = 1};
+    struct doc_id ids[] = {{.kind = ID_U64, .u64 = 3},   /* only named, …  */
+                           {.kind = ID_U64, .u64 = 15},  /* … matched too, … */
+                           {.kind = ID_U64, .u64 = 99}}; /* … not there */
+    struct batch batch = {.deletes = ids, .delete_count = 3};
+    struct write_request request = {.batch = &batch,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_OK);
+    assert_int_equal(r.deleted, 11);
+    assert_int_equal(value_of(&n, "x", 3), -1);
+
+    struct doc_id word = {.kind = ID_STRING, .string = SLICE_LITERAL("w")};
+    batch = (struct batch){.deletes = &word, .delete_count = 1};
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_INVALID);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), 9);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -720,6 +761,7 @@ int main(void)
         cmocka_unit_test(deleting_by_filter_deletes_what_matches_now),
         cmocka_unit_test(
             a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
+        cmocka_unit_test(a_delete_by_filter_deletes_the_ids_beside_it_too),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
