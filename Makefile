@@ -121,12 +121,18 @@ unit: $(UNIT)
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
+E2E := $(VENV) -m pytest -q tests/e2e
+# The whole server under the sanitizers too, without the large collections.
+E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
 
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test build/release/tests/run_model --test build/release/tests/run_fault
-PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(VENV) -m pytest -q tests/e2e'
+PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
+  --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
+    $(STILL) $(E2E_SAN)'
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 
@@ -134,8 +140,8 @@ test:
 	@tools/setup.sh test
 	@tools/run_tests.py \
 	  --build '$(MAKE_ALL) all tests' \
-	  --build '$(MAKE_ALL) SAN=address,undefined tests' \
-	  --build '$(MAKE_ALL) SAN=thread tests' \
+	  --build '$(MAKE_ALL) SAN=address,undefined all tests' \
+	  --build '$(MAKE_ALL) SAN=thread all tests' \
 	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
 	  --check '$(MAKE_ALL) tidy' $(PROOFS) \
 	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \

@@ -29,6 +29,7 @@ struct pending {
     struct prepared prepared;
     struct buf batch;             /* encoded */
     struct schema *schema;        /* the one batch was encoded under */
+    enum id_kind filter_ids;      /* what ids the filter names */
     const struct filter *filter;  /* delete what matches, … */
     const struct batch *extra;    /* … and these; both are the waiter's memory, … */
     bool lent;                    /* … which the leader reads right now */
@@ -361,11 +362,12 @@ static bool refuse(struct namespace *ns, struct pending *p)
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
-    /* Documents under a shorter schema are fine, for attributes are only ever added. A
-     * namespace that was dropped and made anew may have quite another one. */
-    bool fits = p->prepared.schema ? schema_equal(p->schema, s->schema)
-                                   : schema_is_prefix(p->schema, s->schema);
-    if (!fits) {
+    /* Attributes are only ever added, so a shorter schema is fine unless the request
+     * itself adds some. Another one belongs to a namespace of this name that is gone.
+     */
+    bool another = !schema_continues(s->schema, p->schema) ||
+                   (p->filter_ids != ID_NONE && p->filter_ids != s->id_kind);
+    if (another || (p->prepared.schema && !schema_equal(p->schema, s->schema))) {
         pending_finish(p, ERR_CONFLICT, "the schema changed meanwhile");
         return true;
     }
@@ -722,6 +724,7 @@ enum err namespace_write(struct op *op, struct namespace *ns,
     enum err e = namespace_check_writable(op, ns);
     if (e) return e;
 
+    assert(!request->batch->schema); /* that is namespace_widen's */
     struct pending *p = mem_new(struct pending);
     p->refs = 1;
     p->kind = OBJECT_DATA;
@@ -733,15 +736,16 @@ enum err namespace_write(struct op *op, struct namespace *ns,
         slice_of(mem_dup(request->idempotency_key.data, request->idempotency_key.size),
                  request->idempotency_key.size);
     memcpy(p->digest, request->digest, sizeof p->digest);
-    if (!p->filter) {
+    if (p->filter) {
+        p->filter_ids = request->filter_ids;
+        e = batch_id_kind(op, request->batch, &p->prepared.id_kind);
+    } else {
         e = prepared_make(op, request->batch, request->schema, &p->prepared);
-        if (e) {
-            pending_unref(p);
-            return e;
-        }
-        batch_encode(request->batch, request->schema, &p->batch);
+        if (!e) batch_encode(request->batch, request->schema, &p->batch);
     }
-    return commit(op, ns, p, result);
+    if (!e) return commit(op, ns, p, result);
+    pending_unref(p);
+    return e;
 }
 
 enum err namespace_widen(struct op *op, struct namespace *ns, struct schema *base,

@@ -88,6 +88,7 @@ struct write_request {
     struct schema *schema;              /* what registry_schema gave */
     const struct filter *delete_filter; /* also delete what matches at commit, or NULL;
                                            the batch then holds deletes only */
+    enum id_kind filter_ids;            /* the kind of the ids it names, if it does */
     struct slice idempotency_key;       /* empty: none; at most 255 bytes */
     uint8_t digest[16]; /* of the request, compared when the key comes back */
 };

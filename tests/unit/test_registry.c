@@ -470,35 +470,6 @@ static void a_dropped_namespace_is_gone_and_its_name_free(void **state)
     store_free(store);
 }
 
-static void a_write_under_the_schema_of_a_dropped_namespace_is_refused(void **state)
-{
-    (void)state;
-    struct store *store = store_mem_new();
-    struct node n = node_start(store, "a", false);
-    struct schema *old = NULL, *other = schema_new(3, METRIC_L2, NULL, 0);
-    struct commit_token token;
-    struct write_result r;
-    struct op op;
-    bool created;
-    create(&n, "x");
-    init_op(&op);
-    assert_int_equal(registry_schema(&op, n.registry, "x", &old), ERR_OK);
-    assert_int_equal(registry_drop(&op, n.registry, "x"), ERR_OK);
-    assert_int_equal(registry_create(&op, n.registry, "x", other, &created, &token),
-                     ERR_OK);
-    struct value values[1] = {VALUE_NULL};
-    struct doc doc = {.id = {.kind = ID_U64, .u64 = 1}, .values = values};
-    struct batch batch = {.docs = &doc, .doc_count = 1};
-    struct write_request request = {.batch = &batch, .schema = old};
-    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CONFLICT);
-    assert_int_equal(count_of(&n, "x"), 0);
-    schema_unref(old);
-    schema_unref(other);
-    op_release(&op);
-    node_stop(&n);
-    store_free(store);
-}
-
 static void indexing_trims_the_log_and_keeps_segments_few(void **state)
 {
     (void)state;
@@ -589,6 +560,91 @@ static void deleting_by_filter_and_ids_deletes_what_matches_now_and_those(void *
     assert_int_equal(value_of(&n, "x", 1), -1);
     assert_int_equal(value_of(&n, "x", 50), -1);
     assert_int_equal(value_of(&n, "x", 49), 4);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void
+a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor(void **state)
+{
+    static const struct attr attr = {.name = "n", .type = ATTR_STRING};
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct schema *old = NULL, *different = schema_new(3, METRIC_L2, &attr, 1);
+    struct commit_token token;
+    struct op op;
+    bool created;
+    create(&n, "x");
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &old), ERR_OK);
+    assert_int_equal(registry_drop(&op, n.registry, "x"), ERR_OK);
+    assert_int_equal(registry_create(&op, n.registry, "x", different, &created, &token),
+                     ERR_OK);
+
+    float vector[2] = {1, 2};
+    struct value value = {.one.i = 7};
+    struct doc doc = {{.kind = ID_U64, .u64 = 1}, vector, &value};
+    struct batch batch = {.docs = &doc, .doc_count = 1};
+    struct write_request request = {.batch = &batch, .schema = old};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CONFLICT);
+
+    union scalar seven = {.i = 7};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &seven,
+                            .value_count = 1};
+    batch.doc_count = 0;
+    request.delete_filter = &filter;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CONFLICT);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), 0);
+    schema_unref(old);
+    schema_unref(different);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_delete_by_filter_deletes_the_ids_beside_it_too(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    struct schema *schema = NULL;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 10, .value = 1});
+    (void)write_ok(&n, "x", (struct write){.first = 10, .count = 10, .value = 2});
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar two = {.i = 2};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &two,
+                            .value_count = 1};
+    struct doc_id ids[] = {{.kind = ID_U64, .u64 = 3},   /* only named, …  */
+                           {.kind = ID_U64, .u64 = 15},  /* … matched too, … */
+                           {.kind = ID_U64, .u64 = 99}}; /* … not there */
+    struct batch batch = {.deletes = ids, .delete_count = 3};
+    struct write_request request = {.batch = &batch,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_OK);
+    assert_int_equal(r.deleted, 11);
+    assert_int_equal(value_of(&n, "x", 3), -1);
+
+    struct doc_id word = {.kind = ID_STRING, .string = SLICE_LITERAL("w")};
+    batch = (struct batch){.deletes = &word, .delete_count = 1};
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_INVALID);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), 9);
     schema_unref(schema);
     op_release(&op);
     node_stop(&n);
@@ -705,10 +761,12 @@ int main(void)
         cmocka_unit_test(a_write_whose_outcome_is_unknown_is_settled_by_the_next),
         cmocka_unit_test(a_write_that_surely_failed_leaves_nothing),
         cmocka_unit_test(a_dropped_namespace_is_gone_and_its_name_free),
-        cmocka_unit_test(a_write_under_the_schema_of_a_dropped_namespace_is_refused),
         cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
         cmocka_unit_test(ids_of_another_kind_are_refused),
         cmocka_unit_test(deleting_by_filter_and_ids_deletes_what_matches_now_and_those),
+        cmocka_unit_test(
+            a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
+        cmocka_unit_test(a_delete_by_filter_deletes_the_ids_beside_it_too),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
