@@ -17,18 +17,30 @@ struct node {
     struct registry *registry;
 };
 
-static struct node node_start(struct store *store, const char *id, bool read_only)
+static struct registry_options options_of(const char *id)
 {
-    struct node n = {.store = store, .cache = cache_new(store, 64 << 20)};
     struct registry_options o = registry_options_default();
-    o.store = store;
-    o.cache = n.cache;
     o.node_id = id;
-    o.read_only = read_only;
     o.background = false;
     o.gc_grace_ms = 0;
+    return o;
+}
+
+static struct node node_with(struct store *store, uint64_t cache_bytes,
+                             struct registry_options o)
+{
+    struct node n = {.store = store, .cache = cache_new(store, cache_bytes)};
+    o.store = store;
+    o.cache = n.cache;
     n.registry = registry_new(&o);
     return n;
+}
+
+static struct node node_start(struct store *store, const char *id, bool read_only)
+{
+    struct registry_options o = options_of(id);
+    o.read_only = read_only;
+    return node_with(store, 64 << 20, o);
 }
 
 static void node_stop(struct node *n)
@@ -646,6 +658,49 @@ static void a_delete_by_filter_deletes_the_ids_beside_it_too(void **state)
     store_free(store);
 }
 
+static void what_the_log_could_not_give_back_is_refused(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.request_bytes_max = 4096;
+    struct node n = node_with(store, 64 << 20, o);
+    struct op op;
+    struct schema *schema = NULL;
+    struct write_result r;
+    create(&n, "x");
+    assert_int_equal(write_try(&n, "x",
+                               (struct write){.first = 0, .count = 500, .value = 1},
+                               &r),
+                     ERR_LIMIT);
+    for (uint64_t i = 0; i < 5; i++)
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * 100, .count = 100, .value = 1});
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar one = {.i = 1};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &one,
+                            .value_count = 1};
+    struct batch none = {0};
+    struct write_request request = {.batch = &none,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_LIMIT);
+    assert_int_equal(count_of(&n, "x"), 500);
+    for (uint64_t i = 1; i < 5; i++)
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * 100, .count = 100, .value = 2});
+    (void)write_ok(&n, "x", (struct write){.first = 5, .count = 95, .value = 2});
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_OK);
+    assert_int_equal(r.deleted, 5);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -762,6 +817,7 @@ int main(void)
         cmocka_unit_test(
             a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
         cmocka_unit_test(a_delete_by_filter_deletes_the_ids_beside_it_too),
+        cmocka_unit_test(what_the_log_could_not_give_back_is_refused),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
