@@ -208,6 +208,24 @@ static size_t objects_under(struct store *store, const char *prefix)
     return n;
 }
 
+static size_t segment_objects(struct store *store)
+{
+    enum { PAGE = 1000 };
+    size_t found = 0;
+    const char *after = "";
+    struct op op;
+    init_op(&op);
+    for (size_t n = PAGE; n == PAGE;) {
+        const char *keys[PAGE];
+        assert_int_equal(store_list(&op, store, "ns/", after, 0, keys, &n), ERR_OK);
+        for (size_t i = 0; i < n; i++)
+            found += strstr(keys[i], "/segment/") != NULL;
+        if (n) after = keys[n - 1];
+    }
+    op_release(&op);
+    return found;
+}
+
 /* ---- tests ---- */
 
 static void creating_twice_creates_once(void **state)
@@ -701,6 +719,33 @@ static void what_the_log_could_not_give_back_is_refused(void **state)
     store_free(store);
 }
 
+static void a_token_of_a_later_incarnation_is_reached_by_looking_again(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node a = node_start(store, "a", false), q = node_start(store, "q", true);
+    struct read_options eventual = {.consistency = CONSISTENCY_EVENTUAL};
+    struct snapshot *s = NULL;
+    struct op op;
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 0, .count = 5, .value = 1});
+    assert_int_equal(count_of(&q, "x"), 5);
+    init_op(&op);
+    assert_int_equal(registry_drop(&op, a.registry, "x"), ERR_OK);
+    create(&a, "x");
+    struct write_result r =
+        write_ok(&a, "x", (struct write){.first = 7, .count = 1, .value = 3});
+    eventual.min_commit = &r.token;
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &eventual, &s), ERR_OK);
+    assert_int_equal(value_in(s, 7), 3);
+    assert_int_equal(s->row_count, 1);
+    snapshot_unref(s);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -818,6 +863,7 @@ int main(void)
             a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
         cmocka_unit_test(a_delete_by_filter_deletes_the_ids_beside_it_too),
         cmocka_unit_test(what_the_log_could_not_give_back_is_refused),
+        cmocka_unit_test(a_token_of_a_later_incarnation_is_reached_by_looking_again),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
