@@ -719,6 +719,29 @@ static void what_the_log_could_not_give_back_is_refused(void **state)
     store_free(store);
 }
 
+static void however_many_objects_were_removed_all_are_deleted(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.gc_grace_ms = 3600000;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (uint64_t i = 0; segment_objects(store) < 2200; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i % 7, .count = 1, .value = 1});
+        assert_int_equal(maintain(&n, "x"), ERR_OK);
+    }
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    for (int i = 0; i < 2; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = 0, .count = 1, .value = 2});
+        assert_int_equal(maintain(&n, "x"), ERR_OK);
+    }
+    assert_in_range(segment_objects(store), 1, 10);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void a_token_of_a_later_incarnation_is_reached_by_looking_again(void **state)
 {
     (void)state;
@@ -863,6 +886,7 @@ int main(void)
             a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
         cmocka_unit_test(a_delete_by_filter_deletes_the_ids_beside_it_too),
         cmocka_unit_test(what_the_log_could_not_give_back_is_refused),
+        cmocka_unit_test(however_many_objects_were_removed_all_are_deleted),
         cmocka_unit_test(a_token_of_a_later_incarnation_is_reached_by_looking_again),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
