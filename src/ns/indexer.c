@@ -8,7 +8,8 @@
  * as it has at most JOIN_FACTOR times as many live rows as what was gathered so far. So
  * sizes grow geometrically and a row is rewritten about log2(rows / tail) times. A
  * segment of which most rows are dead is rewritten; no result exceeds segment_docs_max
- * rows, unless there are more than segments_max segments.
+ * rows, unless there are more than segments_max segments: then the smallest become one.
+ * A job that would change nothing publishes nothing.
  */
 #include "ns/namespace.h"
 
@@ -72,42 +73,80 @@ static int by_rows(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
-/* Marks what becomes one segment; returns how many sources that are. */
-static uint32_t choose(struct op *op, const struct registry_options *env, struct job *j,
-                       bool merge)
+static bool decayed(const struct source *s)
+{
+    return s->dead_count > segment_row_count(s->segment) / 2;
+}
+
+/* What has been gathered for the new segment. */
+struct gathered {
+    uint32_t count;
+    uint64_t rows, bytes;
+};
+
+static void take(struct job *j, uint32_t index, struct gathered *g)
+{
+    const struct source *source = &j->frozen->sources[index];
+    j->taken[index] = true;
+    g->count++;
+    g->rows += live_rows(source);
+    g->bytes += segment_size(source->segment);
+}
+
+/* Marks the stored segments to join what is gathered, smallest first. */
+static void choose_stored(const struct registry_options *env, struct job *j,
+                          const struct candidate *stored, uint32_t count,
+                          struct gathered *g)
+{
+    const struct snapshot *s = j->frozen;
+    uint32_t alone = UINT32_MAX;
+    /* So many must become one to leave segments_max. */
+    uint32_t surplus =
+        count + (g->count > 0) > env->segments_max ? count + 1 - env->segments_max : 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct source *source = &s->sources[stored[i].index];
+        uint64_t rows = stored[i].rows;
+        uint64_t next = i + 1 < count ? stored[i + 1].rows : UINT64_MAX;
+        bool fits = g->rows + rows <= env->segment_docs_max;
+        bool wanted = g->count
+                          ? rows <= JOIN_FACTOR * g->rows || decayed(source)
+                          : decayed(source) || (next <= JOIN_FACTOR * rows &&
+                                                rows + next <= env->segment_docs_max);
+        if (g->bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
+        if (i >= surplus && !(wanted && (fits || g->count == 0))) continue;
+        if (g->count == 0 && !decayed(source)) alone = stored[i].index;
+        take(j, stored[i].index, g);
+    }
+    /* Nothing joined it after all, and by itself it is as good as it can be. */
+    if (g->count == 1 && alone != UINT32_MAX) {
+        j->taken[alone] = false;
+        g->count = 0;
+    }
+}
+
+/* Marks what becomes one segment: the tail and what joins it. */
+static enum err choose(struct op *op, const struct registry_options *env, struct job *j,
+                       bool merge, uint32_t *taken)
 {
     const struct snapshot *s = j->frozen;
     struct candidate *stored = op_new_array(op, struct candidate, s->source_count + 1);
-    uint32_t stored_count = 0, taken = 0;
-    uint64_t rows = 0, bytes = 0;
+    struct gathered g = {0};
+    uint32_t stored_count = 0;
 
+    if (!stored) return ERR_LIMIT;
     for (uint32_t i = 0; i < s->source_count; i++) {
-        if (s->sources[i].stored) {
+        if (s->sources[i].stored)
             stored[stored_count++] = (struct candidate){i, live_rows(&s->sources[i])};
-            continue;
-        }
-        j->taken[i] = true;
-        taken++;
-        rows += live_rows(&s->sources[i]);
-        bytes += segment_size(s->sources[i].segment);
+        else
+            take(j, i, &g);
     }
+    /* Without compaction a namespace still has to fit its manifest. */
+    if (stored_count >= MANIFEST_SEGMENTS_MAX / 2) merge = true;
     qsort(stored, stored_count, sizeof *stored, by_rows);
-    for (uint32_t i = 0; merge && i < stored_count; i++) {
-        const struct source *source = &s->sources[stored[i].index];
-        bool decayed = source->dead_count > segment_row_count(source->segment) / 2;
-        bool crowded = stored_count - i > env->segments_max;
-        bool fits = rows + stored[i].rows <= env->segment_docs_max;
-        bool near = taken > 0 && stored[i].rows <= JOIN_FACTOR * rows;
-        bool pair =
-            i + 1 < stored_count && stored[i + 1].rows <= JOIN_FACTOR * stored[i].rows;
-        if (bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
-        if (!decayed && !crowded && !(fits && (near || (taken == 0 && pair)))) continue;
-        j->taken[stored[i].index] = true;
-        taken++;
-        rows += stored[i].rows;
-        bytes += segment_size(source->segment);
-    }
-    return taken;
+    if (merge) choose_stored(env, j, stored, stored_count, &g);
+    *taken = g.count;
+    return ERR_OK;
 }
 
 /* ---- writing ---- */
@@ -326,10 +365,12 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     mutex_unlock(&ns->lock);
 
     int64_t began_us = clock_us();
-    uint32_t taken = choose(op, ns->env, &j, may_merge);
-    enum err e = taken ? write_segment(op, ns, &j) : ERR_OK;
-    if (!e) e = build_manifest(op, ns, &j, collected_wall_ms);
-    if (!e)
+    uint32_t taken = 0;
+    enum err e = choose(op, ns->env, &j, may_merge, &taken);
+    bool changes = taken || j.frozen->slot + 1 > j.manifest->wm;
+    if (!e && taken) e = write_segment(op, ns, &j);
+    if (!e && changes) e = build_manifest(op, ns, &j, collected_wall_ms);
+    if (!e && changes)
         e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
                              &outcome);
 
@@ -341,7 +382,7 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     } else if (!e && outcome == PUBLISHED) {
         *published = true;
         if (ours) adopt(ns, &j);
-    } else if (!e && ours) {
+    } else if (!e && changes && ours) {
         namespace_fenced_locked(ns,
                                 "ownership conflict: another node published a newer "
                                 "manifest");

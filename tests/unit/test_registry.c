@@ -208,6 +208,29 @@ static size_t objects_under(struct store *store, const char *prefix)
     return n;
 }
 
+static struct namespace_info info_of(struct node *n, const char *name)
+{
+    struct op op;
+    struct namespace_info info;
+    init_op(&op);
+    enum err e = registry_info(&op, n->registry, name, &info);
+    if (e) fail_msg("info: %s", op.error);
+    schema_unref(info.schema);
+    info.schema = NULL;
+    op_release(&op);
+    return info;
+}
+
+/* One round of what the maintenance thread does. */
+static void tick(struct node *n, const char *name)
+{
+    struct op op;
+    init_op(&op);
+    enum err e = registry_maintain(&op, n->registry, name, false);
+    if (e) fail_msg("maintain: %s", op.error);
+    op_release(&op);
+}
+
 static size_t segment_objects(struct store *store)
 {
     enum { PAGE = 1000 };
@@ -769,6 +792,54 @@ static void a_token_of_a_later_incarnation_is_reached_by_looking_again(void **st
     store_free(store);
 }
 
+/* Segments of 8 rows of which no two fit together. */
+static struct node node_with_large_segments(struct store *store, uint32_t count,
+                                            uint32_t segments_max)
+{
+    struct registry_options o = options_of("a");
+    o.segment_docs_max = 12;
+    o.segments_max = segments_max;
+    o.interval_ms = 0;
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (uint64_t i = 0; i < count; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i * 8, .count = 8, .value = 1});
+        tick(&n, "x");
+    }
+    return n;
+}
+
+static void segments_that_do_not_fit_together_are_left_alone(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with_large_segments(store, 3, 100);
+    uint64_t version = info_of(&n, "x").manifest_version;
+    assert_int_equal(info_of(&n, "x").segments, 3);
+    for (int i = 0; i < 3; i++)
+        tick(&n, "x");
+    assert_int_equal(info_of(&n, "x").manifest_version, version);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void too_many_segments_become_fewer_even_if_they_do_not_fit(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with_large_segments(store, 5, 3);
+    for (int i = 0; i < 3; i++)
+        tick(&n, "x");
+    uint64_t version = info_of(&n, "x").manifest_version;
+    assert_in_range(info_of(&n, "x").segments, 1, 3);
+    assert_int_equal(count_of(&n, "x"), 40);
+    tick(&n, "x");
+    assert_int_equal(info_of(&n, "x").manifest_version, version);
+    node_stop(&n);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -888,6 +959,8 @@ int main(void)
         cmocka_unit_test(what_the_log_could_not_give_back_is_refused),
         cmocka_unit_test(however_many_objects_were_removed_all_are_deleted),
         cmocka_unit_test(a_token_of_a_later_incarnation_is_reached_by_looking_again),
+        cmocka_unit_test(segments_that_do_not_fit_together_are_left_alone),
+        cmocka_unit_test(too_many_segments_become_fewer_even_if_they_do_not_fit),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
