@@ -840,6 +840,46 @@ static void too_many_segments_become_fewer_even_if_they_do_not_fit(void **state)
     store_free(store);
 }
 
+static void a_reader_whose_segments_were_collected_reads_on(void **state)
+{
+    (void)state;
+    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    o.compaction = false;
+    struct node a = node_with(store, 64 << 20, o), q = node_start(store, "q", true);
+    struct segment_fetch what = {.attributes = true};
+    struct op op;
+    uint32_t row = 0;
+    struct doc doc;
+    create(&a, "x");
+    for (uint64_t i = 0; i < 2; i++) {
+        (void)write_ok(&a, "x",
+                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+        tick(&a, "x");
+    }
+    struct snapshot *old = read_strong(&q, "x");
+    assert_int_equal(old->source_count, 2);
+    /* One segment instead of two; the log is as it was. */
+    assert_int_equal(maintain(&a, "x"), ERR_OK);
+    init_op(&op);
+    assert_int_equal(segment_fetch(&op, old->sources[0].segment, old->schema, &row, 1,
+                                   what, &doc),
+                     ERR_NOT_FOUND);
+    struct read_options options = {.consistency = CONSISTENCY_EVENTUAL, .gone = old};
+    struct snapshot *s = NULL;
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &options, &s), ERR_OK);
+    assert_int_equal(s->source_count, 1);
+    assert_int_equal(value_in(s, 3), 1);
+    snapshot_unref(s);
+    snapshot_unref(old);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -961,6 +1001,7 @@ int main(void)
         cmocka_unit_test(a_token_of_a_later_incarnation_is_reached_by_looking_again),
         cmocka_unit_test(segments_that_do_not_fit_together_are_left_alone),
         cmocka_unit_test(too_many_segments_become_fewer_even_if_they_do_not_fit),
+        cmocka_unit_test(a_reader_whose_segments_were_collected_reads_on),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
