@@ -31,7 +31,7 @@ struct job {
     struct snapshot *frozen;
     struct manifest *manifest; /* the one we build on */
     struct put_id anchor;      /* put-id of frozen->slot */
-    uint64_t epoch;
+    struct tenure tenure;      /* tenure_mark of it */
     struct manifest_fence *fences;
     uint32_t fence_count;
     struct buf table; /* encoded idempotency table, empty: unchanged */
@@ -168,7 +168,7 @@ static enum err write_segment(struct op *op, struct namespace *ns, struct job *j
         segment_merge(op, j->frozen->schema, &options, inputs, n, &bytes, &rows);
     mem_free(inputs);
     if (!e && rows) {
-        struct key key = key_segment_new(&ns->keys, j->epoch, "seg");
+        struct key key = key_segment_new(&ns->keys, j->tenure.epoch, "seg");
         struct slice part = buf_slice(&bytes);
         e = store_put(op, ns->env->store, key.text, &part, 1);
         j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
@@ -187,9 +187,9 @@ static enum err write_side_table(struct op *op, struct namespace *ns, struct job
                                  enum object_kind kind, const char *suffix,
                                  struct slice payload, char **key, uint64_t *size)
 {
-    struct key name = key_segment_new(&ns->keys, j->epoch, suffix);
+    struct key name = key_segment_new(&ns->keys, j->tenure.epoch, suffix);
     struct object object = {.kind = kind,
-                            .epoch = j->epoch,
+                            .epoch = j->tenure.epoch,
                             .put_id = put_id_new(),
                             .payload = payload};
     struct buf bytes = BUF_INIT;
@@ -311,7 +311,7 @@ static void freeze(struct namespace *ns, struct job *j)
     j->frozen = snapshot_ref(t->snapshot);
     j->manifest = manifest_ref(t->manifest);
     j->anchor = t->last;
-    j->epoch = t->epoch;
+    j->tenure = tenure_mark(t);
     j->taken = mem_new_array(bool, j->frozen->source_count);
     j->fence_count = t->fence_count;
     j->fences =
@@ -369,13 +369,14 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     enum err e = choose(op, ns->env, &j, may_merge, &taken);
     bool changes = taken || j.frozen->slot + 1 > j.manifest->wm;
     if (!e && taken) e = write_segment(op, ns, &j);
+    if (e == ERR_NOT_FOUND) e = tenure_missing(op, ns->env, &ns->keys, &j.tenure);
     if (!e && changes) e = build_manifest(op, ns, &j, collected_wall_ms);
     if (!e && changes)
         e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
                              &outcome);
 
     mutex_lock(&ns->lock);
-    bool ours = ns->state == NS_READY && ns->tenure.epoch == j.epoch;
+    bool ours = ns->state == NS_READY && ns->tenure.epoch == j.tenure.epoch;
     if (ours) ns->frozen_sources = 0;
     if (e == ERR_UNKNOWN) {
         if (ours) namespace_close_locked(ns);

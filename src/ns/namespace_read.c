@@ -95,10 +95,11 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
 {
     mutex_lock(&ns->lock);
     uint64_t ticket = ticket_take(&ns->probes);
-    enum err e = namespace_ensure_open(op, ns);
+    /* Not even OPEN may pass it; writes and maintenance settle it. */
+    *wedged = ns->group && ns->state != NS_READY;
+    enum err e = *wedged ? ERR_OK : namespace_ensure_open(op, ns);
     bool look = strong || clock_ms() - ns->confirmed_ms > ns->env->staleness_max_ms;
 
-    *wedged = false;
     while (!e && look && !*wedged && !ticket_served(&ns->probes, ticket)) {
         e = op_check(op);
         if (e) break;

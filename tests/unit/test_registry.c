@@ -880,6 +880,79 @@ static void a_reader_whose_segments_were_collected_reads_on(void **state)
     store_free(store);
 }
 
+static void a_lost_segment_is_damage_not_an_absent_namespace(void **state)
+{
+    (void)state;
+    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    struct schema *schema = NULL;
+    const char *keys[1000];
+    size_t count = 1000;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = ROWS, .value = 1});
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), ROWS);
+    init_op(&op);
+    assert_int_equal(store_list(&op, store, "ns/", "", 0, keys, &count), ERR_OK);
+    for (size_t i = 0; i < count; i++)
+        if (strstr(keys[i], "/segment/"))
+            assert_int_equal(store_delete(&op, store, &keys[i], 1), ERR_OK);
+
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar one = {.i = 1};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &one,
+                            .value_count = 1};
+    struct batch none = {0};
+    struct write_request request = {.batch = &none,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CORRUPT);
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = ROWS / 2, .value = 2});
+    op_clear_error(&op);
+    assert_int_equal(registry_maintain(&op, n.registry, "x", true), ERR_CORRUPT);
+    assert_int_equal(count_of(&n, "x"), ROWS); /* what is not lost goes on */
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_read_never_has_an_unknown_outcome(void **state)
+{
+    (void)state;
+    struct fault_plan calm = {0};
+    struct store *store = store_fault_new(store_mem_new(), &calm);
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    node_stop(&n);
+    for (uint64_t call = 1; call <= 16; call++) {
+        struct read_options strong = {.consistency = CONSISTENCY_STRONG};
+        struct snapshot *s = NULL;
+        struct op op;
+        n = node_start(store, "a", false);
+        struct fault_plan unknown = {.at_call = store_fault_calls(store) + call,
+                                     .at_fault = FAULT_UNKNOWN};
+        store_fault_plan(store, &unknown);
+        op_init(&op, clock_ms() + 20, 0); /* no time to settle it */
+        enum err e = registry_snapshot(&op, n.registry, "x", &strong, &s);
+        if (e && e != ERR_IO && e != ERR_TIMEOUT)
+            fail_msg("call %llu: %s %s", (unsigned long long)call, err_name(e),
+                     op.error);
+        snapshot_unref(s);
+        store_fault_plan(store, &calm);
+        op_release(&op);
+        node_stop(&n);
+    }
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -1002,6 +1075,8 @@ int main(void)
         cmocka_unit_test(segments_that_do_not_fit_together_are_left_alone),
         cmocka_unit_test(too_many_segments_become_fewer_even_if_they_do_not_fit),
         cmocka_unit_test(a_reader_whose_segments_were_collected_reads_on),
+        cmocka_unit_test(a_lost_segment_is_damage_not_an_absent_namespace),
+        cmocka_unit_test(a_read_never_has_an_unknown_outcome),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
