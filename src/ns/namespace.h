@@ -64,6 +64,7 @@ struct namespace
     struct follower follower;  /* of the one that runs a refresh */
     struct snapshot *followed; /* what the last refresh found, and when it began */
     int64_t followed_ms;
+    bool followed_gone; /* its manifest names objects that were collected */
 };
 
 /* record: its catalog record (copied from). One reference. */

@@ -494,7 +494,7 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
     if (!e && force) e = namespace_open(op, ns, &token);
     if (!e) e = maintain(op, ns, force);
     if (ns) namespace_unref(ns);
-    return e;
+    return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
 /* Finishes purges of a name's incarnations that a crash cut short: whatever lies under
