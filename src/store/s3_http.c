@@ -180,6 +180,8 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
         keep(value, a->region);
     else if (named(line, "date", &value))
         keep(value, a->date);
+    else if (named(line, "server", &value))
+        keep(value, a->server);
     else if (named(line, "content-length", &value)) {
         char digits[S3_WORD_MAX];
         keep(value, digits);

@@ -48,6 +48,7 @@ struct s3_answer {
     char crc32c[S3_WORD_MAX]; /* x-amz-checksum-crc32c */
     char region[S3_WORD_MAX]; /* x-amz-bucket-region */
     char date[S3_WORD_MAX];
+    char server[S3_WORD_MAX];
     char error[S3_ERROR_MAX]; /* words, unless ANSWERED */
 };
 

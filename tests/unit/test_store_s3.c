@@ -58,6 +58,32 @@ static void the_probe_accepts_it_and_leaves_nothing_behind(void **state)
     assert_lists(f, "", "", 0, 9, "");
 }
 
+enum { MANY = 2100 };
+
+static void a_list_longer_than_a_page_of_the_store_is_whole(void **state)
+{
+    struct fixture *f = *state;
+    const char *keys[MANY + 1];
+    size_t n = COUNT_OF(keys);
+
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(create(f, op_printf(&f->op, "m/%d/%04d", i / 100, i), "x"),
+                         ERR_OK);
+    assert_int_equal(store_list(&f->op, f->store, "m/", "", 0, keys, &n), ERR_OK);
+    assert_int_equal(n, MANY);
+    for (size_t i = 1; i < MANY; i++)
+        assert_true(strcmp(keys[i - 1], keys[i]) < 0);
+    n = 1200;
+    assert_int_equal(store_list(&f->op, f->store, "m/", "m/1/0150", 0, keys, &n),
+                     ERR_OK);
+    assert_int_equal(n, 1200);
+    assert_string_equal(keys[0], "m/1/0151");
+    n = MANY;
+    assert_int_equal(store_list(&f->op, f->store, "", "", 0, keys, &n), ERR_OK);
+    assert_int_equal(store_delete(&f->op, f->store, keys, n), ERR_OK);
+    assert_lists(f, "", "", 0, 9, "");
+}
+
 enum { LARGE = (33 << 20) + 5 };
 
 static void a_large_object_is_put_in_parts_and_read_back_by_ranges(void **state)
@@ -95,6 +121,7 @@ static void a_large_object_is_put_in_parts_and_read_back_by_ranges(void **state)
 
 #define S3_CASES(with)                                                                 \
     CONTRACT(with), CASE(the_probe_accepts_it_and_leaves_nothing_behind, with),        \
+        CASE(a_list_longer_than_a_page_of_the_store_is_whole, with),                   \
         CASE(a_large_object_is_put_in_parts_and_read_back_by_ranges, with)
 
 int main(void)
