@@ -538,6 +538,7 @@ static void churn(void *arg)
         c->worst = store_create(&op, c->store, key, slice_str("x"));
         if (!c->worst) c->worst = store_delete(&op, c->store, keys, 1);
     }
+    if (c->worst) print_message("%s\n", op.error);
     op_release(&op);
 }
 
