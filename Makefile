@@ -4,11 +4,12 @@
 #   make test            installs what tests need, builds, runs everything; last line: totals
 #   make unit            unit tests of one flavour, in the terminal
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
+#   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
 #   make bench           all benchmarks; make bench-json one of them
 #   make SAN=address,undefined TARGET | make SAN=thread TARGET    in another flavour
 # Add a file to src/*/ or tests/unit/test_*.c and it is built and run. A folder tests/X
-# with run_X.c becomes the program build/FLAVOUR/tests/run_X; name it in PROGRAMS_TESTED
-# to have make test run it.
+# with run_X.c becomes the program build/FLAVOUR/tests/run_X; add it to PROOFS to have
+# make test run it.
 
 CC := gcc
 CXX := g++
@@ -96,13 +97,19 @@ SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
 $(B)/tests/test_sim: $(SIM)
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
-# The proofs by name: the protocol's model, whole clusters, every point of death.
-.PHONY: model sim crash-sweep
+# The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
+# of a real process, every prefix of what reached the disk.
+.PHONY: model sim crash-sweep crash-kill powerfail
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
 sim: $(B)/tests/run_sim
 	$< $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
 crash-sweep: $(B)/tests/run_fault
+	$<
+crash-kill: all
+	@tools/setup.sh test
+	$(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+powerfail: $(B)/tests/test_powerfail
 	$<
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
@@ -110,15 +117,22 @@ tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 unit: $(UNIT)
 	@failed=0; for t in $(UNIT); do $$t || failed=1; done; exit $$failed
 
-# What make test runs besides unit tests and tests/e2e, as command lines; each program's
-# last line is "N passed, N failed[, N skipped]".
-PROGRAMS_TESTED := $(filter model sim fault,$(PROGRAM_FOLDERS))
-TESTS_EXTRA := $(PROGRAMS_TESTED:%=build/release/tests/run_%)
-
 # gcc 12's TSan cannot start where the kernel scatters addresses widely.
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
-E2E := $(if $(wildcard tests/e2e/test_*.py),$(VENV) -m pytest -q tests/e2e)
+CRASH_KILL := $(VENV) tests/crash/crash_kill.py
+E2E := $(VENV) -m pytest -q tests/e2e
+# The whole server under the sanitizers too, without the large collections.
+E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
+
+# What make test runs besides the unit tests; each program's last line is
+# "N passed, N failed[, N skipped]". The longest come first.
+PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
+  --test build/release/tests/run_model --test build/release/tests/run_fault
+PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
+  --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
+    $(STILL) $(E2E_SAN)'
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 
@@ -126,13 +140,13 @@ test:
 	@tools/setup.sh test
 	@tools/run_tests.py \
 	  --build '$(MAKE_ALL) all tests' \
-	  --build '$(MAKE_ALL) SAN=address,undefined tests' \
-	  --build '$(MAKE_ALL) SAN=thread tests' \
+	  --build '$(MAKE_ALL) SAN=address,undefined all tests' \
+	  --build '$(MAKE_ALL) SAN=thread all tests' \
 	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
-	  --check '$(MAKE_ALL) tidy' \
+	  --check '$(MAKE_ALL) tidy' $(PROOFS) \
 	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
 	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
-	  $(foreach t,$(TESTS_EXTRA),--alone '$t') $(if $(E2E),--alone '$(E2E)')
+	  $(PROOFS_ALONE)
 
 # ---- running ----
 
@@ -183,8 +197,10 @@ $(B)/bench/%: $(B)/bench/%.o $(LIB)
 	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
 
-bench: $(BENCH)
+bench: all $(BENCH)
+	@tools/setup.sh test
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
+	@for b in bench/*.py; do echo "== $$b"; $(VENV) $$b || exit 1; done
 bench-%: $(B)/bench/bench_%
 	@$<
 

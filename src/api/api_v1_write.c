@@ -370,7 +370,7 @@ static enum err attempt_upsert(struct op *op, struct api_call *call,
 static enum err bind_delete_filter(struct op *op, struct api_call *call,
                                    const struct v1_filter *parsed,
                                    const struct schema *schema,
-                                   const struct filter **out)
+                                   struct write_request *request)
 {
     struct read_options options = {.consistency = CONSISTENCY_STRONG};
     struct snapshot *snapshot = NULL;
@@ -379,7 +379,8 @@ static enum err bind_delete_filter(struct op *op, struct api_call *call,
     enum err e = registry_snapshot(op, call->registry, call->name, &options, &snapshot);
     if (e) return e;
     e = v1_filter_bind(op, parsed, schema, snapshot->id_kind, &filter);
-    *out = snapshot->id_kind == ID_NONE ? NULL : filter;
+    request->delete_filter = snapshot->id_kind == ID_NONE ? NULL : filter;
+    request->filter_ids = snapshot->id_kind;
     snapshot_unref(snapshot);
     return e;
 }
@@ -395,8 +396,7 @@ static enum err attempt_delete(struct op *op, struct api_call *call,
     enum err e = api_call_json(op, call, &json, &root);
     if (!e) e = v1_delete_parse(op, &root, request->batch, &filter);
     if (!e) e = json_end(op, json);
-    if (!e && filter)
-        e = bind_delete_filter(op, call, filter, schema, &request->delete_filter);
+    if (!e && filter) e = bind_delete_filter(op, call, filter, schema, request);
     if (!e) e = batch_unique(op, request->batch);
     if (!e) e = registry_write(op, call->registry, call->name, request, result);
     json_close(json);

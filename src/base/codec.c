@@ -1,6 +1,7 @@
 #include "base/codec.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -219,6 +220,33 @@ bool hex_decode(struct slice text, void *out, size_t size)
     return true;
 }
 
+/* A decompression context costs as much as a small frame to make: one a thread. */
+static pthread_key_t expander_key;
+static pthread_once_t expander_once = PTHREAD_ONCE_INIT;
+
+static void expander_free(void *context)
+{
+    (void)ZSTD_freeDCtx(context);
+}
+
+static void expander_init(void)
+{
+    int failed = pthread_key_create(&expander_key, expander_free);
+    assert(!failed);
+}
+
+static ZSTD_DCtx *expander(void)
+{
+    (void)pthread_once(&expander_once, expander_init);
+    ZSTD_DCtx *context = pthread_getspecific(expander_key);
+    if (context) return context;
+    context = ZSTD_createDCtx();
+    assert(context);
+    int failed = pthread_setspecific(expander_key, context);
+    assert(!failed);
+    return context;
+}
+
 void zstd_append(struct buf *out, struct slice data, int level)
 {
     size_t bound = ZSTD_compressBound(data.size);
@@ -240,8 +268,8 @@ enum err zstd_expand(struct op *op, struct slice frame, size_t size_max,
                        size, size_max);
 
     buf_reserve(out, (size_t)size);
-    size_t got =
-        ZSTD_decompress(out->data + out->size, (size_t)size, frame.data, frame.size);
+    size_t got = ZSTD_decompressDCtx(expander(), out->data + out->size, (size_t)size,
+                                     frame.data, frame.size);
     if (ZSTD_isError(got) || got != size)
         return op_fail(op, ERR_CORRUPT, "damaged zstd frame");
     out->size += got;

@@ -263,15 +263,21 @@ static bool same_metric(const struct schema *a, const struct schema *b)
     return a->vector_dim == 0 || a->metric == b->metric;
 }
 
-bool schema_equal(const struct schema *a, const struct schema *b)
+bool schema_continues(const struct schema *s, const struct schema *earlier)
 {
-    if (a->vector_dim != b->vector_dim || !same_metric(a, b)) return false;
-    if (a->attr_count != b->attr_count) return false;
-    for (uint32_t i = 0; i < a->attr_count; i++)
-        if (strcmp(a->attrs[i].name, b->attrs[i].name) != 0 ||
-            attr_difference(&a->attrs[i], &b->attrs[i]))
+    if (s == earlier) return true;
+    if (s->vector_dim != earlier->vector_dim || !same_metric(s, earlier)) return false;
+    if (s->attr_count < earlier->attr_count) return false;
+    for (uint32_t i = 0; i < earlier->attr_count; i++)
+        if (strcmp(s->attrs[i].name, earlier->attrs[i].name) != 0 ||
+            attr_difference(&s->attrs[i], &earlier->attrs[i]))
             return false;
     return true;
+}
+
+bool schema_equal(const struct schema *a, const struct schema *b)
+{
+    return a->attr_count == b->attr_count && schema_continues(a, b);
 }
 
 static enum err check_extension(struct op *op, const struct schema *current,

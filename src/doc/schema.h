@@ -84,6 +84,9 @@ enum err schema_check(struct op *op, const struct schema *s);
 int schema_find(const struct schema *s, struct slice name);
 /* Same attributes in the same order; the metric counts only where there are vectors. */
 bool schema_equal(const struct schema *a, const struct schema *b);
+/* Has s all of earlier's attributes as its first ones? So is a schema that grew; what
+ * was decoded under the earlier one can then be stored under s. */
+bool schema_continues(const struct schema *s, const struct schema *earlier);
 /*
  * The schema that a PUT of `wanted` leaves behind: `current` itself when wanted
  * declares nothing new, a longer one when it adds attributes; *out is a reference of

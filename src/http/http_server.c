@@ -871,6 +871,7 @@ static void start_watch(struct http_server *s, int fd)
         .accepted = accepted,
         .refuse = refuse_slow};
     s->watch = watch_new(&options);
+    watch_start(s->watch);
 }
 
 enum err http_server_start(struct op *op, const struct http_server_options *options,

@@ -594,8 +594,12 @@ struct watch *watch_new(const struct watch_options *options)
     assert(w->epoll >= 0 && w->wake >= 0);
     epoll_add(w, w->wake, EPOLLIN, event_data(EVENT_WAKE, 0, 0));
     resume_accepting(w);
-    w->thread = thread_start("http-watch", run, w);
     return w;
+}
+
+void watch_start(struct watch *w)
+{
+    w->thread = thread_start("http-watch", run, w);
 }
 
 void watch_drain(struct watch *w)

@@ -40,7 +40,9 @@ struct watch_options {
     void (*refuse)(void *context, int status, const char *why, struct buf *answer);
 };
 
-struct watch *watch_new(const struct watch_options *options); /* starts its thread */
+struct watch *watch_new(const struct watch_options *options);
+/* Starts its thread: connections may come, and call accepted, before this returns. */
+void watch_start(struct watch *w);
 /* Stops listening, and closes connections as soon as they are idle. */
 void watch_drain(struct watch *w);
 /* Ends the thread, closes all connections and waits (not for ever) until the library

@@ -29,9 +29,10 @@ struct pending {
     struct prepared prepared;
     struct buf batch;             /* encoded */
     struct schema *schema;        /* the one batch was encoded under */
-    const struct filter *filter; /* delete what matches, … */
-    const struct batch *extra;   /* … and these; both are the waiter's memory, … */
-    bool lent;                   /* … which the leader reads right now */
+    enum id_kind filter_ids;      /* what ids the filter names */
+    const struct filter *filter;  /* delete what matches, … */
+    const struct batch *extra;    /* … and these; both are the waiter's memory, … */
+    bool lent;                    /* … which the leader reads right now */
     struct slice idempotency_key; /* a copy */
     uint8_t digest[16];
     bool exclusive; /* needs an entry of its own, seen by nothing beside it */
@@ -264,6 +265,23 @@ static void taken_group(struct op *op, struct namespace *ns, bool ours,
     if (ours) namespace_fenced_locked(ns, words);
 }
 
+/*
+ * Another's entry is in the slot, after an attempt of ours whose answer was lost. Ours
+ * was surely not applied only while the log still reaches down to the slot: behind its
+ * floor, ours may have been there, been indexed and collected, and a late duplicate of
+ * another's may have taken the name since. Lock not held.
+ */
+static bool surely_not_applied(struct op *op, struct namespace *ns,
+                               const struct group *g)
+{
+    struct manifest *newest = NULL;
+    enum err e = manifest_newest(op, ns->env->store, &ns->keys, &newest);
+    bool reaches = !e && newest && newest->floor <= g->entry.slot;
+    manifest_unref(newest);
+    op_clear_error(op);
+    return reaches;
+}
+
 /* Sends the group's entry until its outcome is known. Lock held; released inside. */
 static enum err lead_settle(struct op *op, struct namespace *ns)
 {
@@ -277,6 +295,8 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
     }
     mutex_unlock(&ns->lock);
     enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
+    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
+                    !surely_not_applied(op, ns, g);
     mutex_lock(&ns->lock);
 
     bool ours = ns->state == NS_READY && ns->tenure.epoch == g->entry.epoch;
@@ -284,9 +304,9 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
         /* It stays; whoever leads next goes on. */
     } else if (e) {
         fail_group(ns, e, op->error);
-    } else if (outcome == SETTLED_TAKEN) {
+    } else if (outcome == SETTLED_TAKEN && !doubtful) {
         taken_group(op, ns, ours, buf_slice(&other));
-    } else if (outcome == SETTLED_VANISHED) {
+    } else if (outcome == SETTLED_VANISHED || doubtful) {
         fail_group(ns, ERR_UNKNOWN,
                    "the namespace was taken over while this was written");
         if (ours)
@@ -342,8 +362,12 @@ static bool refuse(struct namespace *ns, struct pending *p)
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
-    /* Documents under a shorter schema are fine: attributes are only ever added. */
-    if (p->prepared.schema && !schema_equal(p->schema, s->schema)) {
+    /* Attributes are only ever added, so a shorter schema is fine unless the request
+     * itself adds some. Another one belongs to a namespace of this name that is gone.
+     */
+    bool another = !schema_continues(s->schema, p->schema) ||
+                   (p->filter_ids != ID_NONE && p->filter_ids != s->id_kind);
+    if (another || (p->prepared.schema && !schema_equal(p->schema, s->schema))) {
         pending_finish(p, ERR_CONFLICT, "the schema changed meanwhile");
         return true;
     }
@@ -420,12 +444,47 @@ static void encode_group(struct namespace *ns, struct group *g)
         buf_release(&p->batch); /* its bytes are in the entry now */
 }
 
-/* Ids of the live documents that match, as deletes of p. Lock not held. */
-static enum err resolve_filter(struct op *op, const struct snapshot *s,
-                               struct pending *p)
+/* Encodes a request for the log. ERR_LIMIT: an entry of that size could be written, but
+ * not read back. */
+static enum err encode_batch(struct op *op, const struct namespace *ns,
+                             const struct batch *batch, const struct schema *schema,
+                             struct buf *out)
 {
-    struct batch batch = {0};
-    size_t capacity = 0;
+    batch_encode(batch, schema, out);
+    if (out->size <= ns->env->request_bytes_max) return ERR_OK;
+    return op_fail(op, ERR_LIMIT,
+                   "this write takes %zu bytes in the log, more than the %llu of one "
+                   "request",
+                   out->size, (unsigned long long)ns->env->request_bytes_max);
+}
+
+static enum err room_for_deletes(struct op *op, struct batch *batch, size_t count,
+                                 size_t count_max, size_t *capacity)
+{
+    size_t wanted = batch->delete_count + count;
+    if (wanted > count_max)
+        return op_fail(op, ERR_LIMIT,
+                       "the filter matches more than %zu documents, which is too many "
+                       "for one request",
+                       count_max);
+    if (wanted <= *capacity) return ERR_OK;
+    struct doc_id *larger = op_new_array(op, struct doc_id, 2 * wanted);
+    if (!larger) return ERR_LIMIT;
+    if (batch->delete_count)
+        memcpy(larger, batch->deletes, batch->delete_count * sizeof *larger);
+    batch->deletes = larger;
+    *capacity = 2 * wanted;
+    return ERR_OK;
+}
+
+/* Ids of the live documents that match, beside those that were named, as deletes of p.
+ * Lock not held. */
+static enum err resolve_filter(struct op *op, const struct namespace *ns,
+                               const struct snapshot *s, struct pending *p)
+{
+    size_t deletes_max = ns->env->request_bytes_max / sizeof(struct doc_id);
+    struct batch batch = *p->extra;
+    size_t capacity = batch.delete_count; /* full, so what is the waiter's is copied */
 
     for (uint32_t i = 0; i < s->source_count; i++) {
         enum { CHUNK = 1024 };
@@ -436,28 +495,18 @@ static enum err resolve_filter(struct op *op, const struct snapshot *s,
         enum err e = segment_filter(op, source->segment, p->filter, &match);
         if (e) return e;
         if (source->dead) rowset_andnot(match, source->dead);
-        size_t count = rowset_count(match);
-        if (batch.delete_count + count > capacity) {
-            capacity = 2 * (batch.delete_count + count);
-            struct doc_id *larger = op_new_array(op, struct doc_id, capacity);
-            if (!larger) {
-                rowset_unref(match);
-                return ERR_LIMIT;
-            }
-            if (batch.delete_count)
-                memcpy(larger, batch.deletes, batch.delete_count * sizeof *larger);
-            batch.deletes = larger;
-        }
-        for (size_t n; (n = rowset_read(match, from, rows, CHUNK)) > 0;
+        e = room_for_deletes(op, &batch, rowset_count(match), deletes_max, &capacity);
+        for (size_t n; !e && (n = rowset_read(match, from, rows, CHUNK)) > 0;
              from = rows[n - 1] + 1)
             for (size_t k = 0; k < n; k++)
                 batch.deletes[batch.delete_count++] =
                     segment_id(source->segment, rows[k]);
         rowset_unref(match);
+        if (e) return e;
     }
     enum err e = batch_unique(op, &batch);
     if (!e) e = prepared_make(op, &batch, s->schema, &p->prepared);
-    if (!e) batch_encode(&batch, s->schema, &p->batch);
+    if (!e) e = encode_batch(op, ns, &batch, s->schema, &p->batch);
     return e;
 }
 
@@ -469,7 +518,7 @@ static enum err resolve_group(struct op *op, struct namespace *ns, struct group 
 
     p->lent = true;
     mutex_unlock(&ns->lock);
-    enum err e = resolve_filter(op, s, p);
+    enum err e = resolve_filter(op, ns, s, p);
     snapshot_unref(s);
     mutex_lock(&ns->lock);
     p->lent = false;
@@ -482,11 +531,13 @@ static struct group *gather(struct namespace *ns)
 {
     struct group *g = mem_new(struct group);
     struct pending **end = &g->members;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, bytes_max = ns->env->commit_bytes_max;
+
+    if (bytes_max > WAL_BATCH_SIZE_MAX) bytes_max = WAL_BATCH_SIZE_MAX;
 
     while (ns->queue) {
         struct pending *p = ns->queue;
-        if (!joins(g, p, bytes, ns->env->commit_bytes_max)) break;
+        if (!joins(g, p, bytes, bytes_max)) break;
         (void)dequeue(ns);
         if (refuse(ns, p)) continue;
         *end = p;
@@ -685,6 +736,7 @@ enum err namespace_write(struct op *op, struct namespace *ns,
     enum err e = namespace_check_writable(op, ns);
     if (e) return e;
 
+    assert(!request->batch->schema); /* that is namespace_widen's */
     struct pending *p = mem_new(struct pending);
     p->refs = 1;
     p->kind = OBJECT_DATA;
@@ -696,15 +748,16 @@ enum err namespace_write(struct op *op, struct namespace *ns,
         slice_of(mem_dup(request->idempotency_key.data, request->idempotency_key.size),
                  request->idempotency_key.size);
     memcpy(p->digest, request->digest, sizeof p->digest);
-    if (!p->filter) {
+    if (p->filter) {
+        p->filter_ids = request->filter_ids;
+        e = batch_id_kind(op, request->batch, &p->prepared.id_kind);
+    } else {
         e = prepared_make(op, request->batch, request->schema, &p->prepared);
-        if (e) {
-            pending_unref(p);
-            return e;
-        }
-        batch_encode(request->batch, request->schema, &p->batch);
+        if (!e) e = encode_batch(op, ns, request->batch, request->schema, &p->batch);
     }
-    return commit(op, ns, p, result);
+    if (!e) return commit(op, ns, p, result);
+    pending_unref(p);
+    return e;
 }
 
 enum err namespace_widen(struct op *op, struct namespace *ns, struct schema *base,

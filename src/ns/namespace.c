@@ -23,6 +23,7 @@ struct namespace *namespace_new(const struct registry_options *env, const char *
     mutex_init(&ns->lock);
     cond_init(&ns->changed);
     ns->queue_end = &ns->queue;
+    ns->maintained_ms = clock_ms();
     return ns;
 }
 

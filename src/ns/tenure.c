@@ -99,12 +99,25 @@ static enum err claim_epoch(struct op *op, const struct registry_options *env,
                    keys->name);
 }
 
-/* Reads one slot only for its kind and put-id. */
+/* The entry of a higher epoch says who. */
+static enum err newer_writer(struct op *op, const struct keys *keys,
+                             const struct wal_entry *entry)
+{
+    if (entry->kind == OBJECT_FENCE)
+        return fenced_by(op, keys, (const char *)entry->node_id.data,
+                         (int)entry->node_id.size, entry->fingerprint);
+    return op_fail(op, ERR_FENCED,
+                   "ownership conflict: namespace \"%s\" has a newer writer",
+                   keys->name);
+}
+
+/* Reads one slot only for who wrote it: kind, epoch, put-id and node. */
 static enum err peek(struct op *op, const struct registry_options *env,
                      const struct keys *keys, uint64_t slot, struct wal_entry *entry)
 {
     struct buf bytes = BUF_INIT;
     enum err e = wal_read(op, env->store, keys, slot, &bytes, entry);
+    if (!e && entry->node_id.size) entry->node_id = op_copy(op, entry->node_id);
     buf_release(&bytes);
     return e;
 }
@@ -147,6 +160,8 @@ static enum err find_end(struct op *op, const struct registry_options *env,
     }
     if (e) return e;
     if (entry.kind == OBJECT_DROP) return dropped(op, keys);
+    /* A fence behind a newer writer's entries would fence nobody but us. */
+    if (entry.epoch > t->epoch) return newer_writer(op, keys, &entry);
     t->last = entry.put_id;
     return ERR_OK;
 }
@@ -159,13 +174,7 @@ static enum err step_over(struct op *op, const struct keys *keys, struct tenure 
     enum err e = wal_entry_decode(op, keys, t->next, bytes, &other);
     if (e) return e;
     if (other.kind == OBJECT_DROP) return dropped(op, keys);
-    if (other.epoch > t->epoch && other.kind == OBJECT_FENCE)
-        return fenced_by(op, keys, (const char *)other.node_id.data,
-                         (int)other.node_id.size, other.fingerprint);
-    if (other.epoch > t->epoch)
-        return op_fail(op, ERR_FENCED,
-                       "ownership conflict: namespace \"%s\" has a newer writer",
-                       keys->name);
+    if (other.epoch > t->epoch) return newer_writer(op, keys, &other);
     /* One epoch belongs to one process, which puts one fence: anything else means that
      * two processes hold our epoch, and nothing can be trusted any more. */
     assert(other.epoch < t->epoch);

@@ -105,6 +105,8 @@ class Writer(threading.Thread):
         self.acked = {}  # id -> value (None: deleted), as last acknowledged
         self.unknown = []  # batches without an answer since the last settling
         self.batches = 0
+        self.deletes = {}  # id -> number of the last batch sent that deletes it
+        self.wrong = []  # sentences
         self.lock = threading.Lock()  # guards acked
 
     def make(self):
@@ -112,12 +114,14 @@ class Writer(threading.Thread):
         start = self.first + self.random.randrange(IDS_PER_WRITER - RUN_MAX)
         ids = list(range(start, start + self.random.randint(1, RUN_MAX)))
         value = None if self.random.random() < 0.15 else self.batches
-        return {"key": f"{self.number}-{self.batches}", "ids": ids, "value": value}
+        key = f"{self.number}-{self.batches}"
+        return {"key": key, "number": self.batches, "ids": ids, "value": value}
 
     def send(self, batch):
         """Status of the answer; OSError when there was none."""
         if batch["value"] is None:
             path, body = "delete", {"ids": batch["ids"]}
+            self.deletes.update({i: batch["number"] for i in batch["ids"]})
         else:
             documents = [
                 {
@@ -151,7 +155,8 @@ class Writer(threading.Thread):
                 self.unknown.append(batch)
                 return
             elif status not in (429, 503):
-                raise SystemExit(f"unexpected answer {status} {answer}")
+                self.wrong.append(f"{batch['key']} was answered with {status} {answer}")
+                return
 
     def settle(self):
         """Repeats what had no answer, in order; each must now be acknowledged."""
@@ -223,9 +228,13 @@ class Reader(threading.Thread):
             except OSError:
                 return
             self.reads += 1
-            # A later batch of the same writer may have deleted it meanwhile; values only grow.
+            # A value is the number of the batch that wrote it: later ones are greater.
             if status == 200 and answer["attributes"]["value"] < known[i]:
                 self.stale.append(f"id {i}: {answer['attributes']} after {known[i]}")
+            elif status == 404 and w.deletes.get(i, 0) < known[i]:
+                self.stale.append(f"id {i}: not there after {known[i]}")
+            elif status not in (200, 404, 429, 503):
+                self.stale.append(f"id {i}: {status} {answer}")
 
 
 def main():
@@ -257,7 +266,7 @@ def main():
         writers = []
         for old in state:
             w = Writer(server, old.number, chance.random(), stop)
-            w.acked, w.batches = old.acked, old.batches
+            w.acked, w.batches, w.deletes = old.acked, old.batches, old.deletes
             writers.append(w)
         reader = Reader(server, writers, chance.random(), stop)
         for thread in [*writers, reader]:
@@ -270,6 +279,7 @@ def main():
         reads += reader.reads
         server.start()
         wrong = check(writers, read_all(server)) + reader.stale
+        wrong += [sentence for w in writers for sentence in w.wrong]
         for w in writers:
             w.settle()
         wrong += check(writers, read_all(server))

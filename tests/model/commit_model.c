@@ -352,25 +352,19 @@ static bool open_on(struct walk *w, unsigned p)
 {
     struct process *q = &w->s.processes[p];
     switch ((enum phase)q->phase) {
-    case OPEN_MANIFEST_TAKEN:
-        return epoch_taken(w, p);
+    case OPEN_MANIFEST_TAKEN: return epoch_taken(w, p);
     case OPEN_CHECK:
         if (!newest_is(&w->s, q->version, q->manifest)) return close_process(q);
         q->phase = OPEN_LOG;
         return true;
-    case OPEN_LOG:
-        return list_and_fence(w, p);
-    case OPEN_FENCE_TAKEN:
-        return fence_taken(w, p);
-    case OPEN_VALIDATE:
-        return validate(w, p);
-    case OPEN_REPLAY:
-        return replay_and_serve(w, p);
+    case OPEN_LOG: return list_and_fence(w, p);
+    case OPEN_FENCE_TAKEN: return fence_taken(w, p);
+    case OPEN_VALIDATE: return validate(w, p);
+    case OPEN_REPLAY: return replay_and_serve(w, p);
     case CLOSED:
     case OPEN_MANIFEST:
     case OPEN_FENCE:
-    case READY:
-        break;
+    case READY: break;
     }
     return false;
 }
@@ -637,12 +631,8 @@ static bool deliver(struct walk *w, unsigned i, bool answered)
 
     if (!answered && (p == MODEL_PROCESSES || !w->model->bounds.loss)) return false;
     switch ((enum request_kind)r.kind) {
-    case DELETE_LOG:
-        s->log[r.index] = (struct entry){0};
-        break;
-    case DELETE_MANIFEST:
-        s->manifests[r.index] = 0;
-        break;
+    case DELETE_LOG: s->log[r.index] = (struct entry){0}; break;
+    case DELETE_MANIFEST: s->manifests[r.index] = 0; break;
     case PUT_LOG:
         applied = !s->log[r.index].id;
         if (!applied) break;
@@ -655,8 +645,7 @@ static bool deliver(struct walk *w, unsigned i, bool answered)
         s->manifests[r.index] = r.manifest.by;
         commit_manifest(w, r.index, r.manifest);
         break;
-    case REQUEST_NONE:
-        break;
+    case REQUEST_NONE: break;
     }
     if (answered && p != MODEL_PROCESSES) answer(w, p, &r, applied);
     return true;
@@ -745,40 +734,23 @@ static const char *read_everywhere(struct walk *w)
 static bool apply(struct walk *w, enum step step, unsigned p, unsigned index)
 {
     switch (step) {
-    case STEP_OPEN:
-        return open_process(w, p);
-    case STEP_OPEN_ON:
-        return open_on(w, p);
-    case STEP_WRITE:
-        return write_next(w, p);
-    case STEP_WRITE_TAKEN:
-        return write_taken(w, p);
-    case STEP_JUDGE:
-        return judge_foreign(w, p);
-    case STEP_PROBE:
-        return probe_own(w, p);
-    case STEP_GIVE_UP:
-        return give_up(w, p);
-    case STEP_INDEX:
-        return index_log(w, p);
-    case STEP_INDEX_TAKEN:
-        return index_taken(w, p);
-    case STEP_INDEX_CHECK:
-        return index_check(w, p);
-    case STEP_RESEND:
-        return resend(w, p);
-    case STEP_RESEND_INDEX:
-        return resend_index(w, p);
-    case STEP_COLLECT_SLOT:
-        return collect_slot(w, p, index);
-    case STEP_COLLECT_MANIFEST:
-        return collect_manifest(w, p, index);
+    case STEP_OPEN: return open_process(w, p);
+    case STEP_OPEN_ON: return open_on(w, p);
+    case STEP_WRITE: return write_next(w, p);
+    case STEP_WRITE_TAKEN: return write_taken(w, p);
+    case STEP_JUDGE: return judge_foreign(w, p);
+    case STEP_PROBE: return probe_own(w, p);
+    case STEP_GIVE_UP: return give_up(w, p);
+    case STEP_INDEX: return index_log(w, p);
+    case STEP_INDEX_TAKEN: return index_taken(w, p);
+    case STEP_INDEX_CHECK: return index_check(w, p);
+    case STEP_RESEND: return resend(w, p);
+    case STEP_RESEND_INDEX: return resend_index(w, p);
+    case STEP_COLLECT_SLOT: return collect_slot(w, p, index);
+    case STEP_COLLECT_MANIFEST: return collect_manifest(w, p, index);
     case STEP_DELIVER:
-    case STEP_DELIVER_UNANSWERED:
-        return deliver(w, index, step == STEP_DELIVER);
-    case STEP_LOSE:
-        (void)take(&w->s, index);
-        return w->model->bounds.loss;
+    case STEP_DELIVER_UNANSWERED: return deliver(w, index, step == STEP_DELIVER);
+    case STEP_LOSE: (void)take(&w->s, index); return w->model->bounds.loss;
     }
     return false;
 }

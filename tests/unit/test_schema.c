@@ -383,11 +383,38 @@ static void a_stored_name_that_no_request_could_bring_is_corrupt(void **state)
     }
 }
 
+static void a_schema_continues_what_it_grew_from_and_nothing_else(void **state)
+{
+    (void)state;
+    static const struct attr attrs[] = {{.name = "a", .type = ATTR_INT},
+                                        {.name = "b", .type = ATTR_INT}};
+    static const struct attr typed = {.name = "a", .type = ATTR_STRING};
+    struct schema *none = schema_new(3, METRIC_L2, NULL, 0);
+    struct schema *a = schema_new(3, METRIC_L2, attrs, 1);
+    struct schema *ab = schema_new(3, METRIC_L2, attrs, 2);
+    struct schema *others[] = {schema_new(3, METRIC_L2, attrs + 1, 1),
+                               schema_new(4, METRIC_L2, attrs, 1),
+                               schema_new(3, METRIC_DOT, attrs, 1),
+                               schema_new(3, METRIC_L2, &typed, 1)};
+    assert_true(schema_continues(ab, ab));
+    assert_true(schema_continues(ab, a));
+    assert_true(schema_continues(ab, none));
+    assert_false(schema_continues(a, ab));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_false(schema_continues(ab, others[i]));
+        schema_unref(others[i]);
+    }
+    schema_unref(none);
+    schema_unref(a);
+    schema_unref(ab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_types_metrics_and_languages_read_back),
         cmocka_unit_test(a_schema_within_its_limits_passes),
+        cmocka_unit_test(a_schema_continues_what_it_grew_from_and_nothing_else),
         cmocka_unit_test(what_is_not_allowed_is_named),
         cmocka_unit_test(attributes_are_found_by_their_whole_name),
         cmocka_unit_test(a_schema_lives_until_its_last_reference_goes),
