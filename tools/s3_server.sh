@@ -13,7 +13,7 @@ dir=$PWD/build/s3
 key=elacsym-test
 secret=elacsym-test-secret
 bucket=elacsym
-port=${ELACSYM_S3_PORT:-9123}
+port=${S3_TEST_PORT:-9123}
 
 say() { echo "s3_server: $*" >&2; }
 
@@ -76,7 +76,7 @@ fresh() {
 print_environment() {
     cat <<END
 export AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret AWS_REGION=us-east-1
-export ELACSYM_TEST_S3_ENDPOINT=http://127.0.0.1:$port ELACSYM_TEST_S3_BUCKET=$bucket
+export S3_TEST_ENDPOINT=http://127.0.0.1:$port S3_TEST_BUCKET=$bucket
 END
 }
 

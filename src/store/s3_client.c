@@ -301,6 +301,8 @@ enum s3_class s3_classify(const struct s3_request *r, bool good)
     case 412: return S3_NOT_APPLIED;
     case 404: /* one that says nothing may be anybody's; HEAD cannot say anything */
         if (!*r->code && strcmp(r->method, "HEAD") != 0) return S3_UNKNOWN;
+        if (strcmp(r->code, "NoSuchKey") == 0 && strcmp(r->method, "PUT") == 0)
+            return S3_UNKNOWN; /* a folder went away under it */
         return ambiguous && r->kind == S3_CREATE ? S3_UNKNOWN : S3_NOT_APPLIED;
     case 301:
     case 307:

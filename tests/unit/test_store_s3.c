@@ -1,6 +1,6 @@
 /*
- * The contract of every store, over the simulator or, when ELACSYM_TEST_S3_ENDPOINT
- * names one (and ELACSYM_TEST_S3_BUCKET a bucket that may be emptied), a real server.
+ * The contract of every store, over the simulator or, when S3_TEST_ENDPOINT
+ * names one (and S3_TEST_BUCKET a bucket that may be emptied), a real server.
  */
 #include "unit/store_contract.h"
 
@@ -45,8 +45,8 @@ static int with_sim(void **state)
 static int with_server(void **state)
 {
     struct fixture *f = fixture_new(state);
-    f->store = open_s3(&f->op, getenv("ELACSYM_TEST_S3_ENDPOINT"),
-                       getenv("ELACSYM_TEST_S3_BUCKET"), (const char *const *)environ);
+    f->store = open_s3(&f->op, getenv("S3_TEST_ENDPOINT"),
+                       getenv("S3_TEST_BUCKET"), (const char *const *)environ);
     empty(f);
     return 0;
 }
@@ -130,7 +130,7 @@ int main(void)
     const struct CMUnitTest over_server[] = {S3_CASES(with_server)};
 
     log_init(LOG_ERROR, LOG_TEXT);
-    if (getenv("ELACSYM_TEST_S3_ENDPOINT"))
+    if (getenv("S3_TEST_ENDPOINT"))
         return cmocka_run_group_tests_name("store on an S3 server", over_server, NULL,
                                            NULL);
     s3sim_start(&sim);
