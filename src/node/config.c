@@ -155,6 +155,7 @@ static const struct config_key keys[] = {
            "a region such as us-west-2"),
     STRING("storage.s3.endpoint", storage.s3_endpoint, "", endpoint_like,
            "http(s)://host[:port] without user and password"),
+    BOOL("storage.s3.content_md5", storage.s3_content_md5, false),
     STRING("storage.s3.wal_prefix", storage.s3_wal_prefix, "", prefix_like,
            "names of [A-Za-z0-9_.-] parted by '/', none starting with a dot, at most "
            "128 bytes"),
@@ -812,6 +813,18 @@ static enum err check_together(struct op *op, const struct config *c)
     return check_distributed(op, c);
 }
 
+/* A log object costs a request, and on S3 a round trip of tens of milliseconds: there,
+ * writes of a tenth of a second share one unless somebody says otherwise. */
+static void fit_defaults(struct config *c)
+{
+    enum { S3_COMMIT_INTERVAL_MS = 100 };
+    const struct config_key *interval = key_named("commit.interval_ms");
+    if (c->storage.backend != STORAGE_S3) return;
+    if (strcmp(c->sources[interval - keys], "default") != 0) return;
+    c->commit.interval_ms = S3_COMMIT_INTERVAL_MS;
+    set_source(c, interval, "default for s3");
+}
+
 enum err config_load(struct op *op, const char *file, const char *const *environment,
                      struct config **out)
 {
@@ -824,6 +837,7 @@ enum err config_load(struct op *op, const char *file, const char *const *environ
 
     enum err e = load_file(op, c, file, environment);
     if (!e) e = load_environment(op, c, environment);
+    fit_defaults(c);
     if (!e) e = check_together(op, c);
     if (e) {
         config_free(c);

@@ -58,6 +58,7 @@ struct config {
         char *s3_region;
         char *s3_endpoint;
         char *s3_wal_prefix;
+        bool s3_content_md5;
     } storage;
     struct {
         int64_t memory_size;
@@ -71,7 +72,7 @@ struct config {
         int64_t max_total_docs;
     } compaction;
     struct {
-        int64_t interval_ms;
+        int64_t interval_ms; /* 100 on s3 unless set */
         int64_t max_bytes;
     } commit;
     struct {

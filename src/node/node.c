@@ -18,6 +18,7 @@
 #include "node/version.h"
 #include "ns/registry.h"
 #include "store/store_dir.h"
+#include "store/store_s3.h"
 
 enum {
     ADMIN_THREADS = 2,
@@ -55,12 +56,34 @@ static void store_poisoned(void *context, const char *why)
     _exit(1);
 }
 
+static bool query_node(const struct config *c)
+{
+    return c->distributed.enabled && c->distributed.role == ROLE_QUERY;
+}
+
+static enum err open_s3(struct op *op, const struct config *c, struct store **out)
+{
+    const struct store_s3_options options = {.endpoint = c->storage.s3_endpoint,
+                                             .bucket = c->storage.s3_bucket,
+                                             .region = c->storage.s3_region,
+                                             .content_md5 = c->storage.s3_content_md5,
+                                             .environment =
+                                                 (const char *const *)environ};
+    struct store *store = NULL;
+    enum err e = store_s3_open(op, &options, &store);
+    /* A node that only reads may hold credentials that only read. */
+    if (!e && !query_node(c)) e = store_s3_probe(op, store);
+    if (e) {
+        store_free(store);
+        return op_fail(op, e, "storage.backend = s3");
+    }
+    *out = store;
+    return ERR_OK;
+}
+
 static enum err open_store(struct op *op, const struct config *c, struct store **out)
 {
-    if (c->storage.backend == STORAGE_S3)
-        return op_fail(
-            op, ERR_INVALID,
-            "storage.backend = s3: this build has no S3 store yet, only local");
+    if (c->storage.backend == STORAGE_S3) return open_s3(op, c, out);
     struct store_dir_options options = {.root = c->storage.local_root_path,
                                         .allow_unsafe_fs =
                                             c->storage.local_allow_unsafe_fs,
@@ -87,20 +110,19 @@ static const char *id_or(const struct config *c, const char *otherwise)
 static struct registry *open_registry(const struct config *c, struct node *n)
 {
     struct registry_options o = registry_options_default();
-    bool query_node = c->distributed.enabled && c->distributed.role == ROLE_QUERY;
     o.store = n->store;
     o.cache = n->cache;
     o.node_id = id_or(c, SINGLE_NODE);
     o.wal_prefix = c->storage.s3_wal_prefix;
     o.config_fingerprint = fingerprint(&c->distributed.nodes);
-    o.read_only = query_node;
+    o.read_only = query_node(c);
     o.commit_interval_ms = c->commit.interval_ms;
     o.commit_bytes_max = (uint64_t)c->commit.max_bytes;
     o.tail_bytes_max = (uint64_t)c->tail.max_bytes;
     o.tail_index_bytes = (uint64_t)c->tail.index_bytes;
     o.tail_index_rows = (uint64_t)c->tail.index_rows;
     o.tail_index_idle_ms = c->tail.index_idle_secs * 1000;
-    o.compaction = c->compaction.enabled && !query_node;
+    o.compaction = c->compaction.enabled && !query_node(c);
     o.interval_ms = c->compaction.interval_secs * 1000;
     o.segments_max = (uint32_t)c->compaction.max_segments;
     o.segment_docs_max = (uint64_t)c->compaction.max_total_docs;
@@ -195,9 +217,11 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     e = open_http(op, c, n);
     if (e) goto done;
 
-    log_info(op, "serving", "host=%s port=%u version=%s node_id=%s root=%s",
+    bool s3 = c->storage.backend == STORAGE_S3;
+    log_info(op, "serving", "host=%s port=%u version=%s node_id=%s backend=%s root=%s",
              c->server.host, http_server_port(n->http), ELACSYM_VERSION,
-             id_or(c, SINGLE_NODE), c->storage.local_root_path);
+             id_or(c, SINGLE_NODE), s3 ? "s3" : "local",
+             s3 ? c->storage.s3_bucket : c->storage.local_root_path);
     *out = n;
     n = NULL;
 done:

@@ -122,6 +122,24 @@ static const char guide_indexer[] =
     "  \"indexer-1\",\n  \"indexer-2\",\n"
     "  \"indexer-3\"\n]\n";
 
+static void on_s3_commits_are_paced_unless_somebody_says_otherwise(void **state)
+{
+    static const char s3[] = "[storage]\nbackend = \"s3\"\n[storage.s3]\nbucket = "
+                             "\"bbb\"\n";
+    struct config *c = load(*state, s3, nothing);
+    assert_int_equal(100, c->commit.interval_ms);
+    config_free(c);
+
+    const char *const zero[] = {"ELACSYM_COMMIT_INTERVAL_MS=0", NULL};
+    c = load(*state, s3, zero);
+    assert_int_equal(0, c->commit.interval_ms);
+    config_free(c);
+
+    c = load(*state, "", nothing);
+    assert_int_equal(0, c->commit.interval_ms);
+    config_free(c);
+}
+
 static void the_guides_indexer_file_is_read(void **state)
 {
     struct config *c = load(*state, guide_indexer, nothing);
@@ -542,6 +560,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLACED(without_any_file_the_defaults_hold),
+        PLACED(on_s3_commits_are_paced_unless_somebody_says_otherwise),
         PLACED(the_guides_indexer_file_is_read),
         PLACED(environment_beats_file_beats_default),
         PLACED(the_file_is_looked_for_in_order),

@@ -1,0 +1,42 @@
+/*
+ * store_s3.h - objects in a bucket of an S3-compatible store (PROTOCOL.md sections 7 to
+ * 12).
+ *
+ * A create is one PUT with If-None-Match: *, attempted once per call; a put is the same
+ * with retries, in parts above 16 MiB, and compares the bytes when something is there.
+ * Reads of one call travel side by side; slow ones are hedged. A missing object is
+ * ERR_NOT_FOUND, a missing bucket ERR_DENIED. Every upload carries its CRC32C, and its
+ * SHA-256 in the signature unless it is a large one over TLS.
+ *
+ * Credentials come from where every AWS program finds them (s3_credentials.h).
+ */
+#ifndef STORE_STORE_S3_H
+#define STORE_STORE_S3_H
+
+#include <stdbool.h>
+
+#include "store/store.h"
+
+struct store_s3_options {
+    const char *endpoint; /* "": AWS; else http(s)://host[:port], path style */
+    const char *bucket;
+    const char *region; /* "": AWS_REGION, else us-east-1 */
+    bool content_md5;   /* for stores that ignore checksum headers */
+    const char *const
+        *environment; /* NAME=value, NULL at the end; outlives the store */
+};
+
+/* Asks the store nothing yet. ERR_INVALID: the endpoint is none. */
+enum err store_s3_open(struct op *op, const struct store_s3_options *options,
+                       struct store **out);
+
+/*
+ * Proves that the store does what everything here rests on: a create where something is
+ * fails and leaves it alone, of 8 creates at once exactly one wins, a list sees a put
+ * at once and goes on in byte order, ranges are exact, a delete is seen. Uses and
+ * removes keys under probe/. ERR_DENIED, ERR_IO: what is wrong, in one sentence. Any
+ * store.
+ */
+enum err store_s3_probe(struct op *op, struct store *s);
+
+#endif

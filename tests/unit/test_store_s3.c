@@ -1,0 +1,141 @@
+/*
+ * The contract of every store, over the simulator or, when S3_TEST_ENDPOINT
+ * names one (and S3_TEST_BUCKET a bucket that may be emptied), a real server.
+ */
+#include "unit/store_contract.h"
+
+#include "base/log.h"
+#include "store/store_s3.h"
+#include "unit/s3sim.h"
+
+static struct s3sim sim;
+
+static struct store *open_s3(struct op *op, const char *endpoint, const char *bucket,
+                             const char *const *environment)
+{
+    const struct store_s3_options options = {.endpoint = endpoint,
+                                             .bucket = bucket,
+                                             .region = "",
+                                             .environment = environment};
+    struct store *store = NULL;
+    assert_int_equal(store_s3_open(op, &options, &store), ERR_OK);
+    return store;
+}
+
+static void empty(struct fixture *f)
+{
+    const char *keys[1000];
+    size_t n;
+    do {
+        n = COUNT_OF(keys);
+        assert_int_equal(store_list(&f->op, f->store, "", "", 0, keys, &n), ERR_OK);
+        assert_int_equal(store_delete(&f->op, f->store, keys, n), ERR_OK);
+    } while (n == COUNT_OF(keys));
+    f->op.counters = (struct op_counters){0};
+}
+
+static int with_sim(void **state)
+{
+    struct fixture *f = fixture_new(state);
+    s3sim_do(&sim, "{\"do\": \"reset\"}");
+    f->store = open_s3(&f->op, sim.endpoint, "bucket", s3sim_environment);
+    return 0;
+}
+
+static int with_server(void **state)
+{
+    struct fixture *f = fixture_new(state);
+    f->store = open_s3(&f->op, getenv("S3_TEST_ENDPOINT"),
+                       getenv("S3_TEST_BUCKET"), (const char *const *)environ);
+    empty(f);
+    return 0;
+}
+
+static void the_probe_accepts_it_and_leaves_nothing_behind(void **state)
+{
+    struct fixture *f = *state;
+    if (store_s3_probe(&f->op, f->store) != ERR_OK) fail_msg("%s", f->op.error);
+    assert_lists(f, "", "", 0, 9, "");
+}
+
+enum { MANY = 2100 };
+
+static void a_list_longer_than_a_page_of_the_store_is_whole(void **state)
+{
+    struct fixture *f = *state;
+    const char *keys[MANY + 1];
+    size_t n = COUNT_OF(keys);
+
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(create(f, op_printf(&f->op, "m/%d/%04d", i / 100, i), "x"),
+                         ERR_OK);
+    assert_int_equal(store_list(&f->op, f->store, "m/", "", 0, keys, &n), ERR_OK);
+    assert_int_equal(n, MANY);
+    for (size_t i = 1; i < MANY; i++)
+        assert_true(strcmp(keys[i - 1], keys[i]) < 0);
+    n = 1200;
+    assert_int_equal(store_list(&f->op, f->store, "m/", "m/1/0150", 0, keys, &n),
+                     ERR_OK);
+    assert_int_equal(n, 1200);
+    assert_string_equal(keys[0], "m/1/0151");
+    n = MANY;
+    assert_int_equal(store_list(&f->op, f->store, "", "", 0, keys, &n), ERR_OK);
+    assert_int_equal(store_delete(&f->op, f->store, keys, n), ERR_OK);
+    assert_lists(f, "", "", 0, 9, "");
+}
+
+enum { LARGE = (33 << 20) + 5 };
+
+static void a_large_object_is_put_in_parts_and_read_back_by_ranges(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t *bytes = mem_alloc(LARGE), *back = mem_calloc(1, LARGE);
+    uint64_t random = 7;
+    for (size_t i = 0; i < LARGE; i += 8) {
+        uint64_t word = test_random(&random);
+        memcpy(bytes + i, &word, LARGE - i < 8 ? LARGE - i : 8);
+    }
+    const struct slice parts[] = {slice_of(bytes, 1000),
+                                  slice_of(bytes + 1000, LARGE - 2000), SLICE_EMPTY,
+                                  slice_of(bytes + LARGE - 1000, 1000)};
+    struct store_range ranges[9];
+    for (size_t i = 0; i < 9; i++) {
+        size_t from = LARGE / 9 * i, to = i == 8 ? LARGE : LARGE / 9 * (i + 1);
+        ranges[i] = (struct store_range){.key = "large",
+                                         .offset = from,
+                                         .size = to - from,
+                                         .data = back + from};
+    }
+    if (sim.pid) s3sim_do(&sim, "{\"do\": \"set\", \"keep_checks\": false}");
+    enum err e = store_put(&f->op, f->store, "large", parts, 4);
+    if (e) fail_msg("%s", f->op.error);
+    assert_int_equal(store_read(&f->op, f->store, ranges, 9), ERR_OK);
+    assert_memory_equal(bytes, back, LARGE);
+    assert_int_equal(store_put(&f->op, f->store, "large", parts, 4), ERR_OK);
+    assert_int_equal(store_put(&f->op, f->store, "large", parts, 3), ERR_CONFLICT);
+    bytes[LARGE - 1] ^= 1;
+    assert_int_equal(store_put(&f->op, f->store, "large", parts, 4), ERR_CONFLICT);
+    mem_free(bytes);
+    mem_free(back);
+}
+
+#define S3_CASES(with)                                                                 \
+    CONTRACT(with), CASE(the_probe_accepts_it_and_leaves_nothing_behind, with),        \
+        CASE(a_list_longer_than_a_page_of_the_store_is_whole, with),                   \
+        CASE(a_large_object_is_put_in_parts_and_read_back_by_ranges, with)
+
+int main(void)
+{
+    const struct CMUnitTest over_sim[] = {S3_CASES(with_sim)};
+    const struct CMUnitTest over_server[] = {S3_CASES(with_server)};
+
+    log_init(LOG_ERROR, LOG_TEXT);
+    if (getenv("S3_TEST_ENDPOINT"))
+        return cmocka_run_group_tests_name("store on an S3 server", over_server, NULL,
+                                           NULL);
+    s3sim_start(&sim);
+    int failed =
+        cmocka_run_group_tests_name("store on the S3 simulator", over_sim, NULL, NULL);
+    s3sim_stop(&sim);
+    return failed;
+}
