@@ -149,7 +149,8 @@ struct world {
     struct rabitq_query q;
 };
 
-static void world_init(struct world *w, size_t dim, size_t count, enum rabitq_kind kind, uint64_t *seed)
+static void world_init(struct world *w, size_t dim, size_t count, enum rabitq_kind kind,
+                       uint64_t *seed)
 {
     struct rotation *rotation = rotation_new(dim, test_random(seed));
     size_t padded = rotation_padded(dim);
