@@ -145,7 +145,18 @@ static void dot8(const uint8_t *rows, size_t count, const int8_t *query, size_t 
     }
 }
 
-const struct vec_kernels vec_avx2 = {scan,     bounds, dot8,  tile,
+static uint32_t below(const float *values, float limit)
+{
+    __m256 limits = _mm256_set1_ps(limit);
+    uint32_t mask = 0;
+    for (size_t i = 0; i < BLOCK_CODES; i += LANES) {
+        __m256 smaller = _mm256_cmp_ps(_mm256_loadu_ps(values + i), limits, _CMP_LT_OQ);
+        mask |= (uint32_t)_mm256_movemask_ps(smaller) << i;
+    }
+    return mask;
+}
+
+const struct vec_kernels vec_avx2 = {scan,     bounds, below, dot8,    tile,
                                      hadamard, flip,   table, quantise};
 
 #endif

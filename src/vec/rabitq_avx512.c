@@ -102,7 +102,16 @@ static void dot8(const uint8_t *rows, size_t count, const int8_t *query, size_t 
         *out++ = dot8_one(rows, query, dim);
 }
 
-const struct vec_kernels vec_avx512 = {scan,     bounds, dot8,  tile,
+static uint32_t below(const float *values, float limit)
+{
+    __m512 limits = _mm512_set1_ps(limit);
+    __mmask16 low = _mm512_cmp_ps_mask(_mm512_loadu_ps(values), limits, _CMP_LT_OQ);
+    __mmask16 high =
+        _mm512_cmp_ps_mask(_mm512_loadu_ps(values + LANES), limits, _CMP_LT_OQ);
+    return (uint32_t)low | (uint32_t)high << 16;
+}
+
+const struct vec_kernels vec_avx512 = {scan,     bounds, below, dot8,    tile,
                                        hadamard, flip,   table, quantise};
 
 #endif

@@ -40,5 +40,13 @@ static void dot8(const uint8_t *rows, size_t count, const int8_t *query, size_t 
     }
 }
 
-const struct vec_kernels vec_plain = {scan,     bounds, dot8,  tile,
+static uint32_t below(const float *values, float limit)
+{
+    uint32_t mask = 0;
+    for (size_t i = 0; i < BLOCK_CODES; i++)
+        mask |= (uint32_t)(values[i] < limit) << i;
+    return mask;
+}
+
+const struct vec_kernels vec_plain = {scan,     bounds, below, dot8,    tile,
                                       hadamard, flip,   table, quantise};

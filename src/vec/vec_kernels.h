@@ -36,6 +36,8 @@ struct vec_kernels {
     /* Estimates and lower bounds of one block from its factors and sums. */
     void (*bounds)(const uint8_t *factors, const uint32_t *sums,
                    const struct bound_terms *terms, float *estimates, float *lowers);
+    /* Which of 32 values are below the limit, as bits. */
+    uint32_t (*below)(const float *values, float limit);
     /* out[i] = <row i, query>, rows one behind the other. */
     void (*dot8)(const uint8_t *rows, size_t count, const int8_t *query, size_t dim,
                  int32_t *out);
