@@ -121,6 +121,19 @@ static bool is_partition(const struct ivf_centroids *c, uint32_t end, uint32_t m
     return next == end;
 }
 
+static bool is_rising(const struct ivf *ivf)
+{
+    uint32_t probes = 0;
+    for (uint32_t i = 0; i < ivf->calibrations; i++) {
+        const struct ivf_calibration *c = ivf->calibration + i;
+        if (c->probes <= probes || c->probes > ivf->clusters.count ||
+            !isfinite(c->recall) || !isfinite(c->recall_reranked))
+            return false;
+        probes = c->probes;
+    }
+    return true;
+}
+
 static bool lay_out_records(struct ivf *ivf)
 {
     uint64_t offset = 0;
@@ -162,6 +175,7 @@ static bool decode(struct slice head, struct ivf *ivf)
     if (ivf->supers.count &&
         !is_partition(&ivf->supers, ivf->clusters.count, ivf->clusters.count))
         return false;
+    if (!is_rising(ivf)) return false;
     ivf->mean = mem_dup(mean.data, mean.size);
     ivf->rotation = rotation_new(ivf->coded_dim, ivf->seed);
     return lay_out_records(ivf);
@@ -221,12 +235,26 @@ uint64_t ivf_memory(const struct ivf *ivf)
            ivf->clusters.count * (2 * sizeof(float) + sizeof(uint64_t));
 }
 
-uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked)
+/* On the line between two measurements. */
+static uint32_t interpolate(uint32_t probes, float recall, uint32_t more, float better,
+                            float wanted)
 {
+    float part = better > recall ? (wanted - recall) / (better - recall) : 1;
+    return probes + (uint32_t)ceilf(part * (float)(more - probes));
+}
+
+uint32_t ivf_probes(const struct ivf *ivf, float wanted, bool reranked)
+{
+    uint32_t probes = 0;
+    float recall = 0;
     for (uint32_t i = 0; i < ivf->calibrations; i++) {
         const struct ivf_calibration *c = ivf->calibration + i;
-        if ((reranked ? c->recall_reranked : c->recall) >= recall && c->probes > 0)
-            return c->probes < ivf->clusters.count ? c->probes : ivf->clusters.count;
+        float better = reranked ? c->recall_reranked : c->recall;
+        if (better >= wanted)
+            return i ? interpolate(probes, recall, c->probes, better, wanted)
+                     : c->probes;
+        probes = c->probes;
+        recall = better;
     }
-    return ivf->clusters.count;
+    return probes ? probes : ivf->clusters.count;
 }

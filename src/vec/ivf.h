@@ -84,8 +84,8 @@ uint32_t ivf_largest_cluster(const struct ivf *ivf);
 uint64_t ivf_slots_size(const struct ivf *ivf);
 uint64_t ivf_records_size(const struct ivf *ivf);
 uint64_t ivf_memory(const struct ivf *ivf); /* bytes it holds besides the head */
-/* Clusters to look at for the wanted recall of the 10 nearest; all if even that was not
- * enough when it was measured. reranked: exact vectors will decide at the end. */
+/* Clusters to look at for the wanted recall of the 10 nearest, or for the best that was
+ * measured. reranked: exact vectors decide between the best 18 in the end. */
 uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked);
 
 /* ---- searching ---- */
