@@ -13,6 +13,9 @@
 
 enum { ENTRY_SIZE = 16, RECORD_ALIGN = 64 };
 
+/* Queries are a little less like the data than the data are. */
+static const float SAFETY = 0.7f;
+
 const char ivf_magic[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '1'};
 
 struct ivf_entry ivf_entry_at(const struct ivf_centroids *c, uint32_t index)
@@ -71,6 +74,7 @@ static void read_calibration(struct reader *r, struct ivf *ivf)
         c->probes = get_u32(r);
         c->recall = get_f32(r);
         c->recall_reranked = get_f32(r);
+        c->reach = get_f32(r);
     }
 }
 
@@ -127,7 +131,8 @@ static bool is_rising(const struct ivf *ivf)
     for (uint32_t i = 0; i < ivf->calibrations; i++) {
         const struct ivf_calibration *c = ivf->calibration + i;
         if (c->probes <= probes || c->probes > ivf->clusters.count ||
-            !isfinite(c->recall) || !isfinite(c->recall_reranked))
+            !isfinite(c->recall) || !isfinite(c->recall_reranked) ||
+            !isfinite(c->reach))
             return false;
         probes = c->probes;
     }
@@ -235,26 +240,28 @@ uint64_t ivf_memory(const struct ivf *ivf)
            ivf->clusters.count * (2 * sizeof(float) + sizeof(uint64_t));
 }
 
-/* On the line between two measurements. */
-static uint32_t interpolate(uint32_t probes, float recall, uint32_t more, float better,
-                            float wanted)
+struct ivf_calibration ivf_calibrated(const struct ivf *ivf, float wanted,
+                                      bool reranked)
 {
-    float part = better > recall ? (wanted - recall) / (better - recall) : 1;
-    return probes + (uint32_t)ceilf(part * (float)(more - probes));
+    struct ivf_calibration before = {0, 0, 0, 0};
+    float aim = 1 - (1 - wanted) * SAFETY;
+    for (uint32_t i = 0; i < ivf->calibrations; i++) {
+        struct ivf_calibration c = ivf->calibration[i];
+        float low = reranked ? before.recall_reranked : before.recall;
+        float high = reranked ? c.recall_reranked : c.recall;
+        if (high >= aim) {
+            float part = high > low ? (aim - low) / (high - low) : 1;
+            float more = part * (float)(c.probes - before.probes);
+            c.probes = before.probes + (uint32_t)ceilf(more);
+            return c;
+        }
+        before = c;
+    }
+    if (before.probes == 0) before.probes = ivf->clusters.count;
+    return before;
 }
 
-uint32_t ivf_probes(const struct ivf *ivf, float wanted, bool reranked)
+uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked)
 {
-    uint32_t probes = 0;
-    float recall = 0;
-    for (uint32_t i = 0; i < ivf->calibrations; i++) {
-        const struct ivf_calibration *c = ivf->calibration + i;
-        float better = reranked ? c->recall_reranked : c->recall;
-        if (better >= wanted)
-            return i ? interpolate(probes, recall, c->probes, better, wanted)
-                     : c->probes;
-        probes = c->probes;
-        recall = better;
-    }
-    return probes ? probes : ivf->clusters.count;
+    return ivf_calibrated(ivf, recall, reranked).probes;
 }

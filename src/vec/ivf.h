@@ -114,6 +114,7 @@ struct ivf_counters {
     uint64_t codes; /* by their 1 bit */
     uint64_t rows;  /* by their 8 bits */
     uint64_t exact;
+    float reach; /* squared distance of the farthest centroid; dot: nothing */
 };
 
 /* query: dim finite floats. k > 0. The search dies with op. */

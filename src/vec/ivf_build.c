@@ -291,6 +291,7 @@ static void seal(struct buf *head, const struct ivf *ivf)
         put_u32(&fixed, ivf->calibration[i].probes);
         put_f32(&fixed, ivf->calibration[i].recall);
         put_f32(&fixed, ivf->calibration[i].recall_reranked);
+        put_f32(&fixed, ivf->calibration[i].reach);
     }
     if (fixed.size) memcpy(head->data + IVF_CRC_OFFSET + 4, fixed.data, fixed.size);
     memcpy(head->data + IVF_CRC_OFFSET - 4, &ivf->calibrations,

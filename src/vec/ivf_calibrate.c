@@ -109,6 +109,7 @@ static bool is_true(const struct topk *truth, size_t k, uint32_t vector)
 
 struct found {
     uint32_t true_by_codes, true_reranked, wanted;
+    double reach, kth; /* sums of squared distances */
 };
 
 /* Any answer would do where more rows tie than were kept. */
@@ -150,15 +151,28 @@ static void count_true(const struct calibration *c, uint32_t query,
     f->true_reranked += reranked < k ? reranked : (uint32_t)k;
 }
 
+/* The true squared distance of the last neighbour. */
+static double kth_distance(const struct calibration *c, uint32_t query)
+{
+    const struct topk *truth = c->truth + query;
+    const float *coded = c->coded + query * c->padded;
+    size_t k = truth->count < K ? truth->count : K;
+    if (c->product || k == 0) return 0;
+    return fmax(distance_dot_f64(coded, coded, c->padded) -
+                    (double)truth->hits[k - 1].score,
+                0);
+}
+
 static enum err try_probes(struct op *op, const struct calibration *c,
                            const struct ivf *ivf, struct slice records,
                            const uint32_t *rows, struct ivf_calibration *out)
 {
-    struct found f = {0, 0, 0};
+    struct found f = {0, 0, 0, 0, 0};
     struct ivf_options options = {.k = RERANKED + 1, .probes = out->probes};
     for (uint32_t q = 0; q < c->count; q++) {
         struct hit hits[RERANKED + 1];
         uint32_t vectors[RERANKED + 1];
+        struct ivf_counters counters = {0};
         struct topk best;
         struct op search;
         if (!is_telling(c->truth + q, c->truth[q].count < K ? c->truth[q].count : K))
@@ -166,7 +180,7 @@ static enum err try_probes(struct op *op, const struct calibration *c,
         topk_init(&best, hits, RERANKED + 1, by_row, NULL);
         op_init(&search, op->deadline_ms, 0);
         enum err e = ivf_search(&search, ivf, records, c->raw + q * c->dim, &options,
-                                NULL, NULL, 0, &best, NULL);
+                                NULL, NULL, 0, &best, &counters);
         op_release(&search);
         if (!e) e = op_check(op);
         if (e) return op_fail(op, e, "calibrate a vector index");
@@ -174,8 +188,11 @@ static enum err try_probes(struct op *op, const struct calibration *c,
         for (size_t i = 0; i < best.count; i++)
             vectors[i] = vector_of(rows, ivf->count, hits[i].row);
         count_true(c, q, vectors, best.count, &f);
+        f.reach += (double)counters.reach;
+        f.kth += kth_distance(c, q);
     }
     out->recall = f.wanted ? (float)f.true_by_codes / (float)f.wanted : 1;
+    out->reach = f.kth > 0 ? (float)(f.reach / f.kth) : 0;
     out->recall_reranked = f.wanted ? (float)f.true_reranked / (float)f.wanted : 1;
     return ERR_OK;
 }

@@ -13,8 +13,10 @@
  *    40  u32 S                             44 u32 C
  *    48  u64 size of records               56 u32 entries of the calibration (<= 16)
  *    60  u32 crc32c of the head with these 4 bytes 0
- *    64      calibration: {u32 probes, f32 recall, f32 recall with exact rerank} x 16
- *   256      mean of the data, rotated: f32 x D (dot: subtracted from rows alone)
+ *    64      calibration: {u32 probes, f32 recall, f32 recall with exact rerank, f32
+ *            reach} x 16; reach: squared distance of the last cluster looked at, in
+ *            parts of that of the tenth neighbour (dot: 0)
+ *   320      mean of the data, rotated: f32 x D (dot: subtracted from rows alone)
  *            super clusters: codes u8 x D each, then
  *                {f32 scale, f32 squared length, u32 first cluster, u32 clusters} each
  *            clusters: codes u8 x D each, then
@@ -44,7 +46,7 @@
 struct rotation;
 
 enum {
-    IVF_HEAD_FIXED = 256,
+    IVF_HEAD_FIXED = 320,
     IVF_CRC_OFFSET = 60,
     IVF_CALIBRATION_MAX = 16,
     IVF_CLUSTER_ROWS_MAX = 512,
@@ -58,7 +60,7 @@ extern const char ivf_magic[8];
 
 struct ivf_calibration {
     uint32_t probes;
-    float recall, recall_reranked;
+    float recall, recall_reranked, reach;
 };
 
 /* What stands behind the code of a centroid. */
@@ -103,6 +105,11 @@ static inline enum rabitq_kind ivf_kind(enum ivf_metric metric)
 {
     return metric == IVF_DOT ? RABITQ_PRODUCT : RABITQ_L2;
 }
+
+/* Between two measurements, for a recall a little above the wanted; at least 1 probe.
+ */
+struct ivf_calibration ivf_calibrated(const struct ivf *ivf, float wanted,
+                                      bool reranked);
 
 /* The user's vector as it is coded: of length 1 for cosine, one coordinate longer
  * where there are vectors of length 0, rotated. scratch: coded_dim floats; out: padded

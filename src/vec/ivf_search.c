@@ -9,7 +9,8 @@
  * A filter that allows few rows is not worth walking the clusters for: the allowed rows
  * are looked up by slot and all compared by their 8-bit codes. Otherwise it is a mask
  * on each block, and clusters are taken until they held as many allowed rows as the
- * wanted recall took when all rows were allowed.
+ * wanted recall took when all rows were allowed, and until they are as far away, by the
+ * measure of the k-th distance: the neighbours that a filter leaves may lie far out.
  */
 #include <assert.h>
 #include <math.h>
@@ -25,6 +26,7 @@ enum {
     CHUNK_BLOCKS = 64,
     CHUNK_CODES = CHUNK_BLOCKS * BLOCK_CODES,
     RECORDS_AT_ONCE = 64,
+    MORE_AT_ONCE = 4, /* clusters, between two looks at whether a filter has enough */
     WALK_ROWS_MAX = 4000, /* allowed rows, up to which all are compared */
     WANTED_PER_RESULT = 20,
     CALIBRATED_K = 10,
@@ -65,7 +67,9 @@ struct ivf_search {
     uint64_t *allowed; /* a bit a row */
     uint64_t matches;  /* allowed rows */
     uint64_t wanted;   /* allowed rows to see before stopping */
+    float reach;       /* with a filter: how far to look, in k-th distances; 0: dot */
     uint64_t seen;
+    uint64_t *taken;  /* with a filter: a bit for each cluster asked for already */
     uint64_t *walk;   /* a bit a slot, when allowed rows are looked up */
     struct topk near; /* by minus distance */
     struct hit *seeds;
@@ -173,8 +177,7 @@ static enum err order_by_supers(struct op *op, struct ivf_search *s, uint32_t wa
     return ERR_OK;
 }
 
-/* Puts the wanted nearest clusters in order, in place of fewer before: those come out
- * first again unless super clusters hid some. */
+/* Puts the wanted nearest clusters in order, in place of fewer before. */
 static enum err order_clusters(struct op *op, struct ivf_search *s, uint32_t wanted)
 {
     uint32_t clusters = s->ivf->clusters.count;
@@ -194,6 +197,7 @@ static enum err order_clusters(struct op *op, struct ivf_search *s, uint32_t wan
     }
     topk_finish(&nearest);
     s->ordered = (uint32_t)nearest.count;
+    s->next = 0;
     return ERR_OK;
 }
 
@@ -225,12 +229,14 @@ static enum err prepare_query(struct op *op, struct ivf_search *s, const float *
  * farther out: at rank k / selectivity among all rows. Ranks grow much faster than the
  * clusters that hold them.
  */
-static uint32_t probes_of(const struct ivf_search *s)
+static uint32_t probes_of(struct ivf_search *s)
 {
     const struct ivf *ivf = s->ivf;
     if (s->options.probes) return at_most(s->options.probes, ivf->clusters.count);
-    uint32_t probes =
-        ivf_probes(ivf, s->options.recall, s->options.rerank > s->options.k);
+    struct ivf_calibration c =
+        ivf_calibrated(ivf, s->options.recall, s->options.rerank > s->options.k);
+    uint32_t probes = c.probes;
+    s->reach = c.reach;
     double rank = (double)s->options.k;
     if (s->allowed) rank *= (double)ivf->count / (double)s->matches;
     double grown = (double)probes * sqrt(fmax(rank / CALIBRATED_K, 1));
@@ -282,6 +288,8 @@ static enum err plan(struct op *op, struct ivf_search *s)
     if (e || s->walk || (s->allowed && s->matches == 0)) return e;
     uint32_t probes = probes_of(s);
     if (s->allowed) {
+        s->taken = op_new_array(op, uint64_t, s->ivf->clusters.count / 64 + 1);
+        if (!s->taken) return ERR_LIMIT;
         s->wanted = s->matches * probes / s->ivf->clusters.count;
         uint64_t least = (uint64_t)s->options.k * WANTED_PER_RESULT;
         if (s->wanted < least) s->wanted = least;
@@ -346,11 +354,43 @@ static size_t next_walked(struct ivf_search *s, struct ivf_record *records, size
     return n;
 }
 
-/* A filter may ask for more clusters than were put in order at first. */
-static bool needs_more_order(const struct ivf_search *s)
+/* The squared distance of the index-th nearest cluster. */
+static float reach_of(const struct ivf_search *s, uint32_t index)
 {
-    return s->allowed && s->next == s->ordered && s->seen < s->wanted &&
-           s->ordered > 0 && s->ordered < s->ivf->clusters.count;
+    return s->query.norm * s->query.norm - s->order[index].score;
+}
+
+/* With a filter: has enough been seen, and all that may be near? */
+static bool is_enough(const struct ivf_search *s)
+{
+    if (s->counters.clusters == 0 || s->seen < s->wanted) return false;
+    if (s->reach <= 0 || s->next == s->ordered) return true;
+    if (s->near.count < s->near.k) return false;
+    return reach_of(s, s->next) > s->reach * -topk_floor(&s->near);
+}
+
+/* A longer order repeats the clusters of the shorter one; each is taken once. */
+static bool take(struct ivf_search *s, uint32_t cluster)
+{
+    uint64_t bit = UINT64_C(1) << cluster % 64;
+    if (!s->taken) return true;
+    if (s->taken[cluster / 64] & bit) return false;
+    s->taken[cluster / 64] |= bit;
+    return true;
+}
+
+/* Puts more clusters in order where a filter may need them. */
+static enum err order_more(struct op *op, struct ivf_search *s)
+{
+    if (s->ordered == 0 || s->next < s->ordered || s->ordered == s->ivf->clusters.count)
+        return ERR_OK;
+    enum err e = order_clusters(op, s, s->ordered * 4);
+    while (!e && s->next < s->ordered) {
+        uint32_t cluster = s->order[s->next].row;
+        if (!(s->taken[cluster / 64] >> cluster % 64 & 1)) break;
+        s->next++;
+    }
+    return e;
 }
 
 enum err ivf_search_next(struct op *op, struct ivf_search *s,
@@ -361,13 +401,15 @@ enum err ivf_search_next(struct op *op, struct ivf_search *s,
         *n = next_walked(s, records, max);
         return ERR_OK;
     }
-    if (s->allowed && s->seen >= s->wanted && s->next > 0) return ERR_OK;
-    if (needs_more_order(s)) {
-        enum err e = order_clusters(op, s, s->ordered * 4);
-        if (e) return e;
+    if (s->allowed && s->counters.clusters > 0) {
+        enum err e = order_more(op, s);
+        if (e || is_enough(s)) return e;
+        max = max < MORE_AT_ONCE ? max : MORE_AT_ONCE;
     }
-    while (*n < max && s->next < s->ordered)
-        records[(*n)++] = record_of(s->ivf, s->order[s->next++].row);
+    for (; *n < max && s->next < s->ordered; s->next++)
+        if (take(s, s->order[s->next].row))
+            records[(*n)++] = record_of(s->ivf, s->order[s->next].row);
+    if (s->next > 0) s->counters.reach = reach_of(s, s->next - 1);
     return ERR_OK;
 }
 
