@@ -444,59 +444,69 @@ static void encode_group(struct namespace *ns, struct group *g)
         buf_release(&p->batch); /* its bytes are in the entry now */
 }
 
-/* Room for count more deletes in the batch, in op's arena. */
-static enum err grow_deletes(struct op *op, struct batch *batch, size_t *capacity,
-                             size_t count)
+/* Encodes a request for the log. ERR_LIMIT: an entry of that size could be written, but
+ * not read back. */
+static enum err encode_batch(struct op *op, const struct namespace *ns,
+                             const struct batch *batch, const struct schema *schema,
+                             struct buf *out)
 {
-    if (batch->deletes && batch->delete_count + count <= *capacity) return ERR_OK;
-    *capacity = 2 * (batch->delete_count + count);
-    struct doc_id *larger = op_new_array(op, struct doc_id, *capacity);
+    batch_encode(batch, schema, out);
+    if (out->size <= ns->env->request_bytes_max) return ERR_OK;
+    return op_fail(op, ERR_LIMIT,
+                   "this write takes %zu bytes in the log, more than the %llu of one "
+                   "request",
+                   out->size, (unsigned long long)ns->env->request_bytes_max);
+}
+
+static enum err room_for_deletes(struct op *op, struct batch *batch, size_t count,
+                                 size_t count_max, size_t *capacity)
+{
+    size_t wanted = batch->delete_count + count;
+    if (wanted > count_max)
+        return op_fail(op, ERR_LIMIT,
+                       "the filter matches more than %zu documents, which is too many "
+                       "for one request",
+                       count_max);
+    if (wanted <= *capacity) return ERR_OK;
+    struct doc_id *larger = op_new_array(op, struct doc_id, 2 * wanted);
     if (!larger) return ERR_LIMIT;
-    if (batch->deletes)
+    if (batch->delete_count)
         memcpy(larger, batch->deletes, batch->delete_count * sizeof *larger);
     batch->deletes = larger;
+    *capacity = 2 * wanted;
     return ERR_OK;
 }
 
-/* Adds the ids of a source's live documents that match. */
-static enum err add_matches(struct op *op, const struct source *source,
-                            const struct filter *filter, struct batch *batch,
-                            size_t *capacity)
-{
-    enum { CHUNK = 1024 };
-    uint32_t rows[CHUNK], from = 0;
-    struct rowset *match = NULL;
-
-    enum err e = segment_filter(op, source->segment, filter, &match);
-    if (e) return e;
-    if (source->dead) rowset_andnot(match, source->dead);
-    e = grow_deletes(op, batch, capacity, rowset_count(match));
-    for (size_t n; !e && (n = rowset_read(match, from, rows, CHUNK)) > 0;
-         from = rows[n - 1] + 1)
-        for (size_t k = 0; k < n; k++)
-            batch->deletes[batch->delete_count++] =
-                segment_id(source->segment, rows[k]);
-    rowset_unref(match);
-    return e;
-}
-
-/* Ids of the live documents that match, and those that were given, as deletes of p.
+/* Ids of the live documents that match, beside those that were named, as deletes of p.
  * Lock not held. */
-static enum err resolve_filter(struct op *op, const struct snapshot *s,
-                               struct pending *p)
+static enum err resolve_filter(struct op *op, const struct namespace *ns,
+                               const struct snapshot *s, struct pending *p)
 {
-    struct batch batch = {0};
-    size_t given = p->extra->delete_count, capacity = 0;
+    size_t deletes_max = ns->env->request_bytes_max / sizeof(struct doc_id);
+    struct batch batch = *p->extra;
+    size_t capacity = batch.delete_count; /* full, so what is the waiter's is copied */
 
-    enum err e = grow_deletes(op, &batch, &capacity, given);
-    if (e) return e;
-    for (size_t i = 0; i < given; i++)
-        batch.deletes[batch.delete_count++] = p->extra->deletes[i];
-    for (uint32_t i = 0; i < s->source_count && !e; i++)
-        e = add_matches(op, &s->sources[i], p->filter, &batch, &capacity);
-    if (!e) e = batch_unique(op, &batch);
+    for (uint32_t i = 0; i < s->source_count; i++) {
+        enum { CHUNK = 1024 };
+        const struct source *source = &s->sources[i];
+        uint32_t rows[CHUNK], from = 0;
+        struct rowset *match = NULL;
+
+        enum err e = segment_filter(op, source->segment, p->filter, &match);
+        if (e) return e;
+        if (source->dead) rowset_andnot(match, source->dead);
+        e = room_for_deletes(op, &batch, rowset_count(match), deletes_max, &capacity);
+        for (size_t n; !e && (n = rowset_read(match, from, rows, CHUNK)) > 0;
+             from = rows[n - 1] + 1)
+            for (size_t k = 0; k < n; k++)
+                batch.deletes[batch.delete_count++] =
+                    segment_id(source->segment, rows[k]);
+        rowset_unref(match);
+        if (e) return e;
+    }
+    enum err e = batch_unique(op, &batch);
     if (!e) e = prepared_make(op, &batch, s->schema, &p->prepared);
-    if (!e) batch_encode(&batch, s->schema, &p->batch);
+    if (!e) e = encode_batch(op, ns, &batch, s->schema, &p->batch);
     return e;
 }
 
@@ -508,7 +518,7 @@ static enum err resolve_group(struct op *op, struct namespace *ns, struct group 
 
     p->lent = true;
     mutex_unlock(&ns->lock);
-    enum err e = resolve_filter(op, s, p);
+    enum err e = resolve_filter(op, ns, s, p);
     snapshot_unref(s);
     mutex_lock(&ns->lock);
     p->lent = false;
@@ -521,11 +531,13 @@ static struct group *gather(struct namespace *ns)
 {
     struct group *g = mem_new(struct group);
     struct pending **end = &g->members;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, bytes_max = ns->env->commit_bytes_max;
+
+    if (bytes_max > WAL_BATCH_SIZE_MAX) bytes_max = WAL_BATCH_SIZE_MAX;
 
     while (ns->queue) {
         struct pending *p = ns->queue;
-        if (!joins(g, p, bytes, ns->env->commit_bytes_max)) break;
+        if (!joins(g, p, bytes, bytes_max)) break;
         (void)dequeue(ns);
         if (refuse(ns, p)) continue;
         *end = p;
@@ -741,7 +753,7 @@ enum err namespace_write(struct op *op, struct namespace *ns,
         e = batch_id_kind(op, request->batch, &p->prepared.id_kind);
     } else {
         e = prepared_make(op, request->batch, request->schema, &p->prepared);
-        if (!e) batch_encode(request->batch, request->schema, &p->batch);
+        if (!e) e = encode_batch(op, ns, request->batch, request->schema, &p->batch);
     }
     if (!e) return commit(op, ns, p, result);
     pending_unref(p);

@@ -73,18 +73,20 @@ static enum err collect_removed(struct op *op, struct namespace *ns,
     int64_t until_ms = clock_wall_ms() - ns->env->gc_grace_ms;
     const char *keys[PAGE];
     size_t n = 0;
-    int64_t newest_ms = 0;
+    int64_t newest_ms = *done_wall_ms;
+    enum err e = ERR_OK;
 
-    for (uint32_t i = 0; i < m->removed_count && n < PAGE; i++) {
+    for (uint32_t i = 0; i < m->removed_count && !e; i++) {
         int64_t removed_ms = (int64_t)m->removed[i].wall_ms;
         if (removed_ms > until_ms || removed_ms <= *done_wall_ms) continue;
-        /* Entries are in the order of their removal; do not stop within an instant. */
         keys[n++] = m->removed[i].key;
         if (removed_ms > newest_ms) newest_ms = removed_ms;
+        if (n < PAGE) continue;
+        e = store_delete(op, ns->env->store, keys, n);
+        n = 0;
     }
-    if (n == 0) return ERR_OK;
-    enum err e = store_delete(op, ns->env->store, keys, n);
-    if (!e && n < PAGE) *done_wall_ms = newest_ms;
+    if (!e && n) e = store_delete(op, ns->env->store, keys, n);
+    if (!e) *done_wall_ms = newest_ms;
     return e;
 }
 

@@ -223,46 +223,22 @@ static enum err list_segments(struct op *op, struct namespace *ns, struct job *j
     return ERR_OK;
 }
 
-/* Removed objects that were deleted need not be listed any more. */
-static void forget_collected(struct manifest *m, int64_t collected_wall_ms)
+/* The table of idempotency keys, if it changed. */
+static enum err store_table(struct op *op, struct namespace *ns, struct job *j)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < m->removed_count; i++) {
-        if (m->removed[i].wall_ms <= (uint64_t)collected_wall_ms)
-            mem_free(m->removed[i].key);
-        else
-            m->removed[kept++] = m->removed[i];
-    }
-    struct manifest_removed *removed = m->removed;
-    uint32_t count = kept;
-    m->removed = NULL;
-    m->removed_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        manifest_add_removed(m, removed[i].key, removed[i].version, removed[i].wall_ms);
-        mem_free(removed[i].key);
-    }
-    mem_free(removed);
-}
+    struct manifest *m = j->next;
+    char *key = NULL;
 
-/* Fences are kept while they are young or among the newest (PROTOCOL: GC). */
-static void forget_fences(struct manifest *m)
-{
-    enum { FENCES_KEPT = 128 };
-    const uint64_t age_max_ms = (uint64_t)30 * 24 * 3600 * 1000;
-    uint64_t now_ms = (uint64_t)clock_wall_ms();
-    uint32_t drop = 0;
-
-    while (m->fence_count - drop > FENCES_KEPT &&
-           m->fences[drop].wall_ms + age_max_ms < now_ms)
-        drop++;
-    if (drop == 0) return;
-    struct manifest_fence *fences = m->fences;
-    uint32_t count = m->fence_count;
-    m->fences = NULL;
-    m->fence_count = 0;
-    for (uint32_t i = drop; i < count; i++)
-        manifest_add_fence(m, fences[i].slot, fences[i].wall_ms);
-    mem_free(fences);
+    if (j->table.size == 0) return ERR_OK;
+    enum err e = write_side_table(op, ns, j, OBJECT_IDEMPOTENCY, "idem",
+                                  buf_slice(&j->table), &key, &m->idempotency_size);
+    if (e) return e;
+    if (m->idempotency_key)
+        manifest_add_removed(m, m->idempotency_key, m->version,
+                             (uint64_t)clock_wall_ms());
+    mem_free(m->idempotency_key);
+    m->idempotency_key = key;
+    return ERR_OK;
 }
 
 static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j,
@@ -277,25 +253,13 @@ static enum err build_manifest(struct op *op, struct namespace *ns, struct job *
     m->id_kind = j->frozen->id_kind;
     schema_unref(m->schema);
     m->schema = schema_ref(j->frozen->schema);
-    forget_collected(m, collected_wall_ms);
-    enum err e = list_segments(op, ns, j);
-    if (e) return e;
     for (uint32_t i = 0; i < j->fence_count; i++)
         if (j->fences[i].slot < m->wm)
             manifest_add_fence(m, j->fences[i].slot, j->fences[i].wall_ms);
-    forget_fences(m);
-
-    if (j->table.size == 0) return ERR_OK;
-    if (m->idempotency_key)
-        manifest_add_removed(m, m->idempotency_key, m->version,
-                             (uint64_t)clock_wall_ms());
-    char *key = NULL;
-    e = write_side_table(op, ns, j, OBJECT_IDEMPOTENCY, "idem", buf_slice(&j->table),
-                         &key, &m->idempotency_size);
-    if (e) return e;
-    mem_free(m->idempotency_key);
-    m->idempotency_key = key;
-    return ERR_OK;
+    enum err e = list_segments(op, ns, j);
+    if (!e) e = store_table(op, ns, j);
+    manifest_trim(m, (uint64_t)collected_wall_ms, (uint64_t)clock_wall_ms());
+    return e;
 }
 
 /* ---- the job ---- */

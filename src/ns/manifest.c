@@ -84,7 +84,7 @@ struct manifest *manifest_copy(const struct manifest *m)
     return copy;
 }
 
-/* Room for one more in an array whose capacity is the next power of two. */
+/* Room for one more in an array whose capacity is at least the next power of two. */
 static void *grow(void *items, uint32_t count, size_t size)
 {
     bool full = (count & (count - 1)) == 0;
@@ -105,12 +105,6 @@ void manifest_drop_segment(struct manifest *m, uint32_t index)
     memmove(&m->segments[index], &m->segments[index + 1],
             (m->segment_count - index - 1) * sizeof *m->segments);
     m->segment_count--;
-    /* The array keeps its size; grow() may then reallocate early, which is harmless
-     * only if it never believes in more room than there is: give back the rest. */
-    size_t room = 1;
-    while (room < m->segment_count)
-        room *= 2;
-    m->segments = mem_realloc(m->segments, room * sizeof *m->segments);
 }
 
 void manifest_add_fence(struct manifest *m, uint64_t slot, uint64_t wall_ms)
@@ -126,6 +120,42 @@ void manifest_add_removed(struct manifest *m, const char *key, uint64_t version,
     m->removed = grow(m->removed, m->removed_count, sizeof *m->removed);
     m->removed[m->removed_count++] =
         (struct manifest_removed){mem_strdup(key), version, wall_ms};
+}
+
+static void trim_removed(struct manifest *m, uint64_t collected_ms)
+{
+    uint32_t kept = 0, surplus = 0;
+
+    if (m->removed_count > MANIFEST_REMOVED_MAX)
+        surplus = m->removed_count - MANIFEST_REMOVED_MAX;
+    for (uint32_t i = 0; i < m->removed_count; i++) {
+        if (i < surplus || m->removed[i].wall_ms <= collected_ms)
+            mem_free(m->removed[i].key);
+        else
+            m->removed[kept++] = m->removed[i];
+    }
+    m->removed_count = kept;
+}
+
+static void trim_fences(struct manifest *m, uint64_t now_ms)
+{
+    enum { FENCES_KEPT = 128 };
+    const uint64_t age_max_ms = (uint64_t)30 * 24 * 3600 * 1000;
+    uint32_t gone = 0;
+
+    while (m->fence_count - gone > MANIFEST_FENCES_MAX ||
+           (m->fence_count - gone > FENCES_KEPT &&
+            m->fences[gone].wall_ms + age_max_ms < now_ms))
+        gone++;
+    if (gone == 0) return;
+    m->fence_count -= gone;
+    memmove(m->fences, m->fences + gone, m->fence_count * sizeof *m->fences);
+}
+
+void manifest_trim(struct manifest *m, uint64_t collected_ms, uint64_t now_ms)
+{
+    trim_removed(m, collected_ms);
+    trim_fences(m, now_ms);
 }
 
 void manifest_encode(const struct manifest *m, struct buf *out)

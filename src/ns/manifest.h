@@ -16,10 +16,11 @@
 #include "ns/object.h"
 #include "ns/settle.h"
 
+/* A manifest beyond these cannot be read. */
 enum {
     MANIFEST_SEGMENTS_MAX = 65536,
-    MANIFEST_FENCES_MAX = 65536,
-    MANIFEST_REMOVED_MAX = 1 << 20
+    MANIFEST_FENCES_MAX = 1 << 18,
+    MANIFEST_REMOVED_MAX = 1 << 17
 };
 
 struct manifest_segment {
@@ -79,6 +80,16 @@ void manifest_drop_segment(struct manifest *m, uint32_t index); /* frees its str
 void manifest_add_fence(struct manifest *m, uint64_t slot, uint64_t wall_ms);
 void manifest_add_removed(struct manifest *m, const char *key, uint64_t version,
                           uint64_t wall_ms);
+
+/*
+ * Drops what need not be listed any more: removed objects that were collected up to
+ * collected_ms, and fences unless they are young or among the newest (PROTOCOL: GC).
+ * Both lists stay readable: beyond their ceilings the oldest go first. A removed object
+ * is then an orphan of the next epoch; a fence that goes early is older than 2^18
+ * others, which nodes that pause 5 s between their attempts do not put within the day
+ * after which a writer asks for its tenure again (commit.c).
+ */
+void manifest_trim(struct manifest *m, uint64_t collected_ms, uint64_t now_ms);
 
 void manifest_encode(const struct manifest *m, struct buf *out);
 enum err manifest_decode(struct op *op, const char *key, const struct object *object,

@@ -164,9 +164,10 @@ static enum err follower_snapshot(struct op *op, struct namespace *ns, bool stro
 
 static bool reaches(const struct snapshot *s, const struct commit_token *token)
 {
-    if (memcmp(s->incarnation, token->incarnation, sizeof s->incarnation) != 0)
-        return true;
-    return s->slot != UINT64_MAX && s->slot >= token->slot;
+    /* Of another incarnation: an earlier one that is over, or a later one that we have
+     * not heard of. Only the store can tell. */
+    return memcmp(s->incarnation, token->incarnation, sizeof s->incarnation) == 0 &&
+           s->slot != UINT64_MAX && s->slot >= token->slot;
 }
 
 static enum err read_once(struct op *op, struct namespace *ns, bool strong,

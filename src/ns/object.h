@@ -42,7 +42,7 @@ enum object_kind {
 
 enum { OBJECT_HEADER_SIZE = 96, OBJECT_PUT_ID_OFFSET = 48 };
 
-/* A log object may be commit.max_bytes plus one request; nothing readable is larger. */
+/* Nothing larger is read; WAL_BATCH_SIZE_MAX (wal.h) keeps log entries below. */
 #define OBJECT_SIZE_MAX ((size_t)256 << 20)
 
 struct put_id {

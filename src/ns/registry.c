@@ -46,6 +46,7 @@ struct registry_options registry_options_default(void)
         .node_id = "node",
         .wal_prefix = "",
         .commit_bytes_max = (uint64_t)16 << 20,
+        .request_bytes_max = WAL_BATCH_SIZE_MAX,
         .tail_bytes_max = (uint64_t)1 << 30,
         .tail_index_bytes = (uint64_t)64 << 20,
         .tail_index_rows = 50000,
@@ -606,6 +607,8 @@ static void maintenance_main(void *arg)
 
 struct registry *registry_new(const struct registry_options *options)
 {
+    assert(options->request_bytes_max > 0 &&
+           options->request_bytes_max <= WAL_BATCH_SIZE_MAX);
     struct registry *r = mem_new(struct registry);
     r->options = *options;
     r->options.node_id = r->node_id = mem_strdup(options->node_id);

@@ -35,6 +35,8 @@ struct registry_options {
     void *context;
     int64_t commit_interval_ms; /* pacing of log puts; 0 on a local directory */
     uint64_t commit_bytes_max;  /* of one log object */
+    uint64_t request_bytes_max; /* of one write in the log, and of the ids that a
+                                   delete by filter may match; above: ERR_LIMIT */
     uint64_t tail_bytes_max;    /* above: ERR_BUSY */
     uint64_t tail_index_bytes;  /* the tail becomes a segment at so many bytes, … */
     uint64_t tail_index_rows;   /* … rows, … */

@@ -21,6 +21,10 @@ struct store;
 
 enum { IDEMPOTENCY_KEY_MAX = 255, WAL_REQUESTS_MAX = 65536 };
 
+/* Batches of an entry, together: leaves room for the keys of all requests and for the
+ * checksums, so that whatever is written can be read back. */
+#define WAL_BATCH_SIZE_MAX (OBJECT_SIZE_MAX - ((size_t)32 << 20))
+
 /* One request inside a DATA entry. */
 struct wal_request {
     struct slice batch;           /* batch_encode */

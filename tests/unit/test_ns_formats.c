@@ -228,6 +228,50 @@ static void dropping_segments_keeps_the_others_in_order(void **state)
     manifest_unref(m);
 }
 
+static void a_trimmed_manifest_can_be_read_whatever_was_added(void **state)
+{
+    const uint64_t day_ms = (uint64_t)24 * 3600 * 1000, now_ms = 100 * day_ms;
+    struct buf payload = BUF_INIT;
+    struct manifest *m = manifest_new(), *back = NULL;
+    struct op *op = new_op();
+    (void)state;
+    m->schema = schema_new(0, METRIC_L2, NULL, 0);
+    for (uint32_t i = 0; i < MANIFEST_FENCES_MAX + 10; i++)
+        manifest_add_fence(m, i, now_ms);
+    for (uint32_t i = 0; i < MANIFEST_REMOVED_MAX + 10; i++)
+        manifest_add_removed(m, "ns/books/aa/segment/1-z.seg", i, 1000 + i);
+    manifest_trim(m, 1000 + 19, now_ms);
+    assert_int_equal(m->fence_count, MANIFEST_FENCES_MAX);
+    assert_int_equal(m->fences[0].slot, 10);
+    assert_int_equal(m->removed_count, MANIFEST_REMOVED_MAX - 10);
+    assert_int_equal(m->removed[0].version, 20);
+    struct object object = manifest_object(m, &payload);
+    assert_int_equal(manifest_decode(op, "k", &object, &back), ERR_OK);
+    assert_int_equal(back->fence_count, m->fence_count);
+    op_release(op);
+    manifest_unref(back);
+    manifest_unref(m);
+    buf_release(&payload);
+}
+
+static void
+a_trimmed_manifest_keeps_fences_that_are_young_or_among_the_newest(void **state)
+{
+    (void)state;
+    const uint64_t day_ms = (uint64_t)24 * 3600 * 1000, now_ms = 100 * day_ms;
+    struct manifest *m = manifest_new();
+    for (uint64_t i = 0; i < 300; i++) /* 200 of them are old */
+        manifest_add_fence(m, i, i < 200 ? day_ms : 90 * day_ms);
+    manifest_trim(m, 0, now_ms);
+    assert_int_equal(m->fence_count, 128);
+    assert_int_equal(m->fences[0].slot, 172);
+    manifest_add_fence(m, 300, now_ms);
+    assert_int_equal(m->fences[128].slot, 300);
+    manifest_trim(m, 0, now_ms + 31 * day_ms);
+    assert_int_equal(m->fence_count, 128);
+    manifest_unref(m);
+}
+
 static void manifest_with_any_byte_changed_never_crashes(void **state)
 {
     (void)state;
@@ -352,6 +396,9 @@ int main(void)
         cmocka_unit_test(log_entry_reads_back_with_its_requests),
         cmocka_unit_test(manifest_reads_back_what_was_written),
         cmocka_unit_test(dropping_segments_keeps_the_others_in_order),
+        cmocka_unit_test(a_trimmed_manifest_can_be_read_whatever_was_added),
+        cmocka_unit_test(
+            a_trimmed_manifest_keeps_fences_that_are_young_or_among_the_newest),
         cmocka_unit_test(manifest_with_any_byte_changed_never_crashes),
         cmocka_unit_test(idempotency_table_finds_each_key_and_survives_storage),
         cmocka_unit_test(idempotency_table_forgets_the_oldest_beyond_its_size),

@@ -17,18 +17,30 @@ struct node {
     struct registry *registry;
 };
 
-static struct node node_start(struct store *store, const char *id, bool read_only)
+static struct registry_options options_of(const char *id)
 {
-    struct node n = {.store = store, .cache = cache_new(store, 64 << 20)};
     struct registry_options o = registry_options_default();
-    o.store = store;
-    o.cache = n.cache;
     o.node_id = id;
-    o.read_only = read_only;
     o.background = false;
     o.gc_grace_ms = 0;
+    return o;
+}
+
+static struct node node_with(struct store *store, uint64_t cache_bytes,
+                             struct registry_options o)
+{
+    struct node n = {.store = store, .cache = cache_new(store, cache_bytes)};
+    o.store = store;
+    o.cache = n.cache;
     n.registry = registry_new(&o);
     return n;
+}
+
+static struct node node_start(struct store *store, const char *id, bool read_only)
+{
+    struct registry_options o = options_of(id);
+    o.read_only = read_only;
+    return node_with(store, 64 << 20, o);
 }
 
 static void node_stop(struct node *n)
@@ -194,6 +206,24 @@ static size_t objects_under(struct store *store, const char *prefix)
     assert_int_equal(store_list(&op, store, prefix, "", 0, keys, &n), ERR_OK);
     op_release(&op);
     return n;
+}
+
+static size_t segment_objects(struct store *store)
+{
+    enum { PAGE = 1000 };
+    size_t found = 0;
+    const char *after = "";
+    struct op op;
+    init_op(&op);
+    for (size_t n = PAGE; n == PAGE;) {
+        const char *keys[PAGE];
+        assert_int_equal(store_list(&op, store, "ns/", after, 0, keys, &n), ERR_OK);
+        for (size_t i = 0; i < n; i++)
+            found += strstr(keys[i], "/segment/") != NULL;
+        if (n) after = keys[n - 1];
+    }
+    op_release(&op);
+    return found;
 }
 
 /* ---- tests ---- */
@@ -651,6 +681,99 @@ static void a_delete_by_filter_deletes_the_ids_beside_it_too(void **state)
     store_free(store);
 }
 
+static void what_the_log_could_not_give_back_is_refused(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.request_bytes_max = 4096;
+    struct node n = node_with(store, 64 << 20, o);
+    struct op op;
+    struct schema *schema = NULL;
+    struct write_result r;
+    create(&n, "x");
+    assert_int_equal(write_try(&n, "x",
+                               (struct write){.first = 0, .count = 500, .value = 1},
+                               &r),
+                     ERR_LIMIT);
+    for (uint64_t i = 0; i < 5; i++)
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * 100, .count = 100, .value = 1});
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar one = {.i = 1};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &one,
+                            .value_count = 1};
+    struct batch none = {0};
+    struct write_request request = {.batch = &none,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_LIMIT);
+    assert_int_equal(count_of(&n, "x"), 500);
+    for (uint64_t i = 1; i < 5; i++)
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * 100, .count = 100, .value = 2});
+    (void)write_ok(&n, "x", (struct write){.first = 5, .count = 95, .value = 2});
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_OK);
+    assert_int_equal(r.deleted, 5);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void however_many_objects_were_removed_all_are_deleted(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.gc_grace_ms = 3600000;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (uint64_t i = 0; segment_objects(store) < 2200; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i % 7, .count = 1, .value = 1});
+        assert_int_equal(maintain(&n, "x"), ERR_OK);
+    }
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    for (int i = 0; i < 2; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = 0, .count = 1, .value = 2});
+        assert_int_equal(maintain(&n, "x"), ERR_OK);
+    }
+    assert_in_range(segment_objects(store), 1, 10);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_token_of_a_later_incarnation_is_reached_by_looking_again(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node a = node_start(store, "a", false), q = node_start(store, "q", true);
+    struct read_options eventual = {.consistency = CONSISTENCY_EVENTUAL};
+    struct snapshot *s = NULL;
+    struct op op;
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 0, .count = 5, .value = 1});
+    assert_int_equal(count_of(&q, "x"), 5);
+    init_op(&op);
+    assert_int_equal(registry_drop(&op, a.registry, "x"), ERR_OK);
+    create(&a, "x");
+    struct write_result r =
+        write_ok(&a, "x", (struct write){.first = 7, .count = 1, .value = 3});
+    eventual.min_commit = &r.token;
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &eventual, &s), ERR_OK);
+    assert_int_equal(value_in(s, 7), 3);
+    assert_int_equal(s->row_count, 1);
+    snapshot_unref(s);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -767,6 +890,9 @@ int main(void)
         cmocka_unit_test(
             a_write_parsed_for_a_dropped_namespace_is_not_made_to_its_successor),
         cmocka_unit_test(a_delete_by_filter_deletes_the_ids_beside_it_too),
+        cmocka_unit_test(what_the_log_could_not_give_back_is_refused),
+        cmocka_unit_test(however_many_objects_were_removed_all_are_deleted),
+        cmocka_unit_test(a_token_of_a_later_incarnation_is_reached_by_looking_again),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
