@@ -99,24 +99,13 @@ void rabitq_encode8(enum rabitq_kind kind, const float *residual, const float *c
 void rabitq_query_prepare(struct rabitq_query *q, size_t dim)
 {
     const struct vec_kernels *kernels = vec_kernels();
-    float range_max = 0, largest = 0, sum = 0, least = 0;
-    for (size_t d = 0; d < dim; d += TABLE_GROUP) {
-        float range = 0;
-        for (size_t i = d; i < d + TABLE_GROUP; i++) {
-            float magnitude = fabsf(q->values[i]);
-            range += magnitude;
-            largest = magnitude > largest ? magnitude : largest;
-            sum += q->values[i];
-            least += q->values[i] < 0 ? q->values[i] : 0;
-        }
-        range_max = range > range_max ? range : range_max;
-    }
-    q->step1 = range_max > 0 ? range_max / 255 : 1;
-    q->offset1 = least - sum / 2;
+    struct query_extent e = kernels->extent(q->values, dim);
+    q->step1 = e.range > 0 ? e.range / 255 : 1;
+    q->offset1 = e.least - e.sum / 2;
     /* Two standard deviations of a sum of dim / 4 errors, each uniform in a step. */
     q->slack1 = 2 * q->step1 * sqrtf((float)(dim / TABLE_GROUP) / 12);
     kernels->table(q->values, dim, q->step1, q->table);
-    q->step8 = largest > 0 ? largest / 127 : 1;
+    q->step8 = e.largest > 0 ? e.largest / 127 : 1;
     q->offset8 = -127.5f * q->step8 *
                  (float)kernels->quantise(q->values, dim, q->step8, q->codes);
     q->norm = sqrtf(distance_dot(q->values, q->values, dim));

@@ -156,7 +156,7 @@ static uint32_t below(const float *values, float limit)
     return mask;
 }
 
-const struct vec_kernels vec_avx2 = {scan,     bounds, below, dot8,    tile,
-                                     hadamard, flip,   table, quantise};
+const struct vec_kernels vec_avx2 = {scan, bounds, below,  dot8,  tile,    hadamard,
+                                     flip, mix,    extent, table, quantise};
 
 #endif

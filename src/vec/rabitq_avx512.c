@@ -111,7 +111,7 @@ static uint32_t below(const float *values, float limit)
     return (uint32_t)low | (uint32_t)high << 16;
 }
 
-const struct vec_kernels vec_avx512 = {scan,     bounds, below, dot8,    tile,
-                                       hadamard, flip,   table, quantise};
+const struct vec_kernels vec_avx512 = {scan, bounds, below,  dot8,  tile,    hadamard,
+                                       flip, mix,    extent, table, quantise};
 
 #endif

@@ -48,5 +48,5 @@ static uint32_t below(const float *values, float limit)
     return mask;
 }
 
-const struct vec_kernels vec_plain = {scan,     bounds, below, dot8,    tile,
-                                      hadamard, flip,   table, quantise};
+const struct vec_kernels vec_plain = {scan, bounds, below,  dot8,  tile,    hadamard,
+                                      flip, mix,    extent, table, quantise};

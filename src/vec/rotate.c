@@ -42,17 +42,6 @@ void rotation_free(struct rotation *r)
     mem_free(r);
 }
 
-static void mix_halves(float *x, size_t dim)
-{
-    const float scale = sqrtf(0.5f);
-    float *y = x + dim / 2;
-    for (size_t i = 0; i < dim / 2; i++) {
-        float a = x[i], b = y[i];
-        x[i] = (a + b) * scale;
-        y[i] = (a - b) * scale;
-    }
-}
-
 void rotation_apply(const struct rotation *r, const float *in, float *out)
 {
     const struct vec_kernels *kernels = vec_kernels();
@@ -67,6 +56,6 @@ void rotation_apply(const struct rotation *r, const float *in, float *out)
         kernels->flip(out + start, signs + start, r->transformed, scale);
         kernels->flip(out + rest, signs + rest, outside, 1);
         kernels->hadamard(out + start, r->transformed);
-        if (outside) mix_halves(out, r->padded);
+        if (outside) kernels->mix(out, r->padded);
     }
 }

@@ -83,6 +83,45 @@ static void flip(float *x, const uint32_t *signs, size_t dim, float scale)
     }
 }
 
+static void mix(float *x, size_t dim)
+{
+    const float scale = 0.70710678f;
+    for (float *p = x, *q = x + dim / 2; p < x + dim / 2; p += LANES, q += LANES) {
+        lanes a = load_lanes(p), b = load_lanes(q);
+        store_lanes(p, (a + b) * scale);
+        store_lanes(q, (a - b) * scale);
+    }
+}
+
+static struct query_extent extent(const float *query, size_t dim)
+{
+    const sixteen_int one = {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14};
+    const sixteen_int two = {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13};
+    sixteen sum = {0}, magnitudes = {0}, largest = {0}, range = {0};
+    for (size_t d = 0; d < dim; d += 16) {
+        sixteen q;
+        memcpy(&q, query + d, sizeof q);
+        sixteen magnitude = (sixteen)((sixteen_int)q & 0x7fffffff);
+        sixteen pairs = magnitude + __builtin_shuffle(magnitude, one);
+        sum += q;
+        magnitudes += magnitude;
+        sixteen four = pairs + __builtin_shuffle(pairs, two);
+        sixteen_int first = magnitude > largest, second = four > range;
+        largest = (sixteen)(((sixteen_int)magnitude & first) |
+                            ((sixteen_int)largest & ~first));
+        range =
+            (sixteen)(((sixteen_int)four & second) | ((sixteen_int)range & ~second));
+    }
+    struct query_extent e = {0, 0, 0, 0};
+    for (int i = 0; i < 16; i++) {
+        e.sum += sum[i];
+        e.least += (sum[i] - magnitudes[i]) / 2;
+        e.largest = largest[i] > e.largest ? largest[i] : e.largest;
+        e.range = range[i] > e.range ? range[i] : e.range;
+    }
+    return e;
+}
+
 INLINED void tile_columns(const float *const a[TILE], const float *const *b, size_t dim,
                           float *out)
 {

@@ -2,8 +2,8 @@
  * vec_kernels.h - the hot loops of the vector index, once per instruction set.
  *
  * Private to vec/. Stored bytes come as bytes, aligned or not. Integer results are
- * exact and the same at every level; so are the query's tables and the Hadamard
- * transform, which take their sums in one order everywhere. Only tile and bounds may
+ * exact and the same at every level; so are the query's tables and the
+ * rotation, which take their sums in one order everywhere. Only tile and bounds may
  * differ in the last bits between machines, never on one. dim is a multiple of 64.
  */
 #ifndef VEC_VEC_KERNELS_H
@@ -28,6 +28,13 @@ struct bound_terms {
     float slack; /* what rounding the table may do to <v, q> */
 };
 
+/* What the steps of a query's tables and codes follow from. */
+struct query_extent {
+    float sum, least; /* of all values; of the negative ones */
+    float largest;    /* magnitude */
+    float range;      /* of a group of TABLE_GROUP: greatest sum of magnitudes */
+};
+
 struct vec_kernels {
     /* sums[32 * b + i]: the table's entries of code i of block b, added up. Blocks lie
      * block_size apart. */
@@ -48,6 +55,9 @@ struct vec_kernels {
     void (*hadamard)(float *x, size_t count);
     /* x[i] = +-x[i] by the top bit of signs[i], times scale. */
     void (*flip)(float *x, const uint32_t *signs, size_t dim, float scale);
+    /* (x, y) = ((x + y) / sqrt 2, (x - y) / sqrt 2), x and y being the halves. */
+    void (*mix)(float *x, size_t dim);
+    struct query_extent (*extent)(const float *query, size_t dim);
     /* table[4 * i + m] = round((sum of the q[i..i+3] chosen by the bits of m, less the
      * least such sum) / step). */
     void (*table)(const float *query, size_t dim, float step, uint8_t *table);
