@@ -6,10 +6,11 @@
  *
  * Which segments join: starting from the tail, the next larger segment is taken as long
  * as it has at most JOIN_FACTOR times as many live rows as what was gathered so far. So
- * sizes grow geometrically and a row is rewritten about log2(rows / tail) times. A
- * segment of which most rows are dead is rewritten; no result exceeds segment_docs_max
- * rows, unless there are more than segments_max segments: then the smallest become one.
- * A job that would change nothing publishes nothing.
+ * sizes grow geometrically and a row is rewritten about log2(rows / tail) times; an
+ * eager job (asked for, or after interval_ms) joins whatever fits, however different in
+ * size. A segment of which most rows are dead is rewritten; no result exceeds
+ * segment_docs_max rows, unless there are more than segments_max segments: then the
+ * smallest become one. A job that would change nothing publishes nothing.
  */
 #include "ns/namespace.h"
 
@@ -39,6 +40,7 @@ struct job {
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
     bool *taken;               /* per source of frozen */
     uint32_t taken_count;
+    bool eager; /* join whatever fits, however different in size */
     struct segment *made;
     struct manifest_segment entry; /* of made */
     struct manifest *next;
@@ -111,10 +113,11 @@ static void choose_stored(const struct registry_options *env, struct job *j,
         uint64_t rows = stored[i].rows;
         uint64_t next = i + 1 < count ? stored[i + 1].rows : UINT64_MAX;
         bool fits = g->rows + rows <= env->segment_docs_max;
-        bool wanted = g->count
-                          ? rows <= JOIN_FACTOR * g->rows || decayed(source)
-                          : decayed(source) || (next <= JOIN_FACTOR * rows &&
-                                                rows + next <= env->segment_docs_max);
+        bool near = j->eager || (g->count ? rows <= JOIN_FACTOR * g->rows
+                                          : next <= JOIN_FACTOR * rows);
+        bool paired =
+            g->count || (next != UINT64_MAX && rows + next <= env->segment_docs_max);
+        bool wanted = decayed(source) || (near && paired);
         if (g->bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
         if (i >= surplus && !(wanted && (fits || g->count == 0))) continue;
         if (g->count == 0 && !decayed(source)) alone = stored[i].index;
@@ -388,9 +391,9 @@ static bool conclude(struct namespace *ns, struct job *j, enum err e, bool chang
     return published;
 }
 
-enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published)
+enum err indexer_run(struct op *op, struct namespace *ns, bool eager, bool *published)
 {
-    struct job j = {0};
+    struct job j = {.eager = eager};
     enum published outcome = PUBLISH_TAKEN;
     int64_t began_us = clock_us();
     bool changes;
@@ -402,7 +405,7 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     mutex_unlock(&ns->lock);
     if (idle) return ERR_OK;
 
-    enum err e = execute(op, ns, &j, force || ns->env->compaction, &changes, &outcome);
+    enum err e = execute(op, ns, &j, eager || ns->env->compaction, &changes, &outcome);
     *published = conclude(ns, &j, e, changes, outcome);
     if (*published)
         log_info(op, "namespace indexed",

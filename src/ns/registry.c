@@ -439,6 +439,13 @@ enum err registry_drop(struct op *op, struct registry *r, const char *name)
 
 /* ---- background ---- */
 
+/* At the latest after interval_ms, all segments that could be fewer are joined. */
+static bool look_due(const struct namespace *ns)
+{
+    const struct registry_options *env = ns->env;
+    return env->compaction && clock_ms() - ns->maintained_ms >= env->interval_ms;
+}
+
 /* Is it time to write a new manifest? Lock held. */
 static bool due(struct namespace *ns)
 {
@@ -450,8 +457,6 @@ static bool due(struct namespace *ns)
     if (ns->state != NS_READY) return false;
     for (uint32_t i = 0; i < s->source_count; i++)
         stored += s->sources[i].stored;
-    if (env->compaction && now_ms - ns->maintained_ms >= env->interval_ms && stored > 1)
-        return true;
     if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
     return s->tail_bytes >= env->tail_index_bytes ||
@@ -469,16 +474,17 @@ static enum err maintain(struct op *op, struct namespace *ns, bool force)
     while (force && ns->maintaining)
         if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) break;
     bool busy = ns->maintaining || ns->state != NS_READY;
-    bool index = !busy && (force || due(ns));
+    bool eager = force || look_due(ns);
+    bool index = !busy && (eager || due(ns));
     if (!busy) ns->maintaining = true;
     mutex_unlock(&ns->lock);
     if (busy) return ERR_OK;
 
-    if (index) e = indexer_run(op, ns, force, &published);
+    if (index) e = indexer_run(op, ns, eager, &published);
     if (!e) e = gc_run(op, ns);
     mutex_lock(&ns->lock);
     ns->maintaining = false;
-    if (index) ns->maintained_ms = clock_ms();
+    if (index && eager) ns->maintained_ms = clock_ms();
     cond_broadcast(&ns->changed);
     mutex_unlock(&ns->lock);
     return e;
