@@ -38,8 +38,7 @@ LIBS := -lcurl -lcrypto -lexpat -lmicrohttpd -lsimdjson -lroaring -lstemmer -lic
 ARCH := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
 isa = $(if $(filter %_avx2.c,$1),-mavx2 -mfma)$(if $(filter %_avx512.c,$1),-mavx512f \
-  -mavx512bw -mavx512vl -mavx512dq -mfma)$(if $(filter %/rabitq_avx512.c,$1), -mavx512vbmi \
-  -mavx512vnni)
+  -mavx512bw -mavx512vl -mavx512dq -mfma)
 endif
 file_flags = $(strip $(call isa,$1) $(if $(filter src/base/%.cpp,$1),-fno-exceptions))
 
