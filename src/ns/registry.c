@@ -18,7 +18,8 @@ enum {
     MAINTAIN_TIMEOUT_MS = 600000,
     RECOUNT_MS = 3600000,
     LIST_PAGE = 1000,
-    OPEN_MAX = 16384 /* namespaces kept open at once */
+    TAIL_ENTRIES_MAX = 1000, /* log entries that a restart may have to replay */
+    OPEN_MAX = 16384         /* namespaces kept open at once */
 };
 
 struct slot {
@@ -459,6 +460,7 @@ static bool due(struct namespace *ns)
         stored += s->sources[i].stored;
     if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
+    if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
     return s->tail_bytes >= env->tail_index_bytes ||
            s->tail_rows >= env->tail_index_rows ||
            now_ms - ns->written_ms >= env->tail_index_idle_ms;

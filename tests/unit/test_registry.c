@@ -548,6 +548,26 @@ static void indexing_trims_the_log_and_keeps_segments_few(void **state)
     store_free(store);
 }
 
+static void a_thousand_small_writes_are_reason_enough_to_index(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    create(&n, "x");
+    for (uint64_t i = 0; i < 1100; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i, .count = 1, .value = 1});
+        if (i % 100 != 99) continue;
+        init_op(&op);
+        assert_int_equal(registry_maintain(&op, n.registry, "x", false), ERR_OK);
+        op_release(&op);
+    }
+    assert_in_range(objects_under(store, "wal/x/"), 1, 202);
+    assert_int_equal(count_of(&n, "x"), 1100);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void ids_of_another_kind_are_refused(void **state)
 {
     (void)state;
@@ -1069,6 +1089,7 @@ int main(void)
         cmocka_unit_test(a_write_that_surely_failed_leaves_nothing),
         cmocka_unit_test(a_dropped_namespace_is_gone_and_its_name_free),
         cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
+        cmocka_unit_test(a_thousand_small_writes_are_reason_enough_to_index),
         cmocka_unit_test(ids_of_another_kind_are_refused),
         cmocka_unit_test(deleting_by_filter_and_ids_deletes_what_matches_now_and_those),
         cmocka_unit_test(
