@@ -456,7 +456,7 @@ static bool due(struct namespace *ns)
         return true;
     if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
-    return s->tail_bytes >= env->tail_index_bytes ||
+    return ns->tail_full || s->tail_bytes >= env->tail_index_bytes ||
            s->tail_rows >= env->tail_index_rows ||
            now_ms - ns->written_ms >= env->tail_index_idle_ms;
 }

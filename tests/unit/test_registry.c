@@ -1048,6 +1048,63 @@ static void a_node_stops_in_time_though_the_store_is_silent(void **state)
     store_free(store);
 }
 
+static void tails_stay_inside_the_budget_and_indexing_makes_room(void **state)
+{
+    enum { BUDGET = 4 << 20, ROWS = 500 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with(store, BUDGET, options_of("a"));
+    struct write_result r;
+    uint64_t written = 0;
+    enum err e = ERR_OK;
+    create(&n, "x");
+    create(&n, "y");
+    for (; !e && written < 1000; written++)
+        e = write_try(&n, written % 2 ? "x" : "y",
+                      (struct write){.first = written * ROWS, .count = ROWS}, &r);
+    assert_int_equal(e, ERR_BUSY);
+    struct snapshot *x = read_strong(&n, "x"), *y = read_strong(&n, "y");
+    assert_in_range(x->tail_bytes + y->tail_bytes, BUDGET / 4, BUDGET / 2);
+    snapshot_unref(x);
+    snapshot_unref(y);
+    tick(&n, "x"); /* full is reason enough */
+    tick(&n, "y");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 1, .value = 1});
+    (void)write_ok(&n, "y", (struct write){.first = 0, .count = 1, .value = 1});
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_reader_refuses_a_tail_beyond_its_budget_and_recovers(void **state)
+{
+    enum { BUDGET = 1 << 20, ROWS = 500 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("q");
+    o.read_only = true;
+    struct node a = node_start(store, "a", false), q = node_with(store, BUDGET, o);
+    struct read_options strong = {.consistency = CONSISTENCY_STRONG};
+    struct snapshot *s = NULL;
+    struct op op;
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 0, .count = ROWS, .value = 1});
+    assert_int_equal(count_of(&q, "x"), ROWS);
+    assert_true(cache_usage(q.cache).reserved_bytes > 0);
+    for (uint64_t i = 1; i < 100; i++)
+        (void)write_ok(&a, "x",
+                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+    init_op(&op);
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &strong, &s), ERR_BUSY);
+    assert_int_equal(cache_usage(q.cache).reserved_bytes, 0);
+    assert_int_equal(maintain(&a, "x"), ERR_OK);
+    task_sleep_ms(1100);
+    assert_int_equal(count_of(&q, "x"), 100 * ROWS);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -1173,6 +1230,8 @@ int main(void)
         cmocka_unit_test(a_lost_segment_is_damage_not_an_absent_namespace),
         cmocka_unit_test(a_read_never_has_an_unknown_outcome),
         cmocka_unit_test(a_node_stops_in_time_though_the_store_is_silent),
+        cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
+        cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
