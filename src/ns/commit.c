@@ -357,8 +357,9 @@ static bool answer_repeat(struct namespace *ns, struct pending *p)
     return true;
 }
 
-/* What stands against committing p now, apart from others; answers it and says true. */
-static bool refuse(struct namespace *ns, struct pending *p)
+/* What stands against committing p now, behind so many bytes that others add to the
+ * tail; answers it and says true. */
+static bool refuse(struct namespace *ns, struct pending *p, uint64_t gathered_bytes)
 {
     const struct snapshot *s = ns->tenure.snapshot;
     char words[NAMESPACE_NAME_MAX + 80];
@@ -382,7 +383,10 @@ static bool refuse(struct namespace *ns, struct pending *p)
         pending_finish(p, ERR_INVALID, words);
         return true;
     }
-    if (s->tail_bytes + pending_memory(p) > ns->env->tail_bytes_max) {
+    uint64_t tail_bytes = s->tail_bytes + gathered_bytes + pending_memory(p);
+    if (tail_bytes > ns->env->tail_bytes_max ||
+        !tail_hold(ns->env->cache, &ns->reserved, tail_bytes)) {
+        ns->tail_full = true;
         p->retry_after_ms = BUSY_RETRY_MS;
         pending_finish(p, ERR_BUSY,
                        "too many writes wait to be indexed, try again later");
@@ -536,7 +540,7 @@ static struct group *gather(struct namespace *ns)
 {
     struct group *g = mem_new(struct group);
     struct pending **end = &g->members;
-    uint64_t bytes = 0, bytes_max = ns->env->commit_bytes_max;
+    uint64_t bytes = 0, bytes_max = ns->env->commit_bytes_max, memory = 0;
 
     if (bytes_max > WAL_BATCH_SIZE_MAX) bytes_max = WAL_BATCH_SIZE_MAX;
 
@@ -544,11 +548,12 @@ static struct group *gather(struct namespace *ns)
         struct pending *p = ns->queue;
         if (!joins(g, p, bytes, bytes_max)) break;
         (void)dequeue(ns);
-        if (refuse(ns, p)) continue;
+        if (refuse(ns, p, memory)) continue;
         *end = p;
         end = &p->next;
         g->count++;
         bytes += p->batch.size;
+        memory += pending_memory(p);
     }
     cond_broadcast(&ns->changed);
     if (g->count) return g;

@@ -10,8 +10,9 @@
 
 enum { RELOADS_MAX = 5, TAIL_ROWS_MAX = 200000 };
 
-void follower_release(struct follower *f)
+void follower_release(struct follower *f, struct cache *cache)
 {
+    (void)tail_hold(cache, &f->reserved, 0);
     manifest_unref(f->manifest);
     snapshot_unref(f->snapshot);
     idempotency_free(f->table);
@@ -70,7 +71,7 @@ static enum err reload(struct op *op, const struct registry_options *env,
         table = idempotency_new();
     }
     uint64_t number = f->catalog_number;
-    follower_release(f);
+    follower_release(f, env->cache);
     *f = (struct follower){.manifest = m,
                            .snapshot = snapshot,
                            .table = table,
@@ -111,6 +112,11 @@ static enum err follow(struct op *op, const struct registry_options *env,
     next = NULL;
     f->last = entry.put_id;
     *chained = true;
+    if (!tail_hold(env->cache, &f->reserved, f->snapshot->tail_bytes))
+        e = op_fail(&step, ERR_BUSY,
+                    "there is no memory for the writes of namespace \"%s\" that wait "
+                    "to be indexed",
+                    keys->name);
 done:
     if (e) {
         snapshot_unref(next);
@@ -186,6 +192,7 @@ enum err follower_refresh(struct op *op, const struct registry_options *env,
             continue;
         }
         if (!e) e = catch_up(op, env, keys, f, &complete);
+        if (e == ERR_BUSY) follower_release(f, env->cache);
         if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
         if (!complete) continue;
         f->validated_ms = began_ms;

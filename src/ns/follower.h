@@ -16,6 +16,7 @@
 #include "ns/manifest.h"
 #include "ns/snapshot.h"
 
+struct cache;
 struct op;
 struct registry_options;
 
@@ -26,9 +27,10 @@ struct follower {
     struct idempotency *table;
     uint64_t catalog_number; /* newest catalog record when last looked, + 1; 0: never */
     int64_t validated_ms;    /* clock_ms when the last refresh began */
+    uint64_t reserved;       /* bytes of the cache's budget held for the tail */
 };
 
-void follower_release(struct follower *f);
+void follower_release(struct follower *f, struct cache *cache);
 
 /*
  * Brings the prefix up to every write acknowledged before the call. old: another

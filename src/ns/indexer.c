@@ -335,6 +335,7 @@ static void adopt(struct namespace *ns, struct job *j)
 
     manifest_unref(t->manifest);
     t->manifest = manifest_ref(j->next);
+    ns->tail_full = false;
     namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
                                                     j->made, j->next->version));
     for (uint32_t i = 0; i < t->fence_count; i++)

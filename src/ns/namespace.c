@@ -38,9 +38,9 @@ void namespace_unref(struct namespace *ns)
     if (atomic_fetch_sub(&ns->refs, 1) != 1) return;
     assert(!ns->queue);
     commit_abandon(ns);
-    cache_unreserve(ns->env->cache, ns->reserved);
+    (void)tail_hold(ns->env->cache, &ns->reserved, 0);
     tenure_release(&ns->tenure);
-    follower_release(&ns->follower);
+    follower_release(&ns->follower, ns->env->cache);
     snapshot_unref(ns->followed);
     schema_unref(ns->first_schema);
     cond_release(&ns->changed);
@@ -52,24 +52,19 @@ void namespace_unref(struct namespace *ns)
 
 void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next)
 {
-    uint64_t bytes = next->tail_bytes;
-
     snapshot_unref(ns->tenure.snapshot);
     ns->tenure.snapshot = next;
-    if (bytes < ns->reserved) {
-        cache_unreserve(ns->env->cache, ns->reserved - bytes);
-        ns->reserved = bytes;
-    } else if (bytes > ns->reserved &&
-               cache_reserve(ns->env->cache, bytes - ns->reserved)) {
-        ns->reserved = bytes;
-    }
+    /* Room was made before the write was sent (commit.c); what a replay brings back is
+     * there whether it fits or not, and then nothing is accepted until it is indexed.
+     */
+    (void)tail_hold(ns->env->cache, &ns->reserved, next->tail_bytes);
 }
 
 static void end_tenure(struct namespace *ns, enum namespace_state state)
 {
     tenure_release(&ns->tenure);
-    cache_unreserve(ns->env->cache, ns->reserved);
-    ns->reserved = 0;
+    (void)tail_hold(ns->env->cache, &ns->reserved, 0);
+    ns->tail_full = false;
     ns->frozen_sources = 0;
     ns->state = state;
     cond_broadcast(&ns->changed);

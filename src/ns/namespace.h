@@ -55,6 +55,7 @@ struct namespace
     unsigned fenced_times;
     char fenced_words[256];
     uint64_t reserved; /* bytes of the cache's budget held for the tail */
+    bool tail_full;    /* a write was refused since there was no room for it */
     uint64_t collected_floor,
         collected_version;     /* how far the log and the manifests … */
     int64_t collected_wall_ms; /* … and removed objects were deleted */
@@ -64,7 +65,8 @@ struct namespace
     struct follower follower;  /* of the one that runs a refresh */
     struct snapshot *followed; /* what the last refresh found, and when it began */
     int64_t followed_ms;
-    bool followed_gone; /* its manifest names objects that were collected */
+    int64_t follow_after_ms; /* not before, since the tail did not fit */
+    bool followed_gone;      /* its manifest names objects that were collected */
 };
 
 /* record: its catalog record (copied from). One reference. */

@@ -116,6 +116,21 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
     return e;
 }
 
+/* Reading a whole log only to find that it does not fit is not done at once again. */
+enum { FOLLOW_PAUSE_MS = 1000 };
+
+static enum err check_pause(struct op *op, const struct namespace *ns)
+{
+    op->retry_after_ms = ns->follow_after_ms - clock_ms();
+    if (op->retry_after_ms > 0)
+        return op_fail(op, ERR_BUSY,
+                       "there is no memory for the writes of namespace \"%s\" that "
+                       "wait to be indexed",
+                       ns->keys.name);
+    op->retry_after_ms = 0;
+    return ERR_OK;
+}
+
 /* One refresh of the follower, whose snapshot everybody who waits gets. Lock held. */
 static enum err refresh(struct op *op, struct namespace *ns)
 {
@@ -140,6 +155,11 @@ static enum err refresh(struct op *op, struct namespace *ns)
         ticket_finish(&ns->refreshes, number);
     } else if (e == ERR_NOT_FOUND) {
         namespace_dropped_locked(ns);
+    } else if (e == ERR_BUSY) {
+        snapshot_unref(ns->followed);
+        ns->followed = NULL;
+        ns->follow_after_ms = clock_ms() + FOLLOW_PAUSE_MS;
+        op->retry_after_ms = FOLLOW_PAUSE_MS;
     }
     cond_broadcast(&ns->changed);
     return e;
@@ -162,6 +182,7 @@ static enum err follower_snapshot(struct op *op, struct namespace *ns, bool stro
     uint64_t ticket = ticket_take(&ns->refreshes);
     bool fresh =
         ns->followed && clock_ms() - ns->followed_ms <= ns->env->staleness_max_ms;
+    if (strong || !fresh) e = check_pause(op, ns);
     while (!e && (strong || !fresh) && !ticket_served(&ns->refreshes, ticket)) {
         if (!ns->refreshes.running)
             e = refresh(op, ns);

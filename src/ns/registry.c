@@ -16,6 +16,7 @@ enum {
     CREATE_TRIES = 16,
     TICK_MS = 200,
     MAINTAIN_TIMEOUT_MS = 600000,
+    SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     RECOUNT_MS = 3600000,
     LIST_PAGE = 1000,
     TAIL_ENTRIES_MAX = 1000, /* log entries that a restart may have to replay */
@@ -36,9 +37,10 @@ struct registry {
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct thread *maintenance;
-    struct mutex wake_lock; /* guards stopping */
+    struct mutex wake_lock; /* guards what follows */
     struct cond wake;
     bool stopping;
+    struct op *working; /* what the maintenance thread is at, or NULL */
 };
 
 struct registry_options registry_options_default(void)
@@ -461,16 +463,30 @@ static bool due(struct namespace *ns)
     if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
     if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
-    return s->tail_bytes >= env->tail_index_bytes ||
+    return ns->tail_full || s->tail_bytes >= env->tail_index_bytes ||
            s->tail_rows >= env->tail_index_rows ||
            now_ms - ns->written_ms >= env->tail_index_idle_ms;
+}
+
+/* Goes on with a put whose outcome is unknown, for a little while. */
+static enum err settle(struct op *op, struct namespace *ns)
+{
+    struct op step;
+    int64_t deadline_ms = clock_ms() + SETTLE_TIMEOUT_MS;
+
+    if (deadline_ms > op->deadline_ms) deadline_ms = op->deadline_ms;
+    op_init(&step, deadline_ms, 0);
+    enum err e = namespace_settle(&step, ns);
+    if (e) e = op_fail(op, e, "%s", step.error);
+    op_release(&step);
+    return e;
 }
 
 static enum err maintain(struct op *op, struct namespace *ns, bool force)
 {
     bool published = false;
 
-    enum err e = namespace_settle(op, ns);
+    enum err e = settle(op, ns);
     if (e) return e;
     mutex_lock(&ns->lock);
     while (force && ns->maintaining)
@@ -532,6 +548,25 @@ static void sweep(struct op *op, struct registry *r, const char *name,
     op_clear_error(op);
 }
 
+/* The maintenance thread starts on op, which registry_free may cancel. False: stop. */
+static bool work_begin(struct registry *r, struct op *op, int64_t timeout_ms)
+{
+    op_init(op, clock_ms() + timeout_ms, 0);
+    mutex_lock(&r->wake_lock);
+    bool stopping = r->stopping;
+    r->working = op;
+    mutex_unlock(&r->wake_lock);
+    return !stopping;
+}
+
+static void work_end(struct registry *r, struct op *op)
+{
+    mutex_lock(&r->wake_lock);
+    r->working = NULL;
+    mutex_unlock(&r->wake_lock);
+    op_release(op);
+}
+
 /* Counts the namespaces and sweeps behind them. */
 static void survey(struct registry *r)
 {
@@ -541,7 +576,7 @@ static void survey(struct registry *r)
     size_t n = LIST_PAGE;
     enum err e = ERR_OK;
 
-    op_init(&op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    if (!work_begin(r, &op, MAINTAIN_TIMEOUT_MS)) e = ERR_CANCELED;
     while (!e && n == LIST_PAGE) {
         const char *page[LIST_PAGE];
         e = store_list(&op, r->options.store, "ns/", behind, '/', page, &n);
@@ -558,11 +593,11 @@ static void survey(struct registry *r)
         }
         if (!e && n) behind = page[n - 1];
     }
-    if (e)
+    if (e && e != ERR_CANCELED)
         log_warn(&op, "namespaces were not counted", "error=%s", op.error);
-    else
+    else if (!e)
         atomic_store(&r->count, count);
-    op_release(&op);
+    work_end(r, &op);
 }
 
 static void maintain_all(struct registry *r)
@@ -575,12 +610,12 @@ static void maintain_all(struct registry *r)
     if (table_all(&op, r, &all, &n)) n = 0;
     for (size_t i = 0; i < n; i++) {
         struct op step;
-        op_init(&step, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
-        enum err e = maintain(&step, all[i], false);
-        if (e)
+        bool go_on = work_begin(r, &step, MAINTAIN_TIMEOUT_MS);
+        enum err e = go_on ? maintain(&step, all[i], false) : ERR_OK;
+        if (e && e != ERR_CANCELED)
             log_warn(&step, "background work failed, will try again",
                      "namespace=%s error=%s", all[i]->keys.name, step.error);
-        op_release(&step);
+        work_end(r, &step);
         namespace_unref(all[i]);
     }
     op_release(&op);
@@ -653,6 +688,7 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     if (!r) return;
     mutex_lock(&r->wake_lock);
     r->stopping = true;
+    if (r->working) op_cancel(r->working);
     cond_broadcast(&r->wake);
     mutex_unlock(&r->wake_lock);
     if (r->maintenance) thread_join(r->maintenance);

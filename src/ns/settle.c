@@ -6,16 +6,23 @@
 #include "ns/object.h"
 #include "store/store.h"
 
-enum { PAUSE_FIRST_MS = 50, PAUSE_MAX_MS = 8000 };
+enum { PAUSE_FIRST_MS = 50, PAUSE_MAX_MS = 8000, NAP_MS = 250 };
 
-/* Sleeps before another attempt, growing; false when the deadline would pass. */
+/* Sleeps before another attempt, growing; false when the deadline would pass or op is
+ * canceled. */
 static bool pause_before_retry(struct op *op, int64_t *pause_ms)
 {
     int64_t wait_ms =
         *pause_ms / 2 + (int64_t)random_below((uint64_t)*pause_ms / 2 + 1);
     if (op->deadline_ms != OP_NO_DEADLINE && clock_ms() + wait_ms >= op->deadline_ms)
         return false;
-    task_sleep_ms(wait_ms);
+    for (; wait_ms > 0; wait_ms -= NAP_MS) {
+        if (op_check(op)) {
+            op_clear_error(op);
+            return false;
+        }
+        task_sleep_ms(wait_ms < NAP_MS ? wait_ms : NAP_MS);
+    }
     *pause_ms = *pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : *pause_ms * 2;
     return true;
 }

@@ -33,8 +33,8 @@ struct settle {
 
 /*
  * other gets the bytes that are there when taken (it may be NULL). ERR_UNKNOWN: op's
- * deadline passed first; call again with the same struct to go on. Any other error:
- * surely not applied.
+ * deadline passed first, or it was canceled; call again with the same struct to go on.
+ * Any other error: surely not applied.
  */
 enum err settle_create(struct op *op, struct store *store, struct settle *s,
                        enum settled *outcome, struct buf *other);

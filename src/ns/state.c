@@ -487,6 +487,20 @@ enum err state_join_tail(struct op *op, const struct snapshot *base,
     return ERR_OK;
 }
 
+bool tail_hold(struct cache *cache, uint64_t *held, uint64_t bytes)
+{
+    if (bytes <= *held) {
+        cache_unreserve(cache, *held - bytes);
+    } else {
+        struct cache_usage usage = cache_usage(cache);
+        uint64_t more = bytes - *held;
+        if (usage.reserved_bytes + more > usage.memory_max / 2) return false;
+        if (!cache_reserve(cache, more)) return false;
+    }
+    *held = bytes;
+    return true;
+}
+
 /* ---- replacing what was indexed ---- */
 
 /* Rows of a source that died between frozen and now die in made, by id. */

@@ -82,6 +82,11 @@ struct snapshot *state_replace(const struct snapshot *frozen,
                                const struct snapshot *now, const bool *taken,
                                struct segment *made, uint64_t manifest_version);
 
+/* Makes *held, bytes of the cache's budget, so many for a tail. False: there is no room
+ * for more, and *held stays. Tails get half of the budget: what indexes them, and so
+ * makes room, needs the rest. */
+bool tail_hold(struct cache *cache, uint64_t *held, uint64_t bytes);
+
 /* Hash of an object's last bytes, as manifests carry it. */
 enum { SEGMENT_TAIL_SIZE = 64 << 10 };
 void segment_tail_hash(struct slice object, uint8_t hash[16]);

@@ -978,6 +978,158 @@ static void a_read_never_has_an_unknown_outcome(void **state)
     store_free(store);
 }
 
+/* ---- a store that does not answer creates while it is deaf ---- */
+
+struct deaf_store {
+    struct store store;
+    struct store *inner;
+    atomic_bool deaf;
+};
+
+static struct deaf_store *deaf(struct store *s)
+{
+    return (struct deaf_store *)s;
+}
+
+static enum err deaf_read(struct op *op, struct store *s, struct store_range *ranges,
+                          size_t n)
+{
+    return store_read(op, deaf(s)->inner, ranges, n);
+}
+
+static enum err deaf_get(struct op *op, struct store *s, const char *key,
+                         size_t size_max, struct buf *out)
+{
+    return store_get(op, deaf(s)->inner, key, size_max, out);
+}
+
+static enum err deaf_create(struct op *op, struct store *s, const char *key,
+                            struct slice data)
+{
+    if (atomic_load(&deaf(s)->deaf)) return op_fail(op, ERR_UNKNOWN, "no answer");
+    return store_create(op, deaf(s)->inner, key, data);
+}
+
+static enum err deaf_put(struct op *op, struct store *s, const char *key,
+                         const struct slice *parts, size_t n)
+{
+    return store_put(op, deaf(s)->inner, key, parts, n);
+}
+
+static enum err deaf_list(struct op *op, struct store *s, const char *prefix,
+                          const char *after, char delimiter, const char **keys,
+                          size_t *n)
+{
+    return store_list(op, deaf(s)->inner, prefix, after, delimiter, keys, n);
+}
+
+static enum err deaf_delete(struct op *op, struct store *s, const char *const *keys,
+                            size_t n)
+{
+    return store_delete(op, deaf(s)->inner, keys, n);
+}
+
+static void deaf_free(struct store *s)
+{
+    store_free(deaf(s)->inner);
+    mem_free(deaf(s));
+}
+
+static struct store *deaf_new(struct store *inner)
+{
+    static const struct store_ops ops = {.name = "deaf",
+                                         .read = deaf_read,
+                                         .get = deaf_get,
+                                         .create = deaf_create,
+                                         .put = deaf_put,
+                                         .list = deaf_list,
+                                         .delete = deaf_delete,
+                                         .free = deaf_free};
+    struct deaf_store *d = mem_new(struct deaf_store);
+    d->store.ops = &ops;
+    d->inner = inner;
+    return &d->store;
+}
+
+static void a_node_stops_in_time_though_the_store_is_silent(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct registry_options o = options_of("a");
+    o.background = true;
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    create(&n, "y");
+    (void)write_ok(&n, "y", (struct write){.first = 0, .count = 1, .value = 1});
+    atomic_store(&deaf(store)->deaf, true);
+    struct write w = {.first = 0, .count = 1, .value = 1, .timeout_ms = 50};
+    struct write_result r;
+    assert_int_equal(write_try(&n, "x", w, &r), ERR_UNKNOWN);
+    task_sleep_ms(600); /* the maintenance thread meets both */
+    int64_t began_ms = clock_ms();
+    node_stop(&n); /* within a second */
+    assert_in_range(clock_ms() - began_ms, 0, 4000);
+    store_free(store);
+}
+
+static void tails_stay_inside_the_budget_and_indexing_makes_room(void **state)
+{
+    enum { BUDGET = 4 << 20, ROWS = 500 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with(store, BUDGET, options_of("a"));
+    struct write_result r;
+    uint64_t written = 0;
+    enum err e = ERR_OK;
+    create(&n, "x");
+    create(&n, "y");
+    for (; !e && written < 1000; written++)
+        e = write_try(&n, written % 2 ? "x" : "y",
+                      (struct write){.first = written * ROWS, .count = ROWS}, &r);
+    assert_int_equal(e, ERR_BUSY);
+    struct snapshot *x = read_strong(&n, "x"), *y = read_strong(&n, "y");
+    assert_in_range(x->tail_bytes + y->tail_bytes, BUDGET / 4, BUDGET / 2);
+    snapshot_unref(x);
+    snapshot_unref(y);
+    tick(&n, "x"); /* full is reason enough */
+    tick(&n, "y");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 1, .value = 1});
+    (void)write_ok(&n, "y", (struct write){.first = 0, .count = 1, .value = 1});
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_reader_refuses_a_tail_beyond_its_budget_and_recovers(void **state)
+{
+    enum { BUDGET = 1 << 20, ROWS = 500 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("q");
+    o.read_only = true;
+    struct node a = node_start(store, "a", false), q = node_with(store, BUDGET, o);
+    struct read_options strong = {.consistency = CONSISTENCY_STRONG};
+    struct snapshot *s = NULL;
+    struct op op;
+    create(&a, "x");
+    (void)write_ok(&a, "x", (struct write){.first = 0, .count = ROWS, .value = 1});
+    assert_int_equal(count_of(&q, "x"), ROWS);
+    assert_true(cache_usage(q.cache).reserved_bytes > 0);
+    for (uint64_t i = 1; i < 100; i++)
+        (void)write_ok(&a, "x",
+                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+    init_op(&op);
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &strong, &s), ERR_BUSY);
+    assert_int_equal(cache_usage(q.cache).reserved_bytes, 0);
+    assert_int_equal(maintain(&a, "x"), ERR_OK);
+    task_sleep_ms(1100);
+    assert_int_equal(count_of(&q, "x"), 100 * ROWS);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -1103,6 +1255,9 @@ int main(void)
         cmocka_unit_test(a_reader_whose_segments_were_collected_reads_on),
         cmocka_unit_test(a_lost_segment_is_damage_not_an_absent_namespace),
         cmocka_unit_test(a_read_never_has_an_unknown_outcome),
+        cmocka_unit_test(a_node_stops_in_time_though_the_store_is_silent),
+        cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
+        cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
