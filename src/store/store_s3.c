@@ -208,6 +208,12 @@ static enum err store_s3_list(struct op *op, struct store *base, const char *pre
 
 /* ---- delete ---- */
 
+static bool no_body(const struct s3_request *r, void *context)
+{
+    (void)context;
+    return r->answer.body.size == 0;
+}
+
 static enum err delete_each(struct op *op, struct store_s3 *s, const char *const *keys,
                             size_t n)
 {
@@ -215,8 +221,10 @@ static enum err delete_each(struct op *op, struct store_s3 *s, const char *const
     enum err first;
 
     for (size_t i = 0; i < n; i++)
-        requests[i] =
-            (struct s3_request){.kind = S3_WRITE, .method = "DELETE", .key = keys[i]};
+        requests[i] = (struct s3_request){.kind = S3_WRITE,
+                                          .method = "DELETE",
+                                          .key = keys[i],
+                                          .check = no_body};
     first = s3_client_run(op, s->client, requests, n);
     for (size_t i = 0; i < n && !first; i++) {
         enum err e = s3_client_result(op, s->client, &requests[i]);
