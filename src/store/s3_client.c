@@ -365,10 +365,11 @@ static bool set_clock(struct op *op, struct s3_client *c, const char *date)
 
 static bool set_region(struct op *op, struct s3_client *c, const char *region)
 {
-    if (!*region || strlen(region) >= REGION_MAX) return false;
+    size_t size = strlen(region) + 1;
+    if (size == 1 || size > REGION_MAX) return false;
     mutex_lock(&c->lock);
     bool other = strcmp(c->region, region) != 0;
-    (void)snprintf(c->region, sizeof c->region, "%s", region);
+    memcpy(c->region, region, size);
     mutex_unlock(&c->lock);
     if (other)
         log_warn(op, "the bucket is in another region than configured", "region=%s",

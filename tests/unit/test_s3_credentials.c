@@ -204,13 +204,10 @@ static void a_profile_that_is_not_there_is_named(void **state)
 static void a_credential_process_is_asked(void **state)
 {
     struct fixture *f = *state;
-    write_file(
-        f, "config",
-        "[profile p]\ncredential_process = echo '{\"Version\": 1, "
-        "\"AccessKeyId\": \"CK\", \"SecretAccessKey\": \"CS\", "
-        "\"SessionToken\": null}'\n"
-        "[profile bad]\ncredential_process = echo hidden-secret; exit 3\n"
-        "[profile odd]\ncredential_process = echo '{\"SecretAccessKey\": hidden'\n");
+    write_file(f, "config",
+               "[profile p]\ncredential_process = echo '{\"Version\": 1, "
+               "\"AccessKeyId\": \"CK\", \"SecretAccessKey\": \"CS\", "
+               "\"SessionToken\": null}'\n");
     set(f, "AWS_CONFIG_FILE=%d/config");
     set(f, "AWS_SHARED_CREDENTIALS_FILE=%d/none");
     set(f, "AWS_PROFILE=p");
