@@ -276,6 +276,7 @@ static int local_port(int fd)
     return -1;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is libcurl's. */
 static int before_request(void *context, char *server, char *own, int server_port,
                           int own_port)
 {

@@ -45,8 +45,8 @@ static int with_sim(void **state)
 static int with_server(void **state)
 {
     struct fixture *f = fixture_new(state);
-    f->store = open_s3(&f->op, getenv("S3_TEST_ENDPOINT"),
-                       getenv("S3_TEST_BUCKET"), (const char *const *)environ);
+    f->store = open_s3(&f->op, getenv("S3_TEST_ENDPOINT"), getenv("S3_TEST_BUCKET"),
+                       (const char *const *)environ);
     empty(f);
     return 0;
 }
