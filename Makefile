@@ -3,6 +3,7 @@
 #   make run             installs what is missing, builds, serves (ARGS="--config FILE")
 #   make test            installs what tests need, builds, runs everything; last line: totals
 #   make unit            unit tests of one flavour, in the terminal
+#   make s3              the store contract on MinIO
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
 #   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
 #   make bench           all benchmarks; make bench-json one of them
@@ -111,6 +112,12 @@ crash-kill: all
 	$(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 powerfail: $(B)/tests/test_powerfail
 	$<
+
+# The store contract on a real server, MinIO on loopback (Go installs it on first use).
+.PHONY: s3
+s3: $(B)/tests/test_store_s3
+	@eval "$$(tools/s3_server.sh minio)" && [ -n "$$S3_TEST_ENDPOINT" ] && $<; \
+	  status=$$?; tools/s3_server.sh stop; exit $$status
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 

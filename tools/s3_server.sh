@@ -1,13 +1,12 @@
 #!/bin/sh
-# s3_server.sh minio|seaweedfs|radosgw|stop - a real S3 server on loopback, for tests.
+# s3_server.sh minio|stop - a real S3 server on loopback, for tests.
 # Installs it on first use into build/tools, starts it, makes the bucket, and prints the
 # environment that reaches it, for:  eval "$(tools/s3_server.sh minio)"
-# One at a time; starting one stops the other. Its files are in build/s3.
+# Its files are in build/s3.
 set -eu
 cd "$(dirname "$0")/.."
 
 minio=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
-weed=github.com/seaweedfs/seaweedfs/weed@v0.0.0-20260504061534-73fc9e3833cf
 tools=$PWD/build/tools
 dir=$PWD/build/s3
 key=elacsym-test
@@ -92,26 +91,9 @@ minio)
     make_bucket
     print_environment
     ;;
-seaweedfs)
-    go_install weed $weed
-    fresh
-    AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret "$tools/weed" mini \
-        -dir="$dir/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -webdav=false \
-        -s3.port="$port" >"$dir/log" 2>&1 </dev/null &
-    echo $! >"$dir/seaweedfs.pid"
-    wait_for seaweedfs
-    make_bucket
-    print_environment
-    ;;
-radosgw)
-    fresh
-    tools/s3_radosgw.sh "$dir" "$port" "$key" "$secret" >&2
-    make_bucket
-    print_environment
-    ;;
 stop) stop ;;
 *)
-    echo "usage: tools/s3_server.sh minio|seaweedfs|radosgw|stop" >&2
+    echo "usage: tools/s3_server.sh minio|stop" >&2
     exit 2
     ;;
 esac

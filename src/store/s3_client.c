@@ -331,9 +331,9 @@ static void judge(struct s3_client *c, struct s3_request *r)
     const struct s3_answer *a = &r->answer;
     read_error(r);
     if (a->resent) r->ambiguous = true;
-    uint64_t max = r->room ? r->room_size : r->body_max;
-    r->too_large = r->room == NULL && a->end == S3_END_BROKEN && a->status / 100 == 2 &&
-                   a->received > max;
+    r->too_large = !r->room && strcmp(r->method, "GET") == 0 &&
+                   a->end == S3_END_BROKEN && a->status / 100 == 2 &&
+                   a->received > r->body_max;
     bool good = a->end == S3_END_ANSWERED && a->status / 100 == 2 &&
                 (!r->check || r->check(r, r->context));
     r->class = s3_classify(r, good);
@@ -365,10 +365,11 @@ static bool set_clock(struct op *op, struct s3_client *c, const char *date)
 
 static bool set_region(struct op *op, struct s3_client *c, const char *region)
 {
-    if (!*region || strlen(region) >= REGION_MAX) return false;
+    size_t size = strlen(region) + 1;
+    if (size == 1 || size > REGION_MAX) return false;
     mutex_lock(&c->lock);
     bool other = strcmp(c->region, region) != 0;
-    (void)snprintf(c->region, sizeof c->region, "%s", region);
+    memcpy(c->region, region, size);
     mutex_unlock(&c->lock);
     if (other)
         log_warn(op, "the bucket is in another region than configured", "region=%s",

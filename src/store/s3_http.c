@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <curl/curl.h>
 
@@ -45,6 +49,8 @@ struct flight {
     int64_t started_ms;
     int64_t sent_ms; /* the whole request is out; 0: not yet */
     bool writes_room;
+    bool stale;      /* its connection had something to say before it was asked */
+    bool head_whole; /* its blank line was there; libcurl does without */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -55,6 +61,7 @@ struct round {
 };
 
 struct job {
+    struct s3_http *http;
     struct s3_exchange *x;
     struct round *round;
     struct curl_slist *headers;
@@ -75,6 +82,8 @@ struct s3_http {
 
     /* the I/O thread's own */
     struct job *active;
+    int *sockets; /* of all connections */
+    size_t socket_count, socket_room;
     CURL *spare[EASY_SPARE_MAX];
     size_t spare_count;
     int64_t samples[SAMPLES]; /* ms to the first byte of recent hedgeable GETs */
@@ -148,6 +157,7 @@ static void begin_answer(struct flight *f, struct slice line)
     const uint8_t *blank = memchr(line.data, ' ', line.size);
     size_t at = blank ? (size_t)(blank - line.data) + 1 : line.size;
 
+    f->head_whole = false;
     buf_release(&a->body);
     *a = (struct s3_answer){.resent = resent, .size = -1};
     if (line.size >= at + 3) {
@@ -170,6 +180,8 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
 
     if (line.size > 5 && memcmp(line.data, "HTTP/", 5) == 0)
         begin_answer(f, line);
+    else if (line.size <= 2)
+        f->head_whole = true;
     else if (named(line, "etag", &value))
         keep(value, a->etag);
     else if (named(line, "content-range", &value))
@@ -196,11 +208,13 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
     const struct s3_exchange *x = f->job->x;
     struct s3_answer *a = &f->answer;
     size *= one;
-    bool success = a->status / 100 == 2;
     bool to_room = x->room && a->status == 206;
-    uint64_t max = to_room                                   ? x->room_size
-                   : success || x->body_max > ERROR_BODY_MAX ? x->body_max
-                                                             : ERROR_BODY_MAX;
+    /* Nobody asked for the body of another status, or of a write; it is kept for its
+     * words. */
+    bool wanted = a->status / 100 == 2 && strcmp(x->method, "GET") == 0;
+    uint64_t max = to_room                                  ? x->room_size
+                   : wanted || x->body_max > ERROR_BODY_MAX ? x->body_max
+                                                            : ERROR_BODY_MAX;
     uint64_t offset = a->received;
     a->received += size;
     if (a->received > max || (a->size >= 0 && (uint64_t)a->size > max)) {
@@ -212,6 +226,81 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
     else
         buf_append(&a->body, data, size);
     return size;
+}
+
+/*
+ * ---- connections ----
+ *
+ * Some stores send an answer twice (PROTOCOL section 13). The second copy waits on the
+ * kept connection and would be taken for the answer to the next request: a write that
+ * never was would count as applied. libcurl reuses such a connection, so each is looked
+ * at before a request goes out on it. Not under TLS, where tickets arrive unasked.
+ */
+
+static curl_socket_t open_socket(void *context, curlsocktype purpose,
+                                 struct curl_sockaddr *address)
+{
+    struct s3_http *h = context;
+    (void)purpose;
+    int fd =
+        socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd < 0) return CURL_SOCKET_BAD;
+    if (h->socket_count == h->socket_room) {
+        h->socket_room = h->socket_room ? 2 * h->socket_room : 64;
+        h->sockets = mem_realloc(h->sockets, h->socket_room * sizeof *h->sockets);
+    }
+    h->sockets[h->socket_count++] = fd;
+    return fd;
+}
+
+static int close_socket(void *context, curl_socket_t fd)
+{
+    struct s3_http *h = context;
+    for (size_t i = 0; i < h->socket_count; i++)
+        if (h->sockets[i] == fd) {
+            h->sockets[i] = h->sockets[--h->socket_count];
+            break;
+        }
+    return close(fd);
+}
+
+static int local_port(int fd)
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0) return -1;
+    if (address.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    if (address.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
+    return -1;
+}
+
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is libcurl's. */
+static int before_request(void *context, char *server, char *own, int server_port,
+                          int own_port)
+{
+    struct flight *f = context;
+    const struct s3_http *h = f->job->http;
+    char byte;
+    (void)server;
+    (void)own;
+    (void)server_port;
+    for (size_t i = 0; i < h->socket_count && !f->stale; i++)
+        if (local_port(h->sockets[i]) == own_port)
+            f->stale = recv(h->sockets[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    return f->stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
+static void watch_connection(struct s3_http *h, struct flight *f)
+{
+    (void)curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    (void)curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETDATA, h);
+    (void)curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    (void)curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETDATA, h);
+    if (strncmp(f->job->x->url, "http:", 5) != 0) return;
+    (void)curl_easy_setopt(f->easy, CURLOPT_PREREQFUNCTION, before_request);
+    (void)curl_easy_setopt(f->easy, CURLOPT_PREREQDATA, f);
 }
 
 /* ---- flights ---- */
@@ -237,7 +326,7 @@ static void set_body(struct flight *f)
     if (size == 0) (void)curl_easy_setopt(f->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
-static void set_options(const struct s3_http *h, struct flight *f)
+static void set_options(struct s3_http *h, struct flight *f)
 {
     const struct s3_exchange *x = f->job->x;
     CURL *easy = f->easy;
@@ -262,6 +351,7 @@ static void set_options(const struct s3_http *h, struct flight *f)
     (void)curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
     (void)curl_easy_setopt(easy, CURLOPT_WRITEDATA, f);
     (void)curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, f->error);
+    watch_connection(h, f);
     if (x->direct) (void)curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     if (strcmp(x->method, "HEAD") == 0)
         (void)curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
@@ -406,12 +496,22 @@ static void fail_flight(struct s3_http *h, struct flight *f, const char *words)
 
 static void flight_done(struct s3_http *h, struct flight *f, CURLcode code)
 {
-    if (code == CURLE_OK && f->answer.status) {
+    if (code == CURLE_ABORTED_BY_CALLBACK && f->stale) {
+        /* Nothing of it was sent and that connection is gone: try the next. */
+        land(h, f);
+        f->stale = false;
+        take_off(h, f->job, f != &f->job->flights[0], f->started_ms);
+        return;
+    }
+    if (code == CURLE_OK && f->answer.status && f->head_whole) {
         f->answer.end = S3_END_ANSWERED;
         end_flight(h, f);
         return;
     }
-    fail_flight(h, f, *f->error ? f->error : curl_easy_strerror(code));
+    if (code == CURLE_OK)
+        fail_flight(h, f, "the answer ended within its head");
+    else
+        fail_flight(h, f, *f->error ? f->error : curl_easy_strerror(code));
 }
 
 static void collect(struct s3_http *h)
@@ -554,9 +654,11 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *line)
     return longer;
 }
 
-static void prepare(struct job *job, struct s3_exchange *x, struct round *round)
+static void prepare(struct s3_http *h, struct job *job, struct s3_exchange *x,
+                    struct round *round)
 {
     struct buf line = BUF_INIT;
+    job->http = h;
     job->x = x;
     job->round = round;
     x->answer = (struct s3_answer){.size = -1};
@@ -595,7 +697,7 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
 
     cond_init(&round.done);
     for (size_t i = 0; i < n; i++)
-        prepare(&jobs[i], &exchanges[i], &round);
+        prepare(h, &jobs[i], &exchanges[i], &round);
 
     mutex_lock(&h->lock);
     assert(!h->stopping);
@@ -681,6 +783,7 @@ void s3_http_free(struct s3_http *h)
         curl_easy_cleanup(h->spare[i]);
     (void)curl_multi_cleanup(h->multi);
     mutex_release(&h->lock);
+    mem_free(h->sockets);
     mem_free(h->ca_file);
     mem_free(h);
 }

@@ -55,11 +55,20 @@ static void sum(const struct slice *parts, size_t n, bool with_md5, struct sums 
     EVP_MD_CTX_free(md5);
 }
 
-/* The store may say which checksum it kept; then it must be ours. */
+/*
+ * A store answers with an ETag and no body; a page with status 200 comes from somebody
+ * in between. It may say which checksum it kept; then it must be ours: the other one is
+ * an earlier answer sent twice, as some stores do.
+ */
+static bool answered(const struct s3_answer *a, const struct sums *sums)
+{
+    return *a->etag && a->body.size == 0 &&
+           (!*a->crc32c || strcmp(a->crc32c, sums->crc) == 0);
+}
+
 static bool stored_as_sent(const struct s3_request *r, void *context)
 {
-    const struct sums *sums = context;
-    return !*r->answer.crc32c || strcmp(r->answer.crc32c, sums->crc) == 0;
+    return answered(&r->answer, context);
 }
 
 static void carry(struct s3_request *r, const struct s3_upload *u, struct sums *sums)

@@ -1,6 +1,7 @@
 #include "store/store_s3.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -44,17 +45,30 @@ struct range {
     char header[RANGE_MAX];
 };
 
+/* The number that *text begins with, and the byte that must follow it. */
+static bool take_number(const char **text, char then, uint64_t *out)
+{
+    char *end;
+    if (**text < '0' || **text > '9') return false;
+    errno = 0;
+    *out = strtoull(*text, &end, 10);
+    if (errno || *end != then) return false;
+    *text = end + 1;
+    return true;
+}
+
 /* bytes=5-9 is answered by "bytes 5-9/SIZE", or "bytes 5-7/8" where the object ends. */
 static bool range_good(const struct s3_request *r, void *context)
 {
+    static const char unit[] = "bytes ";
     struct range *range = context;
+    const char *text = r->answer.content_range + sizeof unit - 1;
     uint64_t first, last, size;
     uint64_t from = range->range->offset, to = from + range->range->size - 1;
-    int end = 0;
     if (r->answer.status != 206) return false;
-    if (sscanf(r->answer.content_range, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%n",
-               &first, &last, &size, &end) != 3 ||
-        r->answer.content_range[end])
+    if (strncmp(r->answer.content_range, unit, sizeof unit - 1) != 0) return false;
+    if (!take_number(&text, '-', &first) || !take_number(&text, '/', &last) ||
+        !take_number(&text, '\0', &size))
         return false;
     if (first != from || last < first || r->answer.received != last - first + 1)
         return false;
@@ -208,6 +222,12 @@ static enum err store_s3_list(struct op *op, struct store *base, const char *pre
 
 /* ---- delete ---- */
 
+static bool no_body(const struct s3_request *r, void *context)
+{
+    (void)context;
+    return r->answer.body.size == 0;
+}
+
 static enum err delete_each(struct op *op, struct store_s3 *s, const char *const *keys,
                             size_t n)
 {
@@ -215,8 +235,10 @@ static enum err delete_each(struct op *op, struct store_s3 *s, const char *const
     enum err first;
 
     for (size_t i = 0; i < n; i++)
-        requests[i] =
-            (struct s3_request){.kind = S3_WRITE, .method = "DELETE", .key = keys[i]};
+        requests[i] = (struct s3_request){.kind = S3_WRITE,
+                                          .method = "DELETE",
+                                          .key = keys[i],
+                                          .check = no_body};
     first = s3_client_run(op, s->client, requests, n);
     for (size_t i = 0; i < n && !first; i++) {
         enum err e = s3_client_result(op, s->client, &requests[i]);

@@ -477,7 +477,7 @@ class Connection:
         head, body = self.encode(r, status, headers, body)
         whole = head + body
         if rule["fault"] in ("reset_body", "short"):
-            cut = len(head) + len(body) // 2 if body else len(head) - 2
+            cut = len(head) + len(body) // 2 if body else len(head) // 2
             self.writer.write(whole[:cut])
             await self.writer.drain()
             if rule["fault"] == "short":
