@@ -1,5 +1,6 @@
 #include "store/s3_credentials.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -490,6 +491,7 @@ static enum err fetch(struct op *op, struct s3_credentials *c,
 
 static int64_t due_after(const struct s3_secret *s, int64_t now_ms)
 {
+    assert(s);
     if (s->expires_ms == INT64_MAX) return INT64_MAX;
     int64_t life_ms = s->expires_ms - now_ms, due_ms = now_ms + life_ms / 4 * 3;
     int64_t early_ms = s->expires_ms - BEFORE_END_MS;
