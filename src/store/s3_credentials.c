@@ -1,5 +1,6 @@
 #include "store/s3_credentials.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -548,6 +549,7 @@ static enum err renew(struct op *op, struct s3_credentials *c)
     } else if (e) {
         e = op_fail(op, ERR_DENIED, "%s", own.error);
     } else {
+        assert(fresh);
         s3_secret_unref(c->current);
         c->current = fresh;
         c->due_ms = due_after(fresh, now_ms);
