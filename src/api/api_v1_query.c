@@ -654,27 +654,53 @@ static void results_write(struct buf *body, const struct op *op, const struct ru
     json_end_object(&w);
 }
 
-/* A snapshot as fresh as the request wants it, and its token in the answer. */
-static enum err open_snapshot(struct op *op, struct api_call *call,
-                              enum consistency consistency, struct snapshot **out)
+static void put_token(struct api_call *call, const struct snapshot *snapshot)
 {
-    struct commit_token minimum, seen;
-    struct read_options options = {.consistency = consistency};
+    struct commit_token seen = {.epoch = snapshot->epoch, .slot = snapshot->slot};
     char text[TOKEN_TEXT_SIZE];
+
+    memcpy(seen.incarnation, snapshot->incarnation, sizeof seen.incarnation);
+    token_text(&seen, text);
+    http_response_header(call->response, "X-Elacsym-Commit", "%s", text);
+}
+
+/* What is read on a snapshot. ERR_NOT_FOUND: an object that it names is not there. */
+typedef enum err snapshot_reader(struct op *op, struct snapshot *snapshot,
+                                 void *context);
+
+enum { RERUNS_MAX = 3 };
+
+/*
+ * Reads on a snapshot as fresh as the request wants it, whose token goes into the
+ * answer; *used is the caller's reference even on failure. Compaction may have replaced
+ * an object of the snapshot, and collected it since: then it is read again on a fresh
+ * one. What a fresh one names and the store does not have is lost.
+ */
+static enum err on_snapshot(struct op *op, struct api_call *call,
+                            enum consistency consistency, snapshot_reader *reader,
+                            void *context, struct snapshot **used)
+{
+    struct commit_token minimum;
+    struct read_options options = {.consistency = consistency};
 
     const char *header = http_header(call->request, "X-Elacsym-Min-Commit");
     enum err e = header ? token_parse(op, header, &minimum) : ERR_OK;
     if (e) return e;
     if (header) options.min_commit = &minimum;
-    e = registry_snapshot(op, call->registry, call->name, &options, out);
-    if (e) return e;
-
-    memcpy(seen.incarnation, (*out)->incarnation, sizeof seen.incarnation);
-    seen.epoch = (*out)->epoch;
-    seen.slot = (*out)->slot;
-    token_text(&seen, text);
-    http_response_header(call->response, "X-Elacsym-Commit", "%s", text);
-    return ERR_OK;
+    for (int i = 0; i <= RERUNS_MAX; i++) {
+        struct snapshot *fresh = NULL;
+        op_clear_error(op);
+        options.gone = *used;
+        e = registry_snapshot(op, call->registry, call->name, &options, &fresh);
+        if (e) return e;
+        snapshot_unref(*used);
+        *used = fresh;
+        e = reader(op, fresh, context);
+        if (!e) put_token(call, fresh);
+        if (e != ERR_NOT_FOUND) return e;
+    }
+    return op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
+                   call->name);
 }
 
 static void log_slow(struct op *op, const struct api_call *call, const struct run *run,
@@ -694,16 +720,22 @@ static void log_slow(struct op *op, const struct api_call *call, const struct ru
              (unsigned long long)op->counters.store_bytes);
 }
 
+static enum err read_query(struct op *op, struct snapshot *snapshot, void *context)
+{
+    struct run *run = context;
+    enum err e = v1_query_bind(op, &run->parsed, snapshot->schema, snapshot->id_kind,
+                               &run->query, &run->picks);
+    return e ? e : query_run(op, snapshot, &run->query, &run->result);
+}
+
 static enum err run_query(struct op *op, struct api_call *call, struct json_value *root,
                           struct json *json, struct run *run)
 {
     enum err e = v1_query_parse(op, root, &run->parsed);
     if (!e) e = json_end(op, json);
-    if (!e) e = open_snapshot(op, call, run->parsed.consistency, &run->snapshot);
-    if (!e)
-        e = v1_query_bind(op, &run->parsed, run->snapshot->schema,
-                          run->snapshot->id_kind, &run->query, &run->picks);
-    return e ? e : query_run(op, run->snapshot, &run->query, &run->result);
+    return e ? e
+             : on_snapshot(op, call, run->parsed.consistency, read_query, run,
+                           &run->snapshot);
 }
 
 enum err v1_query(struct op *op, struct api_call *call)
@@ -727,38 +759,44 @@ enum err v1_query(struct op *op, struct api_call *call)
 
 /* ---- one document ---- */
 
+/* One document by the id of the path. */
+struct look_up {
+    struct slice path_id;
+    struct doc_id id;
+    bool found;
+    struct doc doc;
+};
+
 /* The id of the path, as one of the namespace's kind. */
-static enum err path_id(struct op *op, const struct api_call *call, enum id_kind kind,
+static enum err path_id(struct op *op, struct slice text, enum id_kind kind,
                         struct doc_id *out)
 {
-    *out = (struct doc_id){.kind = ID_STRING, .string = call->document};
+    *out = (struct doc_id){.kind = ID_STRING, .string = text};
     if (kind == ID_U64) {
         out->kind = ID_U64;
-        if (route_u64(call->document, &out->u64)) return ERR_OK;
+        if (route_u64(text, &out->u64)) return ERR_OK;
         return op_fail(op, ERR_INVALID,
                        "the ids of this namespace are unsigned integers");
     }
-    if (call->document.size == 0 || call->document.size > ID_STRING_MAX)
+    if (text.size == 0 || text.size > ID_STRING_MAX)
         return op_fail(op, ERR_INVALID, "a document's id has 1 to %d bytes",
                        ID_STRING_MAX);
     return ERR_OK;
 }
 
-static enum err find_document(struct op *op, struct snapshot *snapshot,
-                              const struct doc_id *id, struct doc *out)
+static enum err read_document(struct op *op, struct snapshot *snapshot, void *context)
 {
+    struct look_up *l = context;
     struct location at = {UINT32_MAX, 0};
     struct segment_fetch what = {.vector = true, .attributes = true};
-    char text[80];
 
-    enum err e = ERR_OK;
-    if (snapshot->id_kind == id->kind) e = snapshot_find(op, snapshot, id, 1, &at);
-    if (e) return e;
-    if (at.source == UINT32_MAX)
-        return op_fail(op, ERR_NOT_FOUND, "there is no document %s",
-                       doc_id_text(id, text));
+    enum err e = path_id(op, l->path_id, snapshot->id_kind, &l->id);
+    if (!e && snapshot->id_kind == l->id.kind)
+        e = snapshot_find(op, snapshot, &l->id, 1, &at);
+    l->found = at.source != UINT32_MAX;
+    if (e || !l->found) return e;
     return segment_fetch(op, snapshot->sources[at.source].segment, snapshot->schema,
-                         &at.row, 1, what, out);
+                         &at.row, 1, what, &l->doc);
 }
 
 static enum err write_document(struct op *op, struct buf *body,
@@ -778,14 +816,16 @@ static enum err write_document(struct op *op, struct buf *body,
 
 enum err v1_document(struct op *op, struct api_call *call)
 {
+    struct look_up l = {.path_id = call->document};
     struct snapshot *snapshot = NULL;
-    struct doc_id id;
-    struct doc doc;
+    char text[80];
 
-    enum err e = open_snapshot(op, call, CONSISTENCY_STRONG, &snapshot);
-    if (!e) e = path_id(op, call, snapshot->id_kind, &id);
-    if (!e) e = find_document(op, snapshot, &id, &doc);
-    if (!e) e = write_document(op, &call->response->body, snapshot->schema, &doc);
+    enum err e =
+        on_snapshot(op, call, CONSISTENCY_STRONG, read_document, &l, &snapshot);
+    if (!e && !l.found)
+        e = op_fail(op, ERR_NOT_FOUND, "there is no document %s",
+                    doc_id_text(&l.id, text));
+    if (!e) e = write_document(op, &call->response->body, snapshot->schema, &l.doc);
     snapshot_unref(snapshot);
     return e;
 }

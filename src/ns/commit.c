@@ -177,6 +177,9 @@ static enum err lead_open(struct op *op, struct namespace *ns)
     mutex_lock(&ns->lock);
     if (e == ERR_NOT_FOUND) namespace_dropped_locked(ns);
     if (e == ERR_FENCED) namespace_fenced_locked(ns, op->error);
+    /* An epoch or a fence that may be there is nobody's request: the next OPEN takes
+     * another one. */
+    if (e == ERR_UNKNOWN) e = ERR_IO;
     if (e) return e;
 
     ns->tenure = t;
@@ -515,11 +518,13 @@ static enum err resolve_group(struct op *op, struct namespace *ns, struct group 
 {
     struct pending *p = g->members;
     struct snapshot *s = snapshot_ref(ns->tenure.snapshot);
+    struct tenure t = tenure_mark(&ns->tenure);
 
     p->lent = true;
     mutex_unlock(&ns->lock);
     enum err e = resolve_filter(op, ns, s, p);
     snapshot_unref(s);
+    if (e == ERR_NOT_FOUND) e = tenure_missing(op, ns->env, &ns->keys, &t);
     mutex_lock(&ns->lock);
     p->lent = false;
     cond_broadcast(&ns->changed);
@@ -564,12 +569,13 @@ static void pace(struct op *op, struct namespace *ns)
 static enum err reconfirm(struct op *op, struct namespace *ns)
 {
     if (clock_ms() - ns->committed_ms < CONFIRM_AGE_MAX_MS) return ERR_OK;
-    struct tenure t = {.epoch = ns->tenure.epoch, .fence_slot = ns->tenure.fence_slot};
+    struct tenure t = tenure_mark(&ns->tenure);
 
     mutex_unlock(&ns->lock);
     enum err e = tenure_validate(op, ns->env, &ns->keys, &t);
     mutex_lock(&ns->lock);
-    if (e == ERR_FENCED) namespace_fenced_locked(ns, op->error);
+    if (e == ERR_FENCED && ns->state == NS_READY)
+        namespace_fenced_locked(ns, op->error);
     if (!e) ns->committed_ms = clock_ms();
     return e;
 }
@@ -590,6 +596,8 @@ static enum err lead_commit(struct op *op, struct namespace *ns)
             e = op_fail(op, ERR_IO, "the namespace was closed meanwhile, try again");
         if (e) {
             fail_group(ns, e, op->error);
+            if (e == ERR_FENCED && ns->state == NS_READY)
+                namespace_fenced_locked(ns, op->error);
             return ERR_OK;
         }
     }

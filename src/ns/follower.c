@@ -169,12 +169,13 @@ static enum err catch_up(struct op *op, const struct registry_options *env,
 
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
-                          const struct snapshot *old, struct follower *f)
+                          const struct snapshot *old, bool gone, struct follower *f)
 {
     int64_t began_ms = clock_ms();
 
     for (int i = 0; i <= RELOADS_MAX; i++) {
-        bool stale = i > 0 || !f->snapshot || f->snapshot->tail_rows > TAIL_ROWS_MAX;
+        bool stale =
+            i > 0 || gone || !f->snapshot || f->snapshot->tail_rows > TAIL_ROWS_MAX;
         bool complete = false;
 
         enum err e = check_catalog(op, env, keys, f);

@@ -32,11 +32,13 @@ void follower_release(struct follower *f);
 
 /*
  * Brings the prefix up to every write acknowledged before the call. old: another
- * snapshot whose open segments may be shared, or NULL. ERR_NOT_FOUND: the incarnation
- * was dropped. ERR_IO: the log moved too fast, or the store failed.
+ * snapshot whose open segments may be shared, or NULL. gone: an object that the
+ * manifest names was collected, so look for a newer one even if the log goes on.
+ * ERR_NOT_FOUND: the incarnation was dropped. ERR_IO: the log moved too fast, or the
+ * store failed.
  */
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
-                          const struct snapshot *old, struct follower *f);
+                          const struct snapshot *old, bool gone, struct follower *f);
 
 #endif

@@ -6,9 +6,11 @@
  *
  * Which segments join: starting from the tail, the next larger segment is taken as long
  * as it has at most JOIN_FACTOR times as many live rows as what was gathered so far. So
- * sizes grow geometrically and a row is rewritten about log2(rows / tail) times. A
- * segment of which most rows are dead is rewritten; no result exceeds segment_docs_max
- * rows, unless there are more than segments_max segments.
+ * sizes grow geometrically and a row is rewritten about log2(rows / tail) times; an
+ * eager job (asked for, or after interval_ms) joins whatever fits, however different in
+ * size. A segment of which most rows are dead is rewritten; no result exceeds
+ * segment_docs_max rows, unless there are more than segments_max segments: then the
+ * smallest become one. A job that would change nothing publishes nothing.
  */
 #include "ns/namespace.h"
 
@@ -30,12 +32,15 @@ struct job {
     struct snapshot *frozen;
     struct manifest *manifest; /* the one we build on */
     struct put_id anchor;      /* put-id of frozen->slot */
-    uint64_t epoch;
+    struct tenure tenure;      /* tenure_mark of it */
     struct manifest_fence *fences;
     uint32_t fence_count;
     struct buf table; /* encoded idempotency table, empty: unchanged */
     uint64_t table_version;
-    bool *taken; /* per source of frozen */
+    int64_t collected_wall_ms; /* removed objects up to then are deleted */
+    bool *taken;               /* per source of frozen */
+    uint32_t taken_count;
+    bool eager; /* join whatever fits, however different in size */
     struct segment *made;
     struct manifest_segment entry; /* of made */
     struct manifest *next;
@@ -72,42 +77,81 @@ static int by_rows(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
-/* Marks what becomes one segment; returns how many sources that are. */
-static uint32_t choose(struct op *op, const struct registry_options *env, struct job *j,
-                       bool merge)
+static bool decayed(const struct source *s)
+{
+    return s->dead_count > segment_row_count(s->segment) / 2;
+}
+
+/* What has been gathered for the new segment. */
+struct gathered {
+    uint32_t count;
+    uint64_t rows, bytes;
+};
+
+static void take(struct job *j, uint32_t index, struct gathered *g)
+{
+    const struct source *source = &j->frozen->sources[index];
+    j->taken[index] = true;
+    g->count++;
+    g->rows += live_rows(source);
+    g->bytes += segment_size(source->segment);
+}
+
+/* Marks the stored segments to join what is gathered, smallest first. */
+static void choose_stored(const struct registry_options *env, struct job *j,
+                          const struct candidate *stored, uint32_t count,
+                          struct gathered *g)
+{
+    const struct snapshot *s = j->frozen;
+    uint32_t alone = UINT32_MAX;
+    /* So many must become one to leave segments_max. */
+    uint32_t surplus =
+        count + (g->count > 0) > env->segments_max ? count + 1 - env->segments_max : 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct source *source = &s->sources[stored[i].index];
+        uint64_t rows = stored[i].rows;
+        uint64_t next = i + 1 < count ? stored[i + 1].rows : UINT64_MAX;
+        bool fits = g->rows + rows <= env->segment_docs_max;
+        bool near = j->eager || (g->count ? rows <= JOIN_FACTOR * g->rows
+                                          : next <= JOIN_FACTOR * rows);
+        bool paired =
+            g->count || (next != UINT64_MAX && rows + next <= env->segment_docs_max);
+        bool wanted = decayed(source) || (near && paired);
+        if (g->bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
+        if (i >= surplus && !(wanted && (fits || g->count == 0))) continue;
+        if (g->count == 0 && !decayed(source)) alone = stored[i].index;
+        take(j, stored[i].index, g);
+    }
+    /* Nothing joined it after all, and by itself it is as good as it can be. */
+    if (g->count == 1 && alone != UINT32_MAX) {
+        j->taken[alone] = false;
+        g->count = 0;
+    }
+}
+
+/* Marks what becomes one segment: the tail and what joins it. */
+static enum err choose(struct op *op, const struct registry_options *env, struct job *j,
+                       bool merge, uint32_t *taken)
 {
     const struct snapshot *s = j->frozen;
     struct candidate *stored = op_new_array(op, struct candidate, s->source_count + 1);
-    uint32_t stored_count = 0, taken = 0;
-    uint64_t rows = 0, bytes = 0;
+    struct gathered g = {0};
+    uint32_t stored_count = 0;
 
+    if (!stored) return ERR_LIMIT;
     for (uint32_t i = 0; i < s->source_count; i++) {
-        if (s->sources[i].stored) {
+        if (s->sources[i].stored)
             stored[stored_count++] = (struct candidate){i, live_rows(&s->sources[i])};
-            continue;
-        }
-        j->taken[i] = true;
-        taken++;
-        rows += live_rows(&s->sources[i]);
-        bytes += segment_size(s->sources[i].segment);
+        else
+            take(j, i, &g);
     }
+    /* Without compaction a namespace still has to fit its manifest. */
+    if (stored_count >= MANIFEST_SEGMENTS_MAX / 2) merge = true;
     qsort(stored, stored_count, sizeof *stored, by_rows);
-    for (uint32_t i = 0; merge && i < stored_count; i++) {
-        const struct source *source = &s->sources[stored[i].index];
-        bool decayed = source->dead_count > segment_row_count(source->segment) / 2;
-        bool crowded = stored_count - i > env->segments_max;
-        bool fits = rows + stored[i].rows <= env->segment_docs_max;
-        bool near = taken > 0 && stored[i].rows <= JOIN_FACTOR * rows;
-        bool pair =
-            i + 1 < stored_count && stored[i + 1].rows <= JOIN_FACTOR * stored[i].rows;
-        if (bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
-        if (!decayed && !crowded && !(fits && (near || (taken == 0 && pair)))) continue;
-        j->taken[stored[i].index] = true;
-        taken++;
-        rows += stored[i].rows;
-        bytes += segment_size(source->segment);
-    }
-    return taken;
+    if (merge) choose_stored(env, j, stored, stored_count, &g);
+    *taken = g.count;
+    return ERR_OK;
 }
 
 /* ---- writing ---- */
@@ -129,7 +173,7 @@ static enum err write_segment(struct op *op, struct namespace *ns, struct job *j
         segment_merge(op, j->frozen->schema, &options, inputs, n, &bytes, &rows);
     mem_free(inputs);
     if (!e && rows) {
-        struct key key = key_segment_new(&ns->keys, j->epoch, "seg");
+        struct key key = key_segment_new(&ns->keys, j->tenure.epoch, "seg");
         struct slice part = buf_slice(&bytes);
         e = store_put(op, ns->env->store, key.text, &part, 1);
         j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
@@ -148,9 +192,9 @@ static enum err write_side_table(struct op *op, struct namespace *ns, struct job
                                  enum object_kind kind, const char *suffix,
                                  struct slice payload, char **key, uint64_t *size)
 {
-    struct key name = key_segment_new(&ns->keys, j->epoch, suffix);
+    struct key name = key_segment_new(&ns->keys, j->tenure.epoch, suffix);
     struct object object = {.kind = kind,
-                            .epoch = j->epoch,
+                            .epoch = j->tenure.epoch,
                             .put_id = put_id_new(),
                             .payload = payload};
     struct buf bytes = BUF_INIT;
@@ -241,8 +285,7 @@ static enum err store_table(struct op *op, struct namespace *ns, struct job *j)
     return ERR_OK;
 }
 
-static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j,
-                               int64_t collected_wall_ms)
+static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j)
 {
     struct manifest *m = j->next = manifest_copy(j->manifest);
 
@@ -258,7 +301,7 @@ static enum err build_manifest(struct op *op, struct namespace *ns, struct job *
             manifest_add_fence(m, j->fences[i].slot, j->fences[i].wall_ms);
     enum err e = list_segments(op, ns, j);
     if (!e) e = store_table(op, ns, j);
-    manifest_trim(m, (uint64_t)collected_wall_ms, (uint64_t)clock_wall_ms());
+    manifest_trim(m, (uint64_t)j->collected_wall_ms, (uint64_t)clock_wall_ms());
     return e;
 }
 
@@ -272,7 +315,7 @@ static void freeze(struct namespace *ns, struct job *j)
     j->frozen = snapshot_ref(t->snapshot);
     j->manifest = manifest_ref(t->manifest);
     j->anchor = t->last;
-    j->epoch = t->epoch;
+    j->tenure = tenure_mark(t);
     j->taken = mem_new_array(bool, j->frozen->source_count);
     j->fence_count = t->fence_count;
     j->fences =
@@ -281,6 +324,7 @@ static void freeze(struct namespace *ns, struct job *j)
     if (j->table_version != t->table_stored)
         idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
     ns->frozen_sources = j->frozen->source_count;
+    j->collected_wall_ms = ns->collected_wall_ms;
 }
 
 /* Our manifest is the newest: the live state follows it. Lock held. */
@@ -309,52 +353,64 @@ static void discard(struct op *op, struct namespace *ns, struct job *j)
     if (e) log_warn(op, "segment left behind", "key=%s error=%s", key, op->error);
 }
 
-enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published)
+/* Writes the segment and the manifest. *changes false: the newest manifest says it all.
+ */
+static enum err execute(struct op *op, struct namespace *ns, struct job *j, bool merge,
+                        bool *changes, enum published *outcome)
 {
-    struct job j = {0};
-    enum published outcome = PUBLISH_TAKEN;
-    bool may_merge = force || ns->env->compaction;
+    enum err e = choose(op, ns->env, j, merge, &j->taken_count);
+    *changes = j->taken_count || j->frozen->slot + 1 > j->manifest->wm;
+    if (!e && j->taken_count) e = write_segment(op, ns, j);
+    if (e == ERR_NOT_FOUND) e = tenure_missing(op, ns->env, &ns->keys, &j->tenure);
+    if (e || !*changes) return e;
+    e = build_manifest(op, ns, j);
+    if (e) return e;
+    return manifest_publish(op, ns->env->store, &ns->keys, j->manifest, j->next,
+                            outcome);
+}
 
-    *published = false;
-    mutex_lock(&ns->lock);
-    if (ns->state != NS_READY || ns->tenure.snapshot->slot == UINT64_MAX) {
-        mutex_unlock(&ns->lock);
-        return ERR_OK;
-    }
-    freeze(ns, &j);
-    int64_t collected_wall_ms = ns->collected_wall_ms;
-    mutex_unlock(&ns->lock);
-
-    int64_t began_us = clock_us();
-    uint32_t taken = choose(op, ns->env, &j, may_merge);
-    bool nothing = taken == 0 && j.frozen->slot + 1 == j.manifest->wm;
-    enum err e = taken ? write_segment(op, ns, &j) : ERR_OK;
-    if (!e && !nothing) e = build_manifest(op, ns, &j, collected_wall_ms);
-    if (!e && !nothing)
-        e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
-                             &outcome);
+/* What became of the manifest decides what becomes of us. True if it was published. */
+static bool conclude(struct namespace *ns, struct job *j, enum err e, bool changes,
+                     enum published outcome)
+{
+    bool published = !e && changes && outcome == PUBLISHED;
 
     mutex_lock(&ns->lock);
-    bool ours = ns->state == NS_READY && ns->tenure.epoch == j.epoch;
+    bool ours = ns->state == NS_READY && ns->tenure.epoch == j->tenure.epoch;
     if (ours) ns->frozen_sources = 0;
-    if (e == ERR_UNKNOWN) {
-        if (ours) namespace_close_locked(ns);
-    } else if (nothing) {
-        /* The newest manifest says it all. */
-    } else if (!e && outcome == PUBLISHED) {
-        *published = true;
-        if (ours) adopt(ns, &j);
-    } else if (!e && ours) {
+    if (ours && e == ERR_UNKNOWN) {
+        namespace_close_locked(ns);
+    } else if (ours && published) {
+        adopt(ns, j);
+    } else if (ours && !e && changes) {
         namespace_fenced_locked(ns,
                                 "ownership conflict: another node published a newer "
                                 "manifest");
     }
     mutex_unlock(&ns->lock);
+    return published;
+}
 
+enum err indexer_run(struct op *op, struct namespace *ns, bool eager, bool *published)
+{
+    struct job j = {.eager = eager};
+    enum published outcome = PUBLISH_TAKEN;
+    int64_t began_us = clock_us();
+    bool changes;
+
+    *published = false;
+    mutex_lock(&ns->lock);
+    bool idle = ns->state != NS_READY || ns->tenure.snapshot->slot == UINT64_MAX;
+    if (!idle) freeze(ns, &j);
+    mutex_unlock(&ns->lock);
+    if (idle) return ERR_OK;
+
+    enum err e = execute(op, ns, &j, eager || ns->env->compaction, &changes, &outcome);
+    *published = conclude(ns, &j, e, changes, outcome);
     if (*published)
         log_info(op, "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
-                 ns->keys.name, (unsigned long long)j.next->version, taken,
+                 ns->keys.name, (unsigned long long)j.next->version, j.taken_count,
                  j.entry.row_count, (unsigned long long)j.entry.size,
                  (long long)(clock_us() - began_us) / 1000);
     if (e && e != ERR_UNKNOWN) {

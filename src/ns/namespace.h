@@ -64,6 +64,7 @@ struct namespace
     struct follower follower;  /* of the one that runs a refresh */
     struct snapshot *followed; /* what the last refresh found, and when it began */
     int64_t followed_ms;
+    bool followed_gone; /* its manifest names objects that were collected */
 };
 
 /* record: its catalog record (copied from). One reference. */
@@ -118,9 +119,10 @@ struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
 /* Frees a group that was never settled; the namespace goes away. */
 void commit_abandon(struct namespace *ns);
 
-/* indexer.c: tail to segment, segments to larger ones, one manifest. ns->maintaining is
- * the caller's. *published: a new manifest is there. */
-enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published);
+/* indexer.c: tail to segment, segments to larger ones, one manifest. eager: join
+ * whatever fits into segment_docs_max, whatever the cost. ns->maintaining is the
+ * caller's. *published: a new manifest is there. */
+enum err indexer_run(struct op *op, struct namespace *ns, bool eager, bool *published);
 /* gc.c: deletes what no manifest needs any more. */
 enum err gc_run(struct op *op, struct namespace *ns);
 /* gc.c: deletes the objects of an incarnation whose DELETE is in the catalog, but for

@@ -95,10 +95,11 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
 {
     mutex_lock(&ns->lock);
     uint64_t ticket = ticket_take(&ns->probes);
-    enum err e = namespace_ensure_open(op, ns);
+    /* Not even OPEN may pass it; writes and maintenance settle it. */
+    *wedged = ns->group && ns->state != NS_READY;
+    enum err e = *wedged ? ERR_OK : namespace_ensure_open(op, ns);
     bool look = strong || clock_ms() - ns->confirmed_ms > ns->env->staleness_max_ms;
 
-    *wedged = false;
     while (!e && look && !*wedged && !ticket_served(&ns->probes, ticket)) {
         e = op_check(op);
         if (e) break;
@@ -119,15 +120,18 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
 static enum err refresh(struct op *op, struct namespace *ns)
 {
     uint64_t number = ticket_start(&ns->refreshes);
+    bool reload = ns->followed_gone;
     struct snapshot *old =
         ns->state == NS_READY ? snapshot_ref(ns->tenure.snapshot) : NULL;
 
     ns->refreshes.running = true;
+    ns->followed_gone = false;
     mutex_unlock(&ns->lock);
-    enum err e =
-        follower_refresh(op, ns->env, &ns->keys, ns->first_schema, old, &ns->follower);
+    enum err e = follower_refresh(op, ns->env, &ns->keys, ns->first_schema, old, reload,
+                                  &ns->follower);
     mutex_lock(&ns->lock);
     ns->refreshes.running = false;
+    if (e && reload) ns->followed_gone = true;
     snapshot_unref(old);
     if (!e) {
         snapshot_unref(ns->followed);
@@ -141,13 +145,20 @@ static enum err refresh(struct op *op, struct namespace *ns)
     return e;
 }
 
+/* Is what we follow no newer than the snapshot that cannot be read any more? */
+static bool is_gone(const struct snapshot *followed, const struct snapshot *gone)
+{
+    return gone && followed && followed->manifest_version <= gone->manifest_version;
+}
+
 /* The reader's: list the log behind what we know. */
 static enum err follower_snapshot(struct op *op, struct namespace *ns, bool strong,
-                                  struct snapshot **out)
+                                  const struct snapshot *gone, struct snapshot **out)
 {
     enum err e = ERR_OK;
 
     mutex_lock(&ns->lock);
+    if (is_gone(ns->followed, gone)) ns->followed_gone = true;
     uint64_t ticket = ticket_take(&ns->refreshes);
     bool fresh =
         ns->followed && clock_ms() - ns->followed_ms <= ns->env->staleness_max_ms;
@@ -171,7 +182,7 @@ static bool reaches(const struct snapshot *s, const struct commit_token *token)
 }
 
 static enum err read_once(struct op *op, struct namespace *ns, bool strong,
-                          struct snapshot **out)
+                          const struct snapshot *gone, struct snapshot **out)
 {
     const struct registry_options *env = ns->env;
     bool owner =
@@ -183,19 +194,19 @@ static enum err read_once(struct op *op, struct namespace *ns, bool strong,
         if (e != ERR_FENCED && !wedged) return e;
         op_clear_error(op); /* we cannot write now, but we can still read */
     }
-    return follower_snapshot(op, ns, strong, out);
+    return follower_snapshot(op, ns, strong, gone, out);
 }
 
 enum err namespace_snapshot(struct op *op, struct namespace *ns,
                             const struct read_options *options, struct snapshot **out)
 {
-    bool strong = options->consistency == CONSISTENCY_STRONG;
+    bool strong = options->consistency == CONSISTENCY_STRONG || options->gone;
     struct snapshot *s = NULL;
 
-    enum err e = read_once(op, ns, strong, &s);
+    enum err e = read_once(op, ns, strong, options->gone, &s);
     if (!e && options->min_commit && !strong && !reaches(s, options->min_commit)) {
         snapshot_unref(s);
-        e = read_once(op, ns, true, &s);
+        e = read_once(op, ns, true, NULL, &s);
     }
     if (e) return e;
     *out = s;

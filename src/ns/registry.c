@@ -18,7 +18,8 @@ enum {
     MAINTAIN_TIMEOUT_MS = 600000,
     RECOUNT_MS = 3600000,
     LIST_PAGE = 1000,
-    OPEN_MAX = 16384 /* namespaces kept open at once */
+    TAIL_ENTRIES_MAX = 1000, /* log entries that a restart may have to replay */
+    OPEN_MAX = 16384         /* namespaces kept open at once */
 };
 
 struct slot {
@@ -439,6 +440,13 @@ enum err registry_drop(struct op *op, struct registry *r, const char *name)
 
 /* ---- background ---- */
 
+/* At the latest after interval_ms, all segments that could be fewer are joined. */
+static bool look_due(const struct namespace *ns)
+{
+    const struct registry_options *env = ns->env;
+    return env->compaction && clock_ms() - ns->maintained_ms >= env->interval_ms;
+}
+
 /* Is it time to write a new manifest? Lock held. */
 static bool due(struct namespace *ns)
 {
@@ -450,10 +458,9 @@ static bool due(struct namespace *ns)
     if (ns->state != NS_READY) return false;
     for (uint32_t i = 0; i < s->source_count; i++)
         stored += s->sources[i].stored;
-    if (env->compaction && now_ms - ns->maintained_ms >= env->interval_ms && stored > 1)
-        return true;
     if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
+    if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
     return s->tail_bytes >= env->tail_index_bytes ||
            s->tail_rows >= env->tail_index_rows ||
            now_ms - ns->written_ms >= env->tail_index_idle_ms;
@@ -469,16 +476,17 @@ static enum err maintain(struct op *op, struct namespace *ns, bool force)
     while (force && ns->maintaining)
         if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) break;
     bool busy = ns->maintaining || ns->state != NS_READY;
-    bool index = !busy && (force || due(ns));
+    bool eager = force || look_due(ns);
+    bool index = !busy && (eager || due(ns));
     if (!busy) ns->maintaining = true;
     mutex_unlock(&ns->lock);
     if (busy) return ERR_OK;
 
-    if (index) e = indexer_run(op, ns, force, &published);
+    if (index) e = indexer_run(op, ns, eager, &published);
     if (!e) e = gc_run(op, ns);
     mutex_lock(&ns->lock);
     ns->maintaining = false;
-    if (index) ns->maintained_ms = clock_ms();
+    if (index && eager) ns->maintained_ms = clock_ms();
     cond_broadcast(&ns->changed);
     mutex_unlock(&ns->lock);
     return e;
@@ -494,7 +502,7 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
     if (!e && force) e = namespace_open(op, ns, &token);
     if (!e) e = maintain(op, ns, force);
     if (ns) namespace_unref(ns);
-    return e;
+    return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
 /* Finishes purges of a name's incarnations that a crash cut short: whatever lies under

@@ -114,8 +114,12 @@ enum consistency { CONSISTENCY_STRONG, CONSISTENCY_EVENTUAL };
 struct read_options {
     enum consistency consistency;
     const struct commit_token *min_commit; /* or NULL */
+    /* A snapshot that could not be read to its end, since an object of it is gone
+     * (ERR_NOT_FOUND): look for a newer manifest. Or NULL. */
+    const struct snapshot *gone;
 };
-/* A snapshot fresh enough; the caller's reference. */
+/* A snapshot fresh enough; the caller's reference. Its objects may be replaced by
+ * compaction and collected while it is used: then ask again, with `gone`. */
 enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
                            const struct read_options *options, struct snapshot **out);
 

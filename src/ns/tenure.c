@@ -248,6 +248,15 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
     return e;
 }
 
+enum err tenure_missing(struct op *op, const struct registry_options *env,
+                        const struct keys *keys, const struct tenure *t)
+{
+    enum err e = tenure_validate(op, env, keys, t);
+    return e ? e
+             : op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
+                       keys->name);
+}
+
 /* Step 7: the entries behind the manifest, checked to chain, applied in order. */
 static enum err replay(struct op *op, const struct registry_options *env,
                        const struct keys *keys, struct tenure *t)
@@ -308,13 +317,7 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
                    &t.table);
     if (!e) t.table_stored = idempotency_version(t.table);
     if (!e) e = replay(op, env, keys, &t);
-    if (e == ERR_NOT_FOUND) {
-        /* Either a newer owner removed it, or it is lost. */
-        e = tenure_validate(op, env, keys, &t);
-        if (!e)
-            e = op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
-                        keys->name);
-    }
+    if (e == ERR_NOT_FOUND) e = tenure_missing(op, env, keys, &t);
     if (e) goto done;
     log_info(op, "namespace opened", "namespace=%s epoch=%llu slot=%llu documents=%llu",
              keys->name, (unsigned long long)t.epoch, (unsigned long long)t.fence_slot,

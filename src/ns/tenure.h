@@ -42,10 +42,21 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
                      const struct snapshot *old, struct tenure *out);
 void tenure_release(struct tenure *t); /* harmless on zeros */
 
+/* What the two questions below need to know of a tenure; owns nothing. */
+static inline struct tenure tenure_mark(const struct tenure *t)
+{
+    return (struct tenure){.epoch = t->epoch, .fence_slot = t->fence_slot};
+}
+
 /* OPEN step 6: is the newest manifest still of our epoch, with our fence above its
  * floor? ERR_FENCED if not. */
 enum err tenure_validate(struct op *op, const struct registry_options *env,
                          const struct keys *keys, const struct tenure *t);
+
+/* An object that the manifest of t names is not there (ERR_NOT_FOUND): ERR_FENCED if a
+ * newer owner removed it, else ERR_CORRUPT. Keeps op's words. */
+enum err tenure_missing(struct op *op, const struct registry_options *env,
+                        const struct keys *keys, const struct tenure *t);
 
 void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms);
 

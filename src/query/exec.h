@@ -41,11 +41,10 @@ enum err list_rows(struct op *op, const struct exec *x, struct ranking *out);
 /* A hit of several rankings. */
 struct fused {
     double score;
-    size_t best; /* best single rank, from 1 */
     struct hit hit;
 };
 /* Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): the top_k best by the sum
- * of weight / (k + rank), ties by best single rank, then id. */
+ * of weight / (k + rank), ties by id. */
 enum err fuse_rrf(struct op *op, const struct exec *x, const struct ranking *rankings,
                   struct fused **out, size_t *count);
 

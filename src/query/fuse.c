@@ -19,7 +19,7 @@ static struct fused *find_or_add(struct table *t, const struct hit *hit)
         struct fused *f = &t->items[t->slots[slot] - 1];
         if (f->hit.source == hit->source && f->hit.row == hit->row) return f;
     }
-    t->items[t->count] = (struct fused){.best = SIZE_MAX, .hit = *hit};
+    t->items[t->count] = (struct fused){.hit = *hit};
     t->slots[slot] = (uint32_t)++t->count;
     return &t->items[t->count - 1];
 }
@@ -28,7 +28,6 @@ static int better(const void *a, const void *b, void *snapshot)
 {
     const struct fused *x = a, *y = b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    if (x->best != y->best) return x->best < y->best ? -1 : 1;
     return exec_compare_ids(snapshot, &x->hit, &y->hit);
 }
 
@@ -51,7 +50,6 @@ enum err fuse_rrf(struct op *op, const struct exec *x, const struct ranking *ran
         for (size_t position = 1; position <= rankings[i].count; position++) {
             struct fused *f = find_or_add(&t, &rankings[i].hits[position - 1]);
             f->score += (double)q->ranks[i].weight / (q->rrf_k + (double)position);
-            if (position < f->best) f->best = position;
         }
     }
     qsort_r(t.items, t.count, sizeof *t.items, better, x->snapshot);

@@ -80,8 +80,8 @@ struct query_result {
 
 /*
  * Runs the query on the snapshot. Exact in this order: score (higher first), then id.
- * Hybrid: each rank to depth max(10 * top_k, 100), then the sum of weight / (k + rank);
- * ties by best single rank, then id. Errors of segment.h; ERR_INVALID for what the
+ * Hybrid: each rank to depth max(10 * top_k, 100), then the sum of weight / (k + rank).
+ * Errors of segment.h; ERR_INVALID for what the
  * schema forbids (a rank on a field that has no full text) naming the field.
  */
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,

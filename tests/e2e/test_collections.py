@@ -18,6 +18,7 @@ import zstandard
 
 from bm25 import Bm25, terms
 from elacsym import REPOSITORY, Server
+from shell_page import check_page
 
 DATA = pathlib.Path(os.environ.get("ELACSYM_DATA") or REPOSITORY.parent / "shared/data")
 pytestmark = pytest.mark.skipif(not (DATA / "fashion-base.u8.npy").exists(), reason=f"no collections in {DATA} ($ELACSYM_DATA names the folder)")
@@ -151,6 +152,10 @@ def both(*conditions):
 def test_every_document_is_counted(stage):
     for name, rows in (("fashion", 60000), ("movies", len(rows_of("movies"))), ("packages", len(rows_of("pkg200k")))):
         assert stage.namespace(name).info()["document_count"] == rows
+
+
+def test_the_commands_of_the_examples_page_answer_as_printed(stage):
+    assert check_page("examples/README.md", stage.port) == 5
 
 
 def test_a_document_reads_as_it_was_written(fashion, movies, packages):

@@ -22,7 +22,7 @@ static struct {
     struct schema *schema;
     enum id_kind id_kind;
     const char *content_type, *idempotency_key, *min_commit;
-    enum err fail[4]; /* of the next calls that can fail, 0 for success */
+    enum err fail[8]; /* of the next calls that can fail, 0 for success */
     int64_t retry_after_ms;
     const char *names[8]; /* for registry_list */
     size_t name_count;
@@ -37,6 +37,7 @@ static struct {
     uint8_t digest[16];
     struct commit_token min_seen;
     enum consistency consistency;
+    bool gone_seen; /* the last snapshot was asked for in place of another */
     struct http_response response;
     enum http_lane lane;
     size_t body_max;
@@ -49,7 +50,7 @@ static const struct commit_token fake_token = {.incarnation = {1, 2, 3},
 
 static inline enum err fake_result(struct op *op)
 {
-    enum err e = fake.calls < 4 ? fake.fail[fake.calls] : ERR_OK;
+    enum err e = fake.calls < 8 ? fake.fail[fake.calls] : ERR_OK;
     fake.calls++;
     op->retry_after_ms = fake.retry_after_ms;
     return e ? op_fail(op, e, "as the test wants it") : ERR_OK;
@@ -282,6 +283,7 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
     enum err e = fake_result(op);
     if (e) return e;
     fake.consistency = options->consistency;
+    fake.gone_seen = options->gone != NULL;
     if (options->min_commit) fake.min_seen = *options->min_commit;
     struct snapshot *s = calloc(1, sizeof *s + sizeof s->sources[0]);
     assert_non_null(s);

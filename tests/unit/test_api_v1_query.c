@@ -378,6 +378,34 @@ static void no_changed_byte_of_a_query_is_more_than_an_answer(void **state)
     }
 }
 
+static void
+what_was_collected_under_a_read_is_read_again_on_a_fresh_snapshot(void **state)
+{
+    (void)state;
+    struct doc docs[1];
+    answer_world(docs, 1);
+    fake.fail[1] = fake.fail[3] = ERR_NOT_FOUND; /* query_run, twice */
+    assert_int_equal(ask("POST", QUERY, "{\"vector\":[1,2]}"), 200);
+    assert_true(fake.gone_seen);
+    assert_int_equal(fake.response.header_count, 1);
+    fake.fail[1] = ERR_OK;
+    fake.fail[2] = ERR_NOT_FOUND; /* segment_fetch */
+    fake.fail[3] = ERR_OK;
+    assert_int_equal(ask("GET", "/v1/namespaces/x/documents/0", ""), 200);
+    assert_true(fake.gone_seen);
+}
+
+static void what_a_fresh_snapshot_names_and_is_not_there_is_damage(void **state)
+{
+    (void)state;
+    struct doc docs[1];
+    answer_world(docs, 1);
+    for (size_t i = 1; i < COUNT_OF(fake.fail); i += 2)
+        fake.fail[i] = ERR_NOT_FOUND;
+    assert_int_equal(ask("POST", QUERY, "{\"vector\":[1,2]}"), 500);
+    assert_int_equal(fake.calls, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +418,8 @@ int main(void)
         T(a_query_without_hits_answers_an_empty_list),
         T(explain_tells_what_was_read),
         T(a_document_is_answered_whole),
+        T(what_was_collected_under_a_read_is_read_again_on_a_fresh_snapshot),
+        T(what_a_fresh_snapshot_names_and_is_not_there_is_damage),
         T(a_document_id_in_a_path_is_of_the_namespace_s_kind),
         T(a_failing_query_answers_its_error),
         T(every_cut_of_a_query_is_refused),

@@ -158,7 +158,6 @@ static void world_free(struct world *w)
 
 struct scored {
     double score;
-    size_t best;
     const struct doc *doc;
 };
 
@@ -166,7 +165,6 @@ static int by_score(const void *a, const void *b)
 {
     const struct scored *x = a, *y = b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    if (x->best != y->best) return x->best < y->best ? -1 : 1;
     return doc_id_compare(&x->doc->id, &y->doc->id);
 }
 
@@ -319,7 +317,7 @@ static void expect_ranking(const struct query_result *r, const struct scored *na
 static struct rank random_rank(struct world *w, enum rank_kind kind,
                                struct rank_field *fields)
 {
-    struct rank rank = {.kind = kind, .weight = 1 + (float)random_index(&w->rng, 3)};
+    struct rank rank = {.kind = kind, .weight = (float)random_index(&w->rng, 3)};
     if (kind == RANK_VECTOR) {
         float *v = op_new_array(w->op, float, DIM);
         for (int i = 0; i < DIM; i++)
@@ -429,9 +427,8 @@ static void one_fusion(struct world *w)
             size_t at = 0;
             while (at < n && doc_id_compare(&sum[at].doc->id, &r.hits[k].doc.id) != 0)
                 at++;
-            if (at == n) sum[n++] = (struct scored){.best = k, .doc = &r.hits[k].doc};
+            if (at == n) sum[n++] = (struct scored){.doc = &r.hits[k].doc};
             sum[at].score += (double)ranks[i].weight / (60 + (double)k + 1);
-            if (k < sum[at].best) sum[at].best = k;
         }
     }
     qsort(sum, n, sizeof *sum, by_score);

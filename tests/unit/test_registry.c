@@ -208,6 +208,29 @@ static size_t objects_under(struct store *store, const char *prefix)
     return n;
 }
 
+static struct namespace_info info_of(struct node *n, const char *name)
+{
+    struct op op;
+    struct namespace_info info;
+    init_op(&op);
+    enum err e = registry_info(&op, n->registry, name, &info);
+    if (e) fail_msg("info: %s", op.error);
+    schema_unref(info.schema);
+    info.schema = NULL;
+    op_release(&op);
+    return info;
+}
+
+/* One round of what the maintenance thread does. */
+static void tick(struct node *n, const char *name)
+{
+    struct op op;
+    init_op(&op);
+    enum err e = registry_maintain(&op, n->registry, name, false);
+    if (e) fail_msg("maintain: %s", op.error);
+    op_release(&op);
+}
+
 static size_t segment_objects(struct store *store)
 {
     enum { PAGE = 1000 };
@@ -525,6 +548,26 @@ static void indexing_trims_the_log_and_keeps_segments_few(void **state)
     store_free(store);
 }
 
+static void a_thousand_small_writes_are_reason_enough_to_index(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    create(&n, "x");
+    for (uint64_t i = 0; i < 1100; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i, .count = 1, .value = 1});
+        if (i % 100 != 99) continue;
+        init_op(&op);
+        assert_int_equal(registry_maintain(&op, n.registry, "x", false), ERR_OK);
+        op_release(&op);
+    }
+    assert_in_range(objects_under(store, "wal/x/"), 1, 202);
+    assert_int_equal(count_of(&n, "x"), 1100);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void ids_of_another_kind_are_refused(void **state)
 {
     (void)state;
@@ -774,6 +817,167 @@ static void a_token_of_a_later_incarnation_is_reached_by_looking_again(void **st
     store_free(store);
 }
 
+/* Segments of 8 rows of which no two fit together. */
+static struct node node_with_large_segments(struct store *store, uint32_t count,
+                                            uint32_t segments_max)
+{
+    struct registry_options o = options_of("a");
+    o.segment_docs_max = 12;
+    o.segments_max = segments_max;
+    o.interval_ms = 0;
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (uint64_t i = 0; i < count; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i * 8, .count = 8, .value = 1});
+        tick(&n, "x");
+    }
+    return n;
+}
+
+static void segments_that_do_not_fit_together_are_left_alone(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with_large_segments(store, 3, 100);
+    uint64_t version = info_of(&n, "x").manifest_version;
+    assert_int_equal(info_of(&n, "x").segments, 3);
+    for (int i = 0; i < 3; i++)
+        tick(&n, "x");
+    assert_int_equal(info_of(&n, "x").manifest_version, version);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void too_many_segments_become_fewer_even_if_they_do_not_fit(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with_large_segments(store, 5, 3);
+    for (int i = 0; i < 3; i++)
+        tick(&n, "x");
+    uint64_t version = info_of(&n, "x").manifest_version;
+    assert_in_range(info_of(&n, "x").segments, 1, 3);
+    assert_int_equal(count_of(&n, "x"), 40);
+    tick(&n, "x");
+    assert_int_equal(info_of(&n, "x").manifest_version, version);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_reader_whose_segments_were_collected_reads_on(void **state)
+{
+    (void)state;
+    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    o.compaction = false;
+    struct node a = node_with(store, 64 << 20, o), q = node_start(store, "q", true);
+    struct segment_fetch what = {.attributes = true};
+    struct op op;
+    uint32_t row = 0;
+    struct doc doc;
+    create(&a, "x");
+    for (uint64_t i = 0; i < 2; i++) {
+        (void)write_ok(&a, "x",
+                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+        tick(&a, "x");
+    }
+    struct snapshot *old = read_strong(&q, "x");
+    assert_int_equal(old->source_count, 2);
+    /* One segment instead of two; the log is as it was. */
+    assert_int_equal(maintain(&a, "x"), ERR_OK);
+    init_op(&op);
+    assert_int_equal(segment_fetch(&op, old->sources[0].segment, old->schema, &row, 1,
+                                   what, &doc),
+                     ERR_NOT_FOUND);
+    struct read_options options = {.consistency = CONSISTENCY_EVENTUAL, .gone = old};
+    struct snapshot *s = NULL;
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &options, &s), ERR_OK);
+    assert_int_equal(s->source_count, 1);
+    assert_int_equal(value_in(s, 3), 1);
+    snapshot_unref(s);
+    snapshot_unref(old);
+    op_release(&op);
+    node_stop(&a);
+    node_stop(&q);
+    store_free(store);
+}
+
+static void a_lost_segment_is_damage_not_an_absent_namespace(void **state)
+{
+    (void)state;
+    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    struct op op;
+    struct schema *schema = NULL;
+    const char *keys[1000];
+    size_t count = 1000;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = ROWS, .value = 1});
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    node_stop(&n);
+    n = node_start(store, "a", false);
+    assert_int_equal(count_of(&n, "x"), ROWS);
+    init_op(&op);
+    assert_int_equal(store_list(&op, store, "ns/", "", 0, keys, &count), ERR_OK);
+    for (size_t i = 0; i < count; i++)
+        if (strstr(keys[i], "/segment/"))
+            assert_int_equal(store_delete(&op, store, &keys[i], 1), ERR_OK);
+
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    union scalar one = {.i = 1};
+    struct filter filter = {.op = FILTER_EQ,
+                            .type = ATTR_INT,
+                            .values = &one,
+                            .value_count = 1};
+    struct batch none = {0};
+    struct write_request request = {.batch = &none,
+                                    .schema = schema,
+                                    .delete_filter = &filter};
+    struct write_result r;
+    assert_int_equal(registry_write(&op, n.registry, "x", &request, &r), ERR_CORRUPT);
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = ROWS / 2, .value = 2});
+    op_clear_error(&op);
+    assert_int_equal(registry_maintain(&op, n.registry, "x", true), ERR_CORRUPT);
+    assert_int_equal(count_of(&n, "x"), ROWS); /* what is not lost goes on */
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_read_never_has_an_unknown_outcome(void **state)
+{
+    (void)state;
+    struct fault_plan calm = {0};
+    struct store *store = store_fault_new(store_mem_new(), &calm);
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    node_stop(&n);
+    for (uint64_t call = 1; call <= 16; call++) {
+        struct read_options strong = {.consistency = CONSISTENCY_STRONG};
+        struct snapshot *s = NULL;
+        struct op op;
+        n = node_start(store, "a", false);
+        struct fault_plan unknown = {.at_call = store_fault_calls(store) + call,
+                                     .at_fault = FAULT_UNKNOWN};
+        store_fault_plan(store, &unknown);
+        op_init(&op, clock_ms() + 20, 0); /* no time to settle it */
+        enum err e = registry_snapshot(&op, n.registry, "x", &strong, &s);
+        if (e && e != ERR_IO && e != ERR_TIMEOUT)
+            fail_msg("call %llu: %s %s", (unsigned long long)call, err_name(e),
+                     op.error);
+        snapshot_unref(s);
+        store_fault_plan(store, &calm);
+        op_release(&op);
+        node_stop(&n);
+    }
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -885,6 +1089,7 @@ int main(void)
         cmocka_unit_test(a_write_that_surely_failed_leaves_nothing),
         cmocka_unit_test(a_dropped_namespace_is_gone_and_its_name_free),
         cmocka_unit_test(indexing_trims_the_log_and_keeps_segments_few),
+        cmocka_unit_test(a_thousand_small_writes_are_reason_enough_to_index),
         cmocka_unit_test(ids_of_another_kind_are_refused),
         cmocka_unit_test(deleting_by_filter_and_ids_deletes_what_matches_now_and_those),
         cmocka_unit_test(
@@ -893,6 +1098,11 @@ int main(void)
         cmocka_unit_test(what_the_log_could_not_give_back_is_refused),
         cmocka_unit_test(however_many_objects_were_removed_all_are_deleted),
         cmocka_unit_test(a_token_of_a_later_incarnation_is_reached_by_looking_again),
+        cmocka_unit_test(segments_that_do_not_fit_together_are_left_alone),
+        cmocka_unit_test(too_many_segments_become_fewer_even_if_they_do_not_fit),
+        cmocka_unit_test(a_reader_whose_segments_were_collected_reads_on),
+        cmocka_unit_test(a_lost_segment_is_damage_not_an_absent_namespace),
+        cmocka_unit_test(a_read_never_has_an_unknown_outcome),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
