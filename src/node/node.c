@@ -206,7 +206,7 @@ static void release(struct node *n, int64_t deadline_ms)
 enum err node_start(struct op *op, const struct config *c, struct node **out)
 {
     struct node *n = mem_new(struct node);
-    bool on_s3 = c->storage.backend == STORAGE_S3;
+    bool s3 = c->storage.backend == STORAGE_S3;
     n->config = c;
     enum err e = open_store(op, c, &n->store);
     if (e) goto done;
@@ -220,8 +220,8 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
 
     log_info(op, "serving", "host=%s port=%u version=%s node_id=%s backend=%s root=%s",
              c->server.host, http_server_port(n->http), ELACSYM_VERSION,
-             id_or(c, SINGLE_NODE), on_s3 ? "s3" : "local",
-             on_s3 ? c->storage.s3_bucket : c->storage.local_root_path);
+             id_or(c, SINGLE_NODE), s3 ? "s3" : "local",
+             s3 ? c->storage.s3_bucket : c->storage.local_root_path);
     *out = n;
     n = NULL;
 done:

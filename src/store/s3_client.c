@@ -567,7 +567,8 @@ enum err s3_client_result(struct op *op, struct s3_client *c,
 
     if (a->end == S3_END_ANSWERED && a->status >= 300)
         return op_fail(op, e, "%s %s/%s at %s: %d %s%s%s%s", r->method, c->bucket,
-                       r->key, c->origin, a->status, r->code, *r->message ? ", " : "",
+                       r->key, c->origin, a->status,
+                       *r->code ? r->code : "without a reason", *r->message ? ", " : "",
                        r->message, advice(r));
     if (r->too_large)
         return op_fail(op, e, "%s %s/%s: larger than %zu bytes", r->method, c->bucket,

@@ -550,6 +550,7 @@ static enum err renew(struct op *op, struct s3_credentials *c)
     } else if (e) {
         e = op_fail(op, ERR_DENIED, "%s", own.error);
     } else {
+        assert(fresh);
         s3_secret_unref(c->current);
         c->current = fresh;
         c->due_ms = due_after(fresh, now_ms);

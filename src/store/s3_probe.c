@@ -28,19 +28,24 @@ static enum err create(struct probe *p, const char *leaf, const char *text)
     char key[KEY_MAX];
     name(p, leaf, key);
     enum err e = store_create(p->op, p->store, key, slice_str(text));
-    if (e == ERR_CONFLICT || e == ERR_UNKNOWN) op_clear_error(p->op);
+    if (e == ERR_CONFLICT) op_clear_error(p->op);
     return e;
 }
 
-/* Nothing was there before, so a conflict is our own first attempt's. */
+/* Nothing was there before, so after an unknown outcome a conflict is with ourselves.
+ */
 static enum err create_fresh(struct probe *p, const char *leaf, const char *text)
 {
     enum err e = create(p, leaf, text);
-    if (e == ERR_UNKNOWN) e = create(p, leaf, text) == ERR_CONFLICT ? ERR_OK : ERR_IO;
+    if (e == ERR_UNKNOWN) {
+        op_clear_error(p->op);
+        e = create(p, leaf, text);
+        if (e == ERR_CONFLICT) return ERR_OK;
+    }
     if (e == ERR_CONFLICT)
         return op_fail(p->op, ERR_DENIED,
                        "the store says that something is where nothing was");
-    return e;
+    return e == ERR_UNKNOWN ? ERR_IO : e;
 }
 
 static enum err holds(struct probe *p, const char *leaf, const char *text,
@@ -64,6 +69,7 @@ static enum err second_create_loses(struct probe *p)
     if (e) return e;
     e = create(p, "once", "second");
     if (e == ERR_OK) return op_fail(p->op, ERR_DENIED, "%s", words);
+    if (e == ERR_UNKNOWN) op_clear_error(p->op);
     if (e != ERR_CONFLICT && e != ERR_UNKNOWN) return e;
     return holds(p, "once", "first", words);
 }
