@@ -18,21 +18,22 @@ enum {
     MAINTAIN_TIMEOUT_MS = 600000,
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     RECOUNT_MS = 3600000,
-    LIST_PAGE = 1000,
-    OPEN_MAX = 16384 /* namespaces kept open at once */
+    LIST_PAGE = 1000
 };
 
 struct slot {
     struct slot *next;
     struct namespace *ns;
+    bool used; /* since the hand last passed */
 };
 
 struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix;
-    struct mutex lock; /* guards the table; taken before no other lock */
+    struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
+    size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct thread *maintenance;
@@ -59,6 +60,7 @@ struct registry_options registry_options_default(void)
         .segment_docs_max = 1000000,
         .gc_grace_ms = 600000,
         .staleness_max_ms = 10000,
+        .open_max = 16384,
         .background = true,
     };
 }
@@ -103,6 +105,7 @@ static struct namespace *table_get(struct registry *r, const char *name)
             r->table_count--;
         } else {
             found = namespace_ref(slot->ns);
+            slot->used = true;
         }
         break;
     }
@@ -126,6 +129,7 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     }
     struct slot *slot = mem_new(struct slot);
     slot->ns = ns;
+    slot->used = true;
     slot->next = *bucket;
     *bucket = slot;
     r->table_count++;
@@ -133,26 +137,70 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     return namespace_ref(ns);
 }
 
-static bool table_full(struct registry *r)
+/* Takes the first namespace out of the bucket that nobody uses or has used since the
+ * hand came by. */
+static struct namespace *bucket_evict(struct registry *r, struct slot **bucket)
 {
-    mutex_lock(&r->lock);
-    bool full = r->table_count >= OPEN_MAX;
-    mutex_unlock(&r->lock);
-    return full;
+    for (struct slot **at = bucket; *at; at = &(*at)->next) {
+        struct slot *slot = *at;
+        bool used = slot->used;
+        slot->used = false;
+        if (used || !namespace_idle(slot->ns)) continue;
+        struct namespace *ns = slot->ns;
+        *at = slot->next;
+        mem_free(slot);
+        r->table_count--;
+        return ns;
+    }
+    return NULL;
 }
 
-/* References to all open namespaces, in op's arena. */
-static enum err table_all(struct op *op, struct registry *r, struct namespace ***out,
-                          size_t *n)
+/*
+ * Closes an idle namespace if as many are open as may be; true if there is room for
+ * another one then. What a namespace has in memory is in the store as well, so closing
+ * costs no more than opening it again. The hand goes round twice: in the first round it
+ * takes what was not used since it last came by (the clock algorithm).
+ */
+static bool table_make_room(struct registry *r)
 {
+    struct namespace *idle = NULL;
+
     mutex_lock(&r->lock);
-    *n = 0;
-    *out = op_new_array(op, struct namespace *, r->table_count + 1);
-    for (size_t i = 0; *out && i < BUCKETS; i++)
-        for (struct slot *slot = r->table[i]; slot; slot = slot->next)
-            (*out)[(*n)++] = namespace_ref(slot->ns);
+    bool full = r->table_count >= r->options.open_max;
+    for (size_t i = 0; full && !idle && i < 2 * (size_t)BUCKETS; i++) {
+        idle = bucket_evict(r, &r->table[r->hand]);
+        if (!idle) r->hand = (r->hand + 1) % BUCKETS;
+    }
     mutex_unlock(&r->lock);
-    return *out ? ERR_OK : ERR_LIMIT;
+    if (idle) namespace_unref(idle);
+    return !full || idle;
+}
+
+/* A place in the table; zeros are its beginning. */
+struct walk {
+    size_t bucket, index;
+};
+
+/*
+ * The next open namespace, a reference, or NULL at the end. So background work keeps no
+ * more than one from being closed; it may miss one, or meet one twice, when others come
+ * and go meanwhile.
+ */
+static struct namespace *table_next(struct registry *r, struct walk *w)
+{
+    struct slot *slot = NULL;
+
+    mutex_lock(&r->lock);
+    for (; w->bucket < BUCKETS; w->bucket++, w->index = 0) {
+        slot = r->table[w->bucket];
+        for (size_t i = 0; slot && i < w->index; i++)
+            slot = slot->next;
+        if (slot) break;
+    }
+    w->index++;
+    struct namespace *ns = slot ? namespace_ref(slot->ns) : NULL;
+    mutex_unlock(&r->lock);
+    return ns;
 }
 
 static enum err check_prefix(struct op *op, struct registry *r, const char *name,
@@ -182,10 +230,10 @@ static enum err lookup(struct op *op, struct registry *r, const char *name,
     if (record.deleted)
         e = op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
     if (!e) e = check_prefix(op, r, name, &record);
-    if (!e && table_full(r)) {
+    if (!e && !table_make_room(r)) {
         op->retry_after_ms = 1000;
-        e = op_fail(op, ERR_BUSY, "more than %d namespaces are open on this node",
-                    OPEN_MAX);
+        e = op_fail(op, ERR_BUSY, "%u namespaces are busy on this node",
+                    r->options.open_max);
     }
     if (!e) *out = table_put(r, namespace_new(&r->options, name, &record));
     catalog_release(&record);
@@ -592,25 +640,27 @@ static void survey(struct registry *r)
     work_end(r, &op);
 }
 
-static void maintain_all(struct registry *r)
+static void maintain_in_background(struct registry *r, struct namespace *ns)
 {
     struct op op;
-    struct namespace **all;
-    size_t n;
+    bool go_on = work_begin(r, &op, MAINTAIN_TIMEOUT_MS);
+    enum err e = go_on ? maintain(&op, ns, false) : ERR_OK;
 
-    op_init(&op, OP_NO_DEADLINE, 0);
-    if (table_all(&op, r, &all, &n)) n = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct op step;
-        bool go_on = work_begin(r, &step, MAINTAIN_TIMEOUT_MS);
-        enum err e = go_on ? maintain(&step, all[i], false) : ERR_OK;
-        if (e && e != ERR_CANCELED)
-            log_warn(&step, "background work failed, will try again",
-                     "namespace=%s error=%s", all[i]->keys.name, step.error);
-        work_end(r, &step);
-        namespace_unref(all[i]);
+    if (e && e != ERR_CANCELED)
+        log_warn(&op, "background work failed, will try again", "namespace=%s error=%s",
+                 ns->keys.name, op.error);
+    work_end(r, &op);
+}
+
+static void maintain_all(struct registry *r)
+{
+    struct walk walk = {0};
+    struct namespace *ns;
+
+    while ((ns = table_next(r, &walk))) {
+        maintain_in_background(r, ns);
+        namespace_unref(ns);
     }
-    op_release(&op);
 }
 
 static bool stop_after(struct registry *r, int64_t ms)
@@ -659,18 +709,17 @@ struct registry *registry_new(const struct registry_options *options)
 
 static void settle_all(struct registry *r, int64_t deadline_ms)
 {
+    struct walk walk = {0};
+    struct namespace *ns;
     struct op op;
-    struct namespace **all;
-    size_t n;
 
     op_init(&op, deadline_ms, 0);
-    if (table_all(&op, r, &all, &n)) n = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (namespace_settle(&op, all[i]))
+    while ((ns = table_next(r, &walk))) {
+        if (namespace_settle(&op, ns))
             log_warn(&op, "a write was not settled before the end",
-                     "namespace=%s error=%s", all[i]->keys.name, op.error);
+                     "namespace=%s error=%s", ns->keys.name, op.error);
         op_clear_error(&op);
-        namespace_unref(all[i]);
+        namespace_unref(ns);
     }
     op_release(&op);
 }
