@@ -338,12 +338,14 @@ enum err registry_create(struct op *op, struct registry *r, const char *name,
                    name);
 }
 
-/* The name in "ns/<name>/", in op's arena; NULL when the key is none. */
-static const char *name_of(struct op *op, const char *key)
+/* The name in "ns/<name>/", in op's arena; NULL when the key is none. ERR_LIMIT. */
+static enum err name_of(struct op *op, const char *key, const char **name)
 {
     size_t size = strlen(key);
-    if (size < 5 || strncmp(key, "ns/", 3) != 0 || key[size - 1] != '/') return NULL;
-    return (const char *)op_copy(op, slice_of(key + 3, size - 4)).data;
+    *name = NULL;
+    if (size < 5 || strncmp(key, "ns/", 3) != 0 || key[size - 1] != '/') return ERR_OK;
+    *name = (const char *)op_copy(op, slice_of(key + 3, size - 4)).data;
+    return *name ? ERR_OK : ERR_LIMIT;
 }
 
 enum err registry_list(struct op *op, struct registry *r, const char *prefix,
@@ -353,14 +355,17 @@ enum err registry_list(struct op *op, struct registry *r, const char *prefix,
     char *from = op_printf(op, "ns/%s", prefix);
     const char *behind = after[0] ? op_printf(op, "ns/%s/", after) : "";
 
+    if (!from || !behind) return ERR_LIMIT;
     while (found < wanted && page_size == LIST_PAGE) {
         const char *page[LIST_PAGE];
         enum err e =
             store_list(op, r->options.store, from, behind, '/', page, &page_size);
         if (e) return op_fail(op, e, "list namespaces");
         for (size_t i = 0; i < page_size && found < wanted; i++) {
-            const char *name = name_of(op, page[i]);
+            const char *name;
             struct catalog_record record;
+            e = name_of(op, page[i], &name);
+            if (e) return e;
             if (!name) continue;
             e = catalog_newest(op, r->options.store, name, &record);
             if (e == ERR_NOT_FOUND) {
@@ -622,8 +627,9 @@ static void survey(struct registry *r)
         e = store_list(&op, r->options.store, "ns/", behind, '/', page, &n);
         for (size_t i = 0; !e && i < n; i++) {
             struct catalog_record record;
-            const char *name = name_of(&op, page[i]);
-            if (!name || catalog_newest(&op, r->options.store, name, &record)) {
+            const char *name;
+            if (name_of(&op, page[i], &name) || !name ||
+                catalog_newest(&op, r->options.store, name, &record)) {
                 op_clear_error(&op);
                 continue;
             }

@@ -1164,6 +1164,40 @@ static void a_namespace_with_an_unsettled_put_is_kept_open(void **state)
     store_free(store);
 }
 
+static void a_request_without_memory_left_says_so(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    char name[16];
+    for (int i = 0; i < 20; i++) {
+        (void)snprintf(name, sizeof name, "n%02d", i);
+        create(&n, name);
+        (void)write_ok(&n, name, (struct write){.first = 1, .count = 1, .value = 1});
+    }
+    node_stop(&n);
+    for (size_t memory = 64; memory < 40000; memory += memory / 8) {
+        const char *names[32];
+        size_t count = 32;
+        struct schema *schema = NULL;
+        struct op op;
+        n = node_start(store, "a", false);
+        op_init(&op, clock_ms() + 5000, memory);
+        enum err e = registry_list(&op, n.registry, "n", "", names, &count);
+        assert_true(e == ERR_LIMIT || (!e && count == 20));
+        op_clear_error(&op);
+        e = registry_schema(&op, n.registry, "n07", &schema);
+        assert_true(!e || e == ERR_LIMIT);
+        schema_unref(schema);
+        op_clear_error(&op);
+        e = registry_maintain(&op, n.registry, "n07", true);
+        assert_true(!e || e == ERR_LIMIT);
+        op_release(&op);
+        node_stop(&n);
+    }
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -1293,6 +1327,7 @@ int main(void)
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(idle_namespaces_make_room_for_others),
         cmocka_unit_test(a_namespace_with_an_unsettled_put_is_kept_open),
+        cmocka_unit_test(a_request_without_memory_left_says_so),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
