@@ -37,6 +37,7 @@ struct job {
     struct buf table; /* encoded idempotency table, empty: unchanged */
     uint64_t table_version;
     bool *taken; /* per source of frozen */
+    uint32_t taken_count;
     struct segment *made;
     struct manifest_segment entry; /* of made */
     struct manifest *next;
@@ -339,21 +340,57 @@ static void adopt(struct namespace *ns, struct job *j)
     t->table_stored = j->table_version;
 }
 
-/* Objects that no manifest will ever name. */
+/* Deletes the segment that no manifest will ever name; op keeps its words. */
 static void discard(struct op *op, struct namespace *ns, struct job *j)
 {
-    if (!j->entry.key) return;
+    struct op cleanup;
     const char *key = j->entry.key;
-    op_clear_error(op);
-    enum err e = store_delete(op, ns->env->store, &key, 1);
-    if (e) log_warn(op, "segment left behind", "key=%s error=%s", key, op->error);
+
+    if (!key) return;
+    op_init(&cleanup, op->deadline_ms, 0);
+    if (store_delete(&cleanup, ns->env->store, &key, 1))
+        log_warn(op, "segment left behind", "key=%s error=%s", key, cleanup.error);
+    op_release(&cleanup);
+}
+
+/* Writes and publishes what is to change. Where nothing is, j->next stays NULL. */
+static enum err carry_out(struct op *op, struct namespace *ns, struct job *j,
+                          bool merge, int64_t collected_wall_ms,
+                          enum published *outcome)
+{
+    enum err e = choose(op, ns->env, j, merge, &j->taken_count);
+    if (e) return e;
+    if (j->taken_count == 0 && j->frozen->slot + 1 == j->manifest->wm) return ERR_OK;
+    if (j->taken_count) e = write_segment(op, ns, j);
+    if (e == ERR_NOT_FOUND) return tenure_missing(op, ns->env, &ns->keys, &j->tenure);
+    if (!e) e = build_manifest(op, ns, j, collected_wall_ms);
+    if (e) return e;
+    return manifest_publish(op, ns->env->store, &ns->keys, j->manifest, j->next,
+                            outcome);
+}
+
+/* The namespace follows what became of the job. Lock held. */
+static void conclude(struct namespace *ns, struct job *j, enum err e,
+                     enum published outcome)
+{
+    if (ns->state != NS_READY || ns->tenure.epoch != j->tenure.epoch) return;
+    ns->frozen_sources = 0;
+    if (e == ERR_UNKNOWN)
+        namespace_close_locked(ns);
+    else if (e || !j->next)
+        return;
+    else if (outcome == PUBLISHED)
+        adopt(ns, j);
+    else
+        namespace_fenced_locked(ns,
+                                "ownership conflict: another node published a newer "
+                                "manifest");
 }
 
 enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *published)
 {
     struct job j = {0};
     enum published outcome = PUBLISH_TAKEN;
-    bool may_merge = force || ns->env->compaction;
 
     *published = false;
     mutex_lock(&ns->lock);
@@ -366,43 +403,20 @@ enum err indexer_run(struct op *op, struct namespace *ns, bool force, bool *publ
     mutex_unlock(&ns->lock);
 
     int64_t began_us = clock_us();
-    uint32_t taken = 0;
-    enum err e = choose(op, ns->env, &j, may_merge, &taken);
-    bool changes = taken || j.frozen->slot + 1 > j.manifest->wm;
-    if (!e && taken) e = write_segment(op, ns, &j);
-    if (e == ERR_NOT_FOUND) e = tenure_missing(op, ns->env, &ns->keys, &j.tenure);
-    if (!e && changes) e = build_manifest(op, ns, &j, collected_wall_ms);
-    if (!e && changes)
-        e = manifest_publish(op, ns->env->store, &ns->keys, j.manifest, j.next,
-                             &outcome);
-
+    enum err e = carry_out(op, ns, &j, force || ns->env->compaction, collected_wall_ms,
+                           &outcome);
     mutex_lock(&ns->lock);
-    bool ours = ns->state == NS_READY && ns->tenure.epoch == j.tenure.epoch;
-    if (ours) ns->frozen_sources = 0;
-    if (e == ERR_UNKNOWN) {
-        if (ours) namespace_close_locked(ns);
-    } else if (!e && outcome == PUBLISHED) {
-        *published = true;
-        if (ours) adopt(ns, &j);
-    } else if (!e && changes && ours) {
-        namespace_fenced_locked(ns,
-                                "ownership conflict: another node published a newer "
-                                "manifest");
-    }
+    conclude(ns, &j, e, outcome);
     mutex_unlock(&ns->lock);
 
+    *published = !e && outcome == PUBLISHED;
     if (*published)
         log_info(op, "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
-                 ns->keys.name, (unsigned long long)j.next->version, taken,
+                 ns->keys.name, (unsigned long long)j.next->version, j.taken_count,
                  j.entry.row_count, (unsigned long long)j.entry.size,
                  (long long)(clock_us() - began_us) / 1000);
-    if (e && e != ERR_UNKNOWN) {
-        struct op cleanup;
-        op_init(&cleanup, op->deadline_ms, 0);
-        discard(&cleanup, ns, &j);
-        op_release(&cleanup);
-    }
+    if (e && e != ERR_UNKNOWN) discard(op, ns, &j);
     job_release(&j);
     return e ? op_fail(op, e, "index namespace \"%s\"", ns->keys.name) : ERR_OK;
 }
