@@ -348,6 +348,27 @@ static enum err name_of(struct op *op, const char *key, const char **name)
     return *name ? ERR_OK : ERR_LIMIT;
 }
 
+/* The name, if a namespace of that name exists now; else NULL. */
+static enum err living_name(struct op *op, struct registry *r, const char *key,
+                            const char **out)
+{
+    struct catalog_record record;
+    const char *name;
+
+    *out = NULL;
+    enum err e = name_of(op, key, &name);
+    if (e || !name) return e;
+    e = catalog_newest(op, r->options.store, name, &record);
+    if (e == ERR_NOT_FOUND) {
+        op_clear_error(op);
+        return ERR_OK;
+    }
+    if (e) return e;
+    if (!record.deleted) *out = name;
+    catalog_release(&record);
+    return ERR_OK;
+}
+
 enum err registry_list(struct op *op, struct registry *r, const char *prefix,
                        const char *after, const char **names, size_t *n)
 {
@@ -362,19 +383,9 @@ enum err registry_list(struct op *op, struct registry *r, const char *prefix,
             store_list(op, r->options.store, from, behind, '/', page, &page_size);
         if (e) return op_fail(op, e, "list namespaces");
         for (size_t i = 0; i < page_size && found < wanted; i++) {
-            const char *name;
-            struct catalog_record record;
-            e = name_of(op, page[i], &name);
+            e = living_name(op, r, page[i], &names[found]);
             if (e) return e;
-            if (!name) continue;
-            e = catalog_newest(op, r->options.store, name, &record);
-            if (e == ERR_NOT_FOUND) {
-                op_clear_error(op);
-                continue;
-            }
-            if (e) return e;
-            if (!record.deleted) names[found++] = name;
-            catalog_release(&record);
+            found += names[found] != NULL;
         }
         if (page_size) behind = page[page_size - 1];
     }
