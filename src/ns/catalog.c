@@ -38,6 +38,10 @@ static enum err decode(struct op *op, const char *key, const struct object *o,
     record->deleted = deleted;
     memcpy(record->incarnation, o->incarnation, INCARNATION_SIZE);
     record->wal_prefix = (const char *)op_copy(op, prefix).data;
+    if (!record->wal_prefix) {
+        schema_unref(schema);
+        return ERR_LIMIT;
+    }
     record->schema = schema;
     return ERR_OK;
 }

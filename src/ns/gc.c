@@ -58,6 +58,7 @@ static enum err collect_log(struct op *op, struct namespace *ns,
         if (is_fence(m, slots[i])) continue;
         struct key key = key_wal(&ns->keys, slots[i]);
         keys[n] = (const char *)op_copy(op, slice_str(key.text)).data;
+        if (!keys[n]) return ERR_LIMIT;
         if (++n < PAGE) continue;
         e = store_delete(op, ns->env->store, keys, n);
         n = 0;

@@ -112,6 +112,14 @@ bool namespace_dropped(struct namespace *ns)
     return dropped;
 }
 
+bool namespace_idle(struct namespace *ns)
+{
+    mutex_lock(&ns->lock);
+    bool idle = atomic_load(&ns->refs) == 1 && !ns->group;
+    mutex_unlock(&ns->lock);
+    return idle;
+}
+
 enum err namespace_check_writable(struct op *op, const struct namespace *ns)
 {
     const struct registry_options *env = ns->env;

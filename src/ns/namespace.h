@@ -94,6 +94,9 @@ enum err namespace_open(struct op *op, struct namespace *ns,
 /* Settles a group whose outcome is unknown, if there is one. */
 enum err namespace_settle(struct op *op, struct namespace *ns);
 bool namespace_dropped(struct namespace *ns);
+/* Has nobody but the caller a reference, and is nothing left to be settled? The caller
+ * sees to it that nobody takes one meanwhile. */
+bool namespace_idle(struct namespace *ns);
 
 /* ---- between the files of ns/; the lock is held ---- */
 

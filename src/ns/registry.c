@@ -19,21 +19,22 @@ enum {
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     RECOUNT_MS = 3600000,
     LIST_PAGE = 1000,
-    TAIL_ENTRIES_MAX = 1000, /* log entries that a restart may have to replay */
-    OPEN_MAX = 16384         /* namespaces kept open at once */
+    TAIL_ENTRIES_MAX = 1000 /* log entries that a restart may have to replay */
 };
 
 struct slot {
     struct slot *next;
     struct namespace *ns;
+    bool used; /* since the hand last passed */
 };
 
 struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix;
-    struct mutex lock; /* guards the table; taken before no other lock */
+    struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
+    size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct thread *maintenance;
@@ -60,6 +61,7 @@ struct registry_options registry_options_default(void)
         .segment_docs_max = 1000000,
         .gc_grace_ms = 600000,
         .staleness_max_ms = 10000,
+        .open_max = 16384,
         .background = true,
     };
 }
@@ -104,6 +106,7 @@ static struct namespace *table_get(struct registry *r, const char *name)
             r->table_count--;
         } else {
             found = namespace_ref(slot->ns);
+            slot->used = true;
         }
         break;
     }
@@ -127,6 +130,7 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     }
     struct slot *slot = mem_new(struct slot);
     slot->ns = ns;
+    slot->used = true;
     slot->next = *bucket;
     *bucket = slot;
     r->table_count++;
@@ -134,26 +138,70 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     return namespace_ref(ns);
 }
 
-static bool table_full(struct registry *r)
+/* Takes the first namespace out of the bucket that nobody uses or has used since the
+ * hand came by. */
+static struct namespace *bucket_evict(struct registry *r, struct slot **bucket)
 {
-    mutex_lock(&r->lock);
-    bool full = r->table_count >= OPEN_MAX;
-    mutex_unlock(&r->lock);
-    return full;
+    for (struct slot **at = bucket; *at; at = &(*at)->next) {
+        struct slot *slot = *at;
+        bool used = slot->used;
+        slot->used = false;
+        if (used || !namespace_idle(slot->ns)) continue;
+        struct namespace *ns = slot->ns;
+        *at = slot->next;
+        mem_free(slot);
+        r->table_count--;
+        return ns;
+    }
+    return NULL;
 }
 
-/* References to all open namespaces, in op's arena. */
-static enum err table_all(struct op *op, struct registry *r, struct namespace ***out,
-                          size_t *n)
+/*
+ * Closes an idle namespace if as many are open as may be; true if there is room for
+ * another one then. What a namespace has in memory is in the store as well, so closing
+ * costs no more than opening it again. The hand goes round twice: in the first round it
+ * takes what was not used since it last came by (the clock algorithm).
+ */
+static bool table_make_room(struct registry *r)
 {
+    struct namespace *idle = NULL;
+
     mutex_lock(&r->lock);
-    *n = 0;
-    *out = op_new_array(op, struct namespace *, r->table_count + 1);
-    for (size_t i = 0; *out && i < BUCKETS; i++)
-        for (struct slot *slot = r->table[i]; slot; slot = slot->next)
-            (*out)[(*n)++] = namespace_ref(slot->ns);
+    bool full = r->table_count >= r->options.open_max;
+    for (size_t i = 0; full && !idle && i < 2 * (size_t)BUCKETS; i++) {
+        idle = bucket_evict(r, &r->table[r->hand]);
+        if (!idle) r->hand = (r->hand + 1) % BUCKETS;
+    }
     mutex_unlock(&r->lock);
-    return *out ? ERR_OK : ERR_LIMIT;
+    if (idle) namespace_unref(idle);
+    return !full || idle;
+}
+
+/* A place in the table; zeros are its beginning. */
+struct walk {
+    size_t bucket, index;
+};
+
+/*
+ * The next open namespace, a reference, or NULL at the end. So background work keeps no
+ * more than one from being closed; it may miss one, or meet one twice, when others come
+ * and go meanwhile.
+ */
+static struct namespace *table_next(struct registry *r, struct walk *w)
+{
+    struct slot *slot = NULL;
+
+    mutex_lock(&r->lock);
+    for (; w->bucket < BUCKETS; w->bucket++, w->index = 0) {
+        slot = r->table[w->bucket];
+        for (size_t i = 0; slot && i < w->index; i++)
+            slot = slot->next;
+        if (slot) break;
+    }
+    w->index++;
+    struct namespace *ns = slot ? namespace_ref(slot->ns) : NULL;
+    mutex_unlock(&r->lock);
+    return ns;
 }
 
 static enum err check_prefix(struct op *op, struct registry *r, const char *name,
@@ -183,10 +231,10 @@ static enum err lookup(struct op *op, struct registry *r, const char *name,
     if (record.deleted)
         e = op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
     if (!e) e = check_prefix(op, r, name, &record);
-    if (!e && table_full(r)) {
+    if (!e && !table_make_room(r)) {
         op->retry_after_ms = 1000;
-        e = op_fail(op, ERR_BUSY, "more than %d namespaces are open on this node",
-                    OPEN_MAX);
+        e = op_fail(op, ERR_BUSY, "%u namespaces are busy on this node",
+                    r->options.open_max);
     }
     if (!e) *out = table_put(r, namespace_new(&r->options, name, &record));
     catalog_release(&record);
@@ -291,12 +339,35 @@ enum err registry_create(struct op *op, struct registry *r, const char *name,
                    name);
 }
 
-/* The name in "ns/<name>/", in op's arena; NULL when the key is none. */
-static const char *name_of(struct op *op, const char *key)
+/* The name in "ns/<name>/", in op's arena; NULL when the key is none. ERR_LIMIT. */
+static enum err name_of(struct op *op, const char *key, const char **name)
 {
     size_t size = strlen(key);
-    if (size < 5 || strncmp(key, "ns/", 3) != 0 || key[size - 1] != '/') return NULL;
-    return (const char *)op_copy(op, slice_of(key + 3, size - 4)).data;
+    *name = NULL;
+    if (size < 5 || strncmp(key, "ns/", 3) != 0 || key[size - 1] != '/') return ERR_OK;
+    *name = (const char *)op_copy(op, slice_of(key + 3, size - 4)).data;
+    return *name ? ERR_OK : ERR_LIMIT;
+}
+
+/* The name, if a namespace of that name exists now; else NULL. */
+static enum err living_name(struct op *op, struct registry *r, const char *key,
+                            const char **out)
+{
+    struct catalog_record record;
+    const char *name;
+
+    *out = NULL;
+    enum err e = name_of(op, key, &name);
+    if (e || !name) return e;
+    e = catalog_newest(op, r->options.store, name, &record);
+    if (e == ERR_NOT_FOUND) {
+        op_clear_error(op);
+        return ERR_OK;
+    }
+    if (e) return e;
+    if (!record.deleted) *out = name;
+    catalog_release(&record);
+    return ERR_OK;
 }
 
 enum err registry_list(struct op *op, struct registry *r, const char *prefix,
@@ -306,23 +377,16 @@ enum err registry_list(struct op *op, struct registry *r, const char *prefix,
     char *from = op_printf(op, "ns/%s", prefix);
     const char *behind = after[0] ? op_printf(op, "ns/%s/", after) : "";
 
+    if (!from || !behind) return ERR_LIMIT;
     while (found < wanted && page_size == LIST_PAGE) {
         const char *page[LIST_PAGE];
         enum err e =
             store_list(op, r->options.store, from, behind, '/', page, &page_size);
         if (e) return op_fail(op, e, "list namespaces");
         for (size_t i = 0; i < page_size && found < wanted; i++) {
-            const char *name = name_of(op, page[i]);
-            struct catalog_record record;
-            if (!name) continue;
-            e = catalog_newest(op, r->options.store, name, &record);
-            if (e == ERR_NOT_FOUND) {
-                op_clear_error(op);
-                continue;
-            }
+            e = living_name(op, r, page[i], &names[found]);
             if (e) return e;
-            if (!record.deleted) names[found++] = name;
-            catalog_release(&record);
+            found += names[found] != NULL;
         }
         if (page_size) behind = page[page_size - 1];
     }
@@ -582,8 +646,9 @@ static void survey(struct registry *r)
         e = store_list(&op, r->options.store, "ns/", behind, '/', page, &n);
         for (size_t i = 0; !e && i < n; i++) {
             struct catalog_record record;
-            const char *name = name_of(&op, page[i]);
-            if (!name || catalog_newest(&op, r->options.store, name, &record)) {
+            const char *name;
+            if (name_of(&op, page[i], &name) || !name ||
+                catalog_newest(&op, r->options.store, name, &record)) {
                 op_clear_error(&op);
                 continue;
             }
@@ -600,25 +665,27 @@ static void survey(struct registry *r)
     work_end(r, &op);
 }
 
-static void maintain_all(struct registry *r)
+static void maintain_in_background(struct registry *r, struct namespace *ns)
 {
     struct op op;
-    struct namespace **all;
-    size_t n;
+    bool go_on = work_begin(r, &op, MAINTAIN_TIMEOUT_MS);
+    enum err e = go_on ? maintain(&op, ns, false) : ERR_OK;
 
-    op_init(&op, OP_NO_DEADLINE, 0);
-    if (table_all(&op, r, &all, &n)) n = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct op step;
-        bool go_on = work_begin(r, &step, MAINTAIN_TIMEOUT_MS);
-        enum err e = go_on ? maintain(&step, all[i], false) : ERR_OK;
-        if (e && e != ERR_CANCELED)
-            log_warn(&step, "background work failed, will try again",
-                     "namespace=%s error=%s", all[i]->keys.name, step.error);
-        work_end(r, &step);
-        namespace_unref(all[i]);
+    if (e && e != ERR_CANCELED)
+        log_warn(&op, "background work failed, will try again", "namespace=%s error=%s",
+                 ns->keys.name, op.error);
+    work_end(r, &op);
+}
+
+static void maintain_all(struct registry *r)
+{
+    struct walk walk = {0};
+    struct namespace *ns;
+
+    while ((ns = table_next(r, &walk))) {
+        maintain_in_background(r, ns);
+        namespace_unref(ns);
     }
-    op_release(&op);
 }
 
 static bool stop_after(struct registry *r, int64_t ms)
@@ -667,18 +734,17 @@ struct registry *registry_new(const struct registry_options *options)
 
 static void settle_all(struct registry *r, int64_t deadline_ms)
 {
+    struct walk walk = {0};
+    struct namespace *ns;
     struct op op;
-    struct namespace **all;
-    size_t n;
 
     op_init(&op, deadline_ms, 0);
-    if (table_all(&op, r, &all, &n)) n = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (namespace_settle(&op, all[i]))
+    while ((ns = table_next(r, &walk))) {
+        if (namespace_settle(&op, ns))
             log_warn(&op, "a write was not settled before the end",
-                     "namespace=%s error=%s", all[i]->keys.name, op.error);
+                     "namespace=%s error=%s", ns->keys.name, op.error);
         op_clear_error(&op);
-        namespace_unref(all[i]);
+        namespace_unref(ns);
     }
     op_release(&op);
 }

@@ -47,6 +47,7 @@ struct registry_options {
     uint64_t segment_docs_max; /* compaction.max_total_docs */
     int64_t gc_grace_ms;       /* removed segments stay readable so long */
     int64_t staleness_max_ms;  /* consistency.max_staleness_ms */
+    uint32_t open_max;         /* namespaces kept open; beyond, idle ones are closed */
     bool background;           /* start the maintenance thread; false: the caller
                                   calls registry_maintain (tests, simulator) */
 };

@@ -1130,6 +1130,99 @@ static void a_reader_refuses_a_tail_beyond_its_budget_and_recovers(void **state)
     store_free(store);
 }
 
+static void idle_namespaces_make_room_for_others(void **state)
+{
+    enum { OPEN_MAX = 8, NAMES = 30 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.open_max = OPEN_MAX;
+    struct node n = node_with(store, 64 << 20, o);
+    char name[16];
+    for (int round = 0; round < 2; round++) {
+        for (uint64_t i = 0; i < NAMES; i++) {
+            (void)snprintf(name, sizeof name, "n%llu", (unsigned long long)i);
+            if (round == 0) create(&n, name);
+            (void)write_ok(&n, name,
+                           (struct write){.first = (uint64_t)round,
+                                          .count = 1,
+                                          .value = (int64_t)i});
+        }
+    }
+    for (uint64_t i = 0; i < NAMES; i++) {
+        (void)snprintf(name, sizeof name, "n%llu", (unsigned long long)i);
+        assert_int_equal(count_of(&n, name), 2);
+        assert_int_equal(value_of(&n, name, 1), (int64_t)i);
+    }
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_namespace_with_an_unsettled_put_is_kept_open(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct registry_options o = options_of("a");
+    o.open_max = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    struct write w = {.first = 0, .count = 1, .value = 1, .key = "k", .timeout_ms = 50};
+    struct write_result r;
+    create(&n, "x");
+    atomic_store(&deaf(store)->deaf, true);
+    assert_int_equal(write_try(&n, "x", w, &r), ERR_UNKNOWN);
+    atomic_store(&deaf(store)->deaf, false);
+    assert_int_equal(write_try(&n, "y", w, &r), ERR_NOT_FOUND);
+    struct schema *schema = schema_with(1);
+    struct commit_token token;
+    struct op op;
+    bool created;
+    init_op(&op);
+    assert_int_equal(registry_create(&op, n.registry, "y", schema, &created, &token),
+                     ERR_OK);
+    op_release(&op);
+    assert_int_equal(write_try(&n, "y", w, &r), ERR_BUSY);
+    tick(&n, "x"); /* settles it */
+    assert_int_equal(write_try(&n, "y", w, &r), ERR_OK);
+    assert_int_equal(count_of(&n, "x"), 1);
+    schema_unref(schema);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_request_without_memory_left_says_so(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    char name[16];
+    for (int i = 0; i < 20; i++) {
+        (void)snprintf(name, sizeof name, "n%02d", i);
+        create(&n, name);
+        (void)write_ok(&n, name, (struct write){.first = 1, .count = 1, .value = 1});
+    }
+    node_stop(&n);
+    for (size_t memory = 64; memory < 40000; memory += memory / 8) {
+        const char *names[32];
+        size_t count = 32;
+        struct schema *schema = NULL;
+        struct op op;
+        n = node_start(store, "a", false);
+        op_init(&op, clock_ms() + 5000, memory);
+        enum err e = registry_list(&op, n.registry, "n", "", names, &count);
+        assert_true(e == ERR_LIMIT || (!e && count == 20));
+        op_clear_error(&op);
+        e = registry_schema(&op, n.registry, "n07", &schema);
+        assert_true(!e || e == ERR_LIMIT);
+        schema_unref(schema);
+        op_clear_error(&op);
+        e = registry_maintain(&op, n.registry, "n07", true);
+        assert_true(!e || e == ERR_LIMIT);
+        op_release(&op);
+        node_stop(&n);
+    }
+    store_free(store);
+}
+
 /* ---- the random test ---- */
 
 enum { MODEL_IDS = 200 };
@@ -1258,6 +1351,9 @@ int main(void)
         cmocka_unit_test(a_node_stops_in_time_though_the_store_is_silent),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
+        cmocka_unit_test(idle_namespaces_make_room_for_others),
+        cmocka_unit_test(a_namespace_with_an_unsettled_put_is_kept_open),
+        cmocka_unit_test(a_request_without_memory_left_says_so),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
     };
