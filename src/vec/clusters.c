@@ -176,7 +176,7 @@ static uint32_t halve(const struct row_source *s, struct placed *rows, uint32_t 
 struct splitting {
     const struct row_source *source;
     uint32_t size_max;
-    uint64_t *seed;
+    uint64_t seed;
     uint32_t *of_row;
     uint32_t clusters; /* numbers given so far */
 };
@@ -190,14 +190,14 @@ static void split(struct splitting *s, struct placed *rows, uint32_t count,
             s->of_row[rows[i].row] = number;
         return;
     }
-    uint32_t cut = halve(s->source, rows, count, s->seed);
+    uint32_t cut = halve(s->source, rows, count, &s->seed);
     split(s, rows, cut, number);
     split(s, rows + cut, count - cut, s->clusters++);
 }
 
 /* The number of clusters afterwards. */
 static uint32_t split_large(const struct row_source *source, uint32_t clusters,
-                            uint32_t size_max, uint64_t *seed, uint32_t *of_row)
+                            uint32_t size_max, uint64_t seed, uint32_t *of_row)
 {
     uint32_t *sizes = sizes_of(of_row, source->count, clusters);
     struct splitting s = {source, size_max, seed, of_row, clusters};
@@ -246,7 +246,7 @@ void clusters_find(const struct row_source *source,
     assign_all(source, m, out->of_row);
     m = drop_small(source, m, options->size_min, out->of_row);
     out->count =
-        split_large(source, (uint32_t)m->count, options->size_max, &seed, out->of_row);
+        split_large(source, (uint32_t)m->count, options->size_max, seed, out->of_row);
     kmeans_free(m);
     out->sizes = sizes_of(out->of_row, source->count, out->count);
     compute_means(source, out);

@@ -67,28 +67,38 @@ static void see_row(struct calibration *c, uint32_t query, uint32_t vector,
         topk_push(truth, (struct hit){-distance, 0, vector});
 }
 
+/* Up to four rows that pass by, next to each other. */
+struct passing {
+    const float *rows[TILE];
+    float norms[TILE]; /* dot: 0 */
+    uint32_t first, count;
+};
+
+static void see_tile(struct calibration *c, const struct passing *p, uint32_t query)
+{
+    const float *queries[TILE];
+    float dots[TILE * TILE];
+    uint32_t width = c->count - query < TILE ? c->count - query : TILE;
+    for (uint32_t j = 0; j < TILE; j++)
+        queries[j] = c->coded + (query + (j < width ? j : 0)) * c->padded;
+    vec_kernels()->tile(p->rows, queries, c->padded, dots);
+    for (uint32_t i = 0; i < p->count; i++)
+        for (uint32_t j = 0; j < width; j++)
+            see_row(c, query + j, p->first + i, p->norms[i] - 2 * dots[TILE * i + j]);
+}
+
 void calibration_see(struct calibration *c, const float *rows, uint32_t first,
                      uint32_t count)
 {
     for (uint32_t r = 0; r < count; r += TILE) {
-        const float *a[TILE];
-        float norms[TILE];
-        uint32_t height = count - r < TILE ? count - r : TILE;
+        struct passing p = {.first = first + r};
+        p.count = count - r < TILE ? count - r : TILE;
         for (uint32_t i = 0; i < TILE; i++) {
-            a[i] = rows + (r + (i < height ? i : 0)) * c->padded;
-            norms[i] = c->product ? 0 : distance_dot(a[i], a[i], c->padded);
+            p.rows[i] = rows + (r + (i < p.count ? i : 0)) * c->padded;
+            p.norms[i] = c->product ? 0 : distance_dot(p.rows[i], p.rows[i], c->padded);
         }
-        for (uint32_t q = 0; q < c->count; q += TILE) {
-            const float *b[TILE];
-            float dots[TILE * TILE];
-            uint32_t width = c->count - q < TILE ? c->count - q : TILE;
-            for (uint32_t j = 0; j < TILE; j++)
-                b[j] = c->coded + (q + (j < width ? j : 0)) * c->padded;
-            vec_kernels()->tile(a, b, c->padded, dots);
-            for (uint32_t i = 0; i < height; i++)
-                for (uint32_t j = 0; j < width; j++)
-                    see_row(c, q + j, first + r + i, norms[i] - 2 * dots[TILE * i + j]);
-        }
+        for (uint32_t q = 0; q < c->count; q += TILE)
+            see_tile(c, &p, q);
     }
 }
 

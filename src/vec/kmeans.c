@@ -74,12 +74,13 @@ static void nearest_groups(const struct kmeans *groups, const float *point,
 {
     float best[GROUPS_SEARCHED];
     size_t kept = 0;
+    assert(count > 0 && count <= GROUPS_SEARCHED);
     for (uint32_t g = 0; g < groups->count; g++) {
         const float *centroid = groups->centroids + g * groups->dim;
         float distance =
             groups->norms[g] - 2 * distance_dot(point, centroid, groups->dim);
-        if (kept == count && distance >= best[kept - 1]) continue;
-        size_t at = kept < count ? kept++ : kept - 1;
+        if (kept == count && distance >= best[count - 1]) continue;
+        size_t at = kept < count ? kept++ : count - 1;
         for (; at > 0 && best[at - 1] > distance; at--) {
             best[at] = best[at - 1];
             out[at] = out[at - 1];

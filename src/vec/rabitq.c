@@ -103,7 +103,7 @@ void rabitq_query_prepare(struct rabitq_query *q, size_t dim)
     q->step1 = e.range > 0 ? e.range / 255 : 1;
     q->offset1 = e.least - e.sum / 2;
     /* Two standard deviations of a sum of dim / 4 errors, each uniform in a step. */
-    q->slack1 = 2 * q->step1 * sqrtf((float)(dim / TABLE_GROUP) / 12);
+    q->slack1 = 2 * q->step1 * sqrtf((float)dim / TABLE_GROUP / 12);
     kernels->table(q->values, dim, q->step1, q->table);
     q->step8 = e.largest > 0 ? e.largest / 127 : 1;
     q->offset8 = -127.5f * q->step8 *

@@ -33,24 +33,42 @@ INLINED void store_lanes(void *p, lanes v)
     memcpy(p, &v, sizeof v);
 }
 
+/* v[i ^ h] in the place of v[i]; h is a constant. */
+#define SWAP4(h) 0 ^ (h), 1 ^ (h), 2 ^ (h), 3 ^ (h)
+#define SWAP8(h) SWAP4(h), 4 ^ (h), 5 ^ (h), 6 ^ (h), 7 ^ (h)
+#define SWAP16(h)                                                                      \
+    SWAP8(h), 8 ^ (h), 9 ^ (h), 10 ^ (h), 11 ^ (h), 12 ^ (h), 13 ^ (h), 14 ^ (h),      \
+        15 ^ (h)
+#define SWAPPED16(v, h) __builtin_shufflevector(v, v, SWAP16(h))
+#if LANES == 4
+#define SWAPPED(v, h) __builtin_shufflevector(v, v, SWAP4(h))
+#elif LANES == 8
+#define SWAPPED(v, h) __builtin_shufflevector(v, v, SWAP8(h))
+#else
+#define SWAPPED(v, h) SWAPPED16(v, h)
+#endif
+
 /* One butterfly between lanes that lie h apart. */
-INLINED lanes butterfly(lanes x, int h)
+INLINED lanes butterfly(lanes x, lanes swapped, int h)
 {
-    lanes_int other;
     lanes_bits signs;
-    for (int i = 0; i < LANES; i++) {
-        other[i] = i ^ h;
+    for (int i = 0; i < LANES; i++)
         signs[i] = i & h ? 0x80000000u : 0;
-    }
-    return __builtin_shuffle(x, other) + (lanes)((lanes_bits)x ^ signs);
+    return swapped + (lanes)((lanes_bits)x ^ signs);
 }
 
 static void hadamard(float *x, size_t count)
 {
     for (size_t i = 0; i < count; i += LANES) {
-        lanes v = butterfly(butterfly(load_lanes(x + i), 1), 2);
-        if (LANES > 4) v = butterfly(v, 4);
-        if (LANES > 8) v = butterfly(v, 8);
+        lanes v = load_lanes(x + i);
+        v = butterfly(v, SWAPPED(v, 1), 1);
+        v = butterfly(v, SWAPPED(v, 2), 2);
+#if LANES > 4
+        v = butterfly(v, SWAPPED(v, 4), 4);
+#endif
+#if LANES > 8
+        v = butterfly(v, SWAPPED(v, 8), 8);
+#endif
         store_lanes(x + i, v);
     }
     size_t h = LANES;
@@ -95,17 +113,15 @@ static void mix(float *x, size_t dim)
 
 static struct query_extent extent(const float *query, size_t dim)
 {
-    const sixteen_int one = {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14};
-    const sixteen_int two = {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13};
     sixteen sum = {0}, magnitudes = {0}, largest = {0}, range = {0};
     for (size_t d = 0; d < dim; d += 16) {
         sixteen q;
         memcpy(&q, query + d, sizeof q);
         sixteen magnitude = (sixteen)((sixteen_int)q & 0x7fffffff);
-        sixteen pairs = magnitude + __builtin_shuffle(magnitude, one);
+        sixteen pairs = magnitude + SWAPPED16(magnitude, 1);
         sum += q;
         magnitudes += magnitude;
-        sixteen four = pairs + __builtin_shuffle(pairs, two);
+        sixteen four = pairs + SWAPPED16(pairs, 2);
         sixteen_int first = magnitude > largest, second = four > range;
         largest = (sixteen)(((sixteen_int)magnitude & first) |
                             ((sixteen_int)largest & ~first));
