@@ -21,6 +21,7 @@ struct world {
     struct ivf_bytes bytes;
     struct ivf *ivf;
     const float *query;
+    uint32_t cluster_size;
 };
 
 static void read_vectors(const void *context, uint32_t first, uint32_t count,
@@ -43,7 +44,9 @@ static enum err try_build(struct world *w)
                                 .dim = w->dim,
                                 .rows = w->rows,
                                 .row_count = ROWS_APART * w->count};
-    struct ivf_build_options options = {.metric = w->metric, .seed = 42};
+    struct ivf_build_options options = {.metric = w->metric,
+                                        .seed = 42,
+                                        .cluster_size = w->cluster_size};
     op_init(&op, OP_NO_DEADLINE, 0);
     enum err e = ivf_build(&op, &source, &options, &w->bytes);
     if (!e) e = ivf_open(&op, buf_slice(&w->bytes.head), &w->ivf);
@@ -241,6 +244,43 @@ static void scores_without_rerank_are_nearly_exact(void **state)
     }
 }
 
+static struct rowset *random_filter(const struct world *w, double part, uint64_t *seed)
+{
+    struct rowset *set = rowset_new();
+    for (uint32_t i = 0; i < w->count; i++)
+        if ((double)(test_random(seed) >> 11) * 0x1p-53 < part)
+            rowset_add(set, w->rows[i]);
+    return set;
+}
+
+/* Small clusters make many of them: found through super clusters, trained as a tree. */
+static void many_clusters_keep_recall(void **state)
+{
+    (void)state;
+    uint64_t seed = test_seed();
+    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++) {
+        struct world w = {.metric = (enum ivf_metric)metric,
+                          .count = 12000,
+                          .dim = 30,
+                          .cluster_size = 8};
+        w.vectors = clustered(w.count, w.dim, &seed);
+        build(&w);
+        assert_true(ivf_clusters(w.ivf) > 1024);
+        struct ivf_options options = {.k = K, .recall = 0.95f, .rerank = 30};
+        double recall = mean_recall(&w, options, 40, &seed);
+        struct rowset *allowed = random_filter(&w, 0.5, &seed);
+        options.allowed = allowed;
+        double filtered = mean_recall(&w, options, 40, &seed);
+        print_message("metric %d: recall %.3f, filtered %.3f; %u of %u clusters\n",
+                      metric, recall, filtered, ivf_probes(w.ivf, 0.95f, true),
+                      ivf_clusters(w.ivf));
+        assert_true(recall > 0.88);
+        assert_true(filtered > 0.88);
+        rowset_unref(allowed);
+        release(&w);
+    }
+}
+
 /* ---- odd data ---- */
 
 static void few_vectors_are_found(void **state)
@@ -380,15 +420,6 @@ static void the_same_vectors_give_the_same_bytes(void **state)
 }
 
 /* ---- filters ---- */
-
-static struct rowset *random_filter(const struct world *w, double part, uint64_t *seed)
-{
-    struct rowset *set = rowset_new();
-    for (uint32_t i = 0; i < w->count; i++)
-        if ((double)(test_random(seed) >> 11) * 0x1p-53 < part)
-            rowset_add(set, w->rows[i]);
-    return set;
-}
 
 static void filters_keep_recall(void **state)
 {
@@ -616,6 +647,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recall_is_what_was_wanted),
         cmocka_unit_test(all_clusters_and_a_rerank_find_nearly_all),
+        cmocka_unit_test(many_clusters_keep_recall),
         cmocka_unit_test(scores_without_rerank_are_nearly_exact),
         cmocka_unit_test(few_vectors_are_found),
         cmocka_unit_test(equal_vectors_are_all_found_and_told_apart_by_row),
