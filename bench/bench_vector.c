@@ -2,8 +2,9 @@
  * bench_vector - the vector index on Fashion-MNIST, in process, one thread.
  *
  * Builds the index of 60000 x 784 vectors, then answers the test queries at several
- * numbers of clusters, without and with exact vectors for the last step. Rates are by
- * CPU time, best of several passes, and as a ratio to the exact scan of the same run.
+ * numbers of clusters, without and with exact vectors for the last step, then with
+ * filters. Rates are by CPU time, best of several passes, and as a ratio to the exact
+ * scan of the same run (of the matches, where there is a filter).
  *   bench_vector [queries] [simd level]
  */
 #include <math.h>
@@ -14,13 +15,22 @@
 
 #include "base/mem.h"
 #include "base/op.h"
+#include "base/rowset.h"
 #include "base/simd.h"
 #include "base/topk.h"
 #include "unit/data.h"
 #include "vec/distance.h"
 #include "vec/ivf.h"
 
-enum { ROWS = 60000, DIM = 784, K = 10, TRUTH = 100, PASSES = 3, SCANNED = 50 };
+enum {
+    ROWS = 60000,
+    DIM = 784,
+    K = 10,
+    TRUTH = 100,
+    PASSES = 3,
+    SCANNED = 50,
+    FILTERED = 200
+};
 
 struct fashion {
     float *base, *queries;
@@ -186,6 +196,110 @@ static void measure(const struct fashion *f, const struct ivf *ivf,
     }
 }
 
+/* ---- filters ---- */
+
+/* Rows whose label is in the mask, thinned to one in `one_in`. */
+static struct rowset *label_filter(const uint8_t *labels, uint32_t mask,
+                                   uint32_t one_in)
+{
+    struct rowset *set = rowset_new();
+    for (uint32_t i = 0; i < ROWS; i++)
+        if ((mask >> labels[i] & 1) && i * 2654435761u % (1 << 20) < (1 << 20) / one_in)
+            rowset_add(set, i);
+    return set;
+}
+
+struct filtered {
+    double seconds, scan_seconds;
+    uint32_t found, wanted;
+    struct ivf_counters counters;
+};
+
+static void scan_matches(const struct against *a, const struct rowset *allowed,
+                         struct topk *best)
+{
+    uint32_t rows[1024];
+    size_t got;
+    for (uint32_t from = 0; (got = rowset_read(allowed, from, rows, 1024)) > 0;
+         from = rows[got - 1] + 1)
+        for (size_t i = 0; i < got; i++) {
+            float score = exact_score(a, rows[i]);
+            if (score >= topk_floor(best))
+                topk_push(best, (struct hit){score, 0, rows[i]});
+        }
+}
+
+static void search_filtered(const struct fashion *f, const struct ivf *ivf,
+                            const struct ivf_bytes *bytes, const struct rowset *allowed,
+                            uint32_t query, const struct topk *truth,
+                            struct filtered *out)
+{
+    struct against a = {f, f->queries + (size_t)query * DIM};
+    struct ivf_options options = {.k = K,
+                                  .recall = 0.95f,
+                                  .rerank = 18,
+                                  .allowed = allowed,
+                                  .slots = buf_slice(&bytes->slots)};
+    struct hit hits[K];
+    struct topk best;
+    struct op op;
+    struct ivf_counters counters = {0};
+    topk_init(&best, hits, K, by_row, NULL);
+    double start = cpu_seconds();
+    op_init(&op, OP_NO_DEADLINE, 0);
+    if (ivf_search(&op, ivf, buf_slice(&bytes->records), a.query, &options, exact_score,
+                   &a, 0, &best, &counters))
+        (void)printf("search failed: %s\n", op.error);
+    op_release(&op);
+    out->seconds += cpu_seconds() - start;
+    out->counters.clusters += counters.clusters;
+    out->counters.codes += counters.codes;
+    out->counters.rows += counters.rows;
+    float kth = topk_floor(truth);
+    out->wanted += (uint32_t)truth->count;
+    for (size_t i = 0; i < best.count; i++)
+        out->found += hits[i].score >= kth;
+}
+
+static void measure_filters(const struct fashion *f, const struct ivf *ivf,
+                            const struct ivf_bytes *bytes)
+{
+    static const struct {
+        const char *name;
+        uint32_t labels, one_in;
+    } filters[] = {{"one in 2", 1023, 2},     {"one in 10", 1023, 10},
+                   {"one in 100", 1023, 100}, {"one in 1000", 1023, 1000},
+                   {"label 3", 1 << 3, 1},    {"labels 0-4", 31, 1},
+                   {"not label 9", 511, 1}};
+    static struct hit hits[FILTERED * K];
+    static struct topk truth[FILTERED];
+    struct buf raw = BUF_INIT;
+    if (!data_read("fashion-base-label.u8.npy", &raw)) return;
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
+        struct rowset *allowed =
+            label_filter(npy_data(&raw), filters[i].labels, filters[i].one_in);
+        struct filtered o = {0};
+        double n = f->query_count < FILTERED ? f->query_count : FILTERED;
+        double start = cpu_seconds();
+        for (uint32_t q = 0; q < (uint32_t)n; q++) {
+            struct against a = {f, f->queries + (size_t)q * DIM};
+            topk_init(truth + q, hits + (size_t)q * K, K, by_row, NULL);
+            scan_matches(&a, allowed, truth + q);
+        }
+        o.scan_seconds = cpu_seconds() - start;
+        for (uint32_t q = 0; q < (uint32_t)n; q++)
+            search_filtered(f, ivf, bytes, allowed, q, truth + q, &o);
+        (void)printf("%-12s %6.0f match  recall %.4f  %7.1f us  scan of them %7.1f us  "
+                     "clusters %5.1f codes %6.0f rows %6.1f\n",
+                     filters[i].name, (double)rowset_count(allowed),
+                     (double)o.found / o.wanted, o.seconds / n * 1e6,
+                     o.scan_seconds / n * 1e6, (double)o.counters.clusters / n,
+                     (double)o.counters.codes / n, (double)o.counters.rows / n);
+        rowset_unref(allowed);
+    }
+    buf_release(&raw);
+}
+
 static bool choose_level(const char *name)
 {
     for (enum simd_level level = SIMD_PLAIN; level <= simd_detect(); level++)
@@ -226,6 +340,7 @@ int main(int argc, char **argv)
                  ivf_clusters(ivf), ivf_largest_cluster(ivf), bytes.head.size,
                  bytes.records.size);
     measure(&f, ivf, buf_slice(&bytes.records));
+    measure_filters(&f, ivf, &bytes);
     ivf_close(ivf);
     ivf_bytes_release(&bytes);
     op_release(&op);
