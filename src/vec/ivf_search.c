@@ -30,6 +30,7 @@ enum {
     WALK_ROWS_MAX = 4000, /* allowed rows, up to which all are compared */
     WANTED_PER_RESULT = 20,
     CALIBRATED_K = 10,
+    ASKING_COST = 6, /* asking a set for a row, in rows written as bits */
     LINE_BYTES = 64,
     AHEAD = 4 /* rows whose 8-bit codes are on their way */
 };
@@ -64,7 +65,8 @@ struct ivf_search {
     float *distances;    /* of the clusters */
     struct hit *order;   /* clusters, nearest first */
     uint32_t ordered, next;
-    uint64_t *allowed; /* a bit a row */
+    bool filtered;     /* not all rows are allowed */
+    uint64_t *allowed; /* a bit a row, or NULL: ask the set */
     uint64_t matches;  /* allowed rows */
     uint64_t wanted;   /* allowed rows to see before stopping */
     float reach;       /* with a filter: how far to look, in k-th distances; 0: dot */
@@ -238,7 +240,7 @@ static uint32_t probes_of(struct ivf_search *s)
     uint32_t probes = c.probes;
     s->reach = c.reach;
     double rank = (double)s->options.k;
-    if (s->allowed) rank *= (double)ivf->count / (double)s->matches;
+    if (s->filtered) rank *= (double)ivf->count / (double)s->matches;
     double grown = (double)probes * sqrt(fmax(rank / CALIBRATED_K, 1));
     return grown < (double)ivf->clusters.count ? (uint32_t)grown : ivf->clusters.count;
 }
@@ -266,33 +268,41 @@ static enum err plan_walk(struct op *op, struct ivf_search *s)
     return ERR_OK;
 }
 
-static enum err plan_filter(struct op *op, struct ivf_search *s)
+/* The set as bits, a bit a row, where making them costs less than asking the set for
+ * each row that will be scanned. */
+static enum err plan_bits(struct op *op, struct ivf_search *s, uint32_t probes)
 {
     const struct ivf *ivf = s->ivf;
-    const struct rowset *allowed = s->options.allowed;
-    s->matches = rowset_count_range(allowed, 0, ivf->row_count);
-    if (s->matches == ivf->row_count) return ERR_OK;
+    double scanned = (double)probes * ivf->count / ivf->clusters.count;
+    if ((double)s->matches > scanned * ASKING_COST) return ERR_OK;
     size_t words = (size_t)ivf->row_count / 64 + 1;
     s->allowed = op_new_array(op, uint64_t, words);
     if (!s->allowed) return ERR_LIMIT;
-    if (s->matches == 0) return ERR_OK;
-    if (s->matches <= WALK_ROWS_MAX && s->options.slots.size > 0)
-        return plan_walk(op, s);
-    rowset_bits(allowed, 0, s->allowed, words);
+    rowset_bits(s->options.allowed, 0, s->allowed, words);
     return ERR_OK;
+}
+
+static enum err plan_filter(struct op *op, struct ivf_search *s)
+{
+    s->matches = rowset_count_range(s->options.allowed, 0, s->ivf->row_count);
+    s->filtered = s->matches < s->ivf->row_count;
+    bool few = s->matches > 0 && s->matches <= WALK_ROWS_MAX;
+    return few && s->filtered && s->options.slots.size > 0 ? plan_walk(op, s) : ERR_OK;
 }
 
 static enum err plan(struct op *op, struct ivf_search *s)
 {
     enum err e = s->options.allowed ? plan_filter(op, s) : ERR_OK;
-    if (e || s->walk || (s->allowed && s->matches == 0)) return e;
+    if (e || s->walk || (s->filtered && s->matches == 0)) return e;
     uint32_t probes = probes_of(s);
-    if (s->allowed) {
+    if (s->filtered) {
         s->taken = op_new_array(op, uint64_t, s->ivf->clusters.count / 64 + 1);
         if (!s->taken) return ERR_LIMIT;
         s->wanted = s->matches * probes / s->ivf->clusters.count;
         uint64_t least = (uint64_t)s->options.k * WANTED_PER_RESULT;
         if (s->wanted < least) s->wanted = least;
+        e = plan_bits(op, s, probes);
+        if (e) return e;
     }
     return order_clusters(op, s, probes);
 }
@@ -330,17 +340,18 @@ static struct ivf_record record_of(const struct ivf *ivf, uint32_t cluster)
                                .size = (size_t)(ivf->offsets[cluster + 1] - offset)};
 }
 
-/* Is any of the slots first .. first + count - 1 to be walked? */
-static bool any_slot(const uint64_t *walk, uint32_t first, uint32_t count)
+/* The first slot from `slot` on that is to be walked, or end. */
+static uint32_t next_slot(const uint64_t *walk, uint32_t slot, uint32_t end)
 {
-    for (uint32_t slot = first; slot < first + count;) {
+    while (slot < end) {
         uint64_t word = walk[slot / 64] >> slot % 64;
-        uint32_t left = first + count - slot, bits = 64 - slot % 64;
-        if (left < bits) word &= (UINT64_C(1) << left) - 1;
-        if (word) return true;
-        slot += bits;
+        if (word) {
+            slot += (uint32_t)__builtin_ctzll(word);
+            return slot < end ? slot : end;
+        }
+        slot += 64 - slot % 64;
     }
-    return false;
+    return end;
 }
 
 static size_t next_walked(struct ivf_search *s, struct ivf_record *records, size_t max)
@@ -348,7 +359,8 @@ static size_t next_walked(struct ivf_search *s, struct ivf_record *records, size
     size_t n = 0;
     for (; n < max && s->next < s->ivf->clusters.count; s->next++) {
         struct ivf_entry e = ivf_entry_at(&s->ivf->clusters, s->next);
-        if (any_slot(s->walk, e.first, e.count))
+        uint32_t end = e.first + e.count;
+        if (next_slot(s->walk, e.first, end) < end)
             records[n++] = record_of(s->ivf, s->next);
     }
     return n;
@@ -401,7 +413,7 @@ enum err ivf_search_next(struct op *op, struct ivf_search *s,
         *n = next_walked(s, records, max);
         return ERR_OK;
     }
-    if (s->allowed && s->counters.clusters > 0) {
+    if (s->filtered && s->counters.clusters > 0) {
         enum err e = order_more(op, s);
         if (e || is_enough(s)) return e;
         max = max < MORE_AT_ONCE ? max : MORE_AT_ONCE;
@@ -439,6 +451,12 @@ static const uint8_t *code8_at(const struct ivf_search *s, const struct chunk *c
            (size_t)(block->first + code % BLOCK_CODES) * s->ivf->padded;
 }
 
+static void prefetch_row(const uint8_t *code8, size_t padded)
+{
+    for (size_t i = 0; i < padded; i += LINE_BYTES)
+        __builtin_prefetch(code8 + i);
+}
+
 static void prefetch_code8(const struct ivf_search *s, const struct chunk *c,
                            uint32_t code)
 {
@@ -447,8 +465,7 @@ static void prefetch_code8(const struct ivf_search *s, const struct chunk *c,
     __builtin_prefetch(c->clusters[block->cluster].factors8 +
                        (size_t)(block->first + code % BLOCK_CODES) *
                            RABITQ_FACTORS8_SIZE);
-    for (size_t i = 0; i < s->ivf->padded; i += LINE_BYTES)
-        __builtin_prefetch(p + i);
+    prefetch_row(p, s->ivf->padded);
 }
 
 static enum err look_closer(struct op *op, struct ivf_search *s, const struct chunk *c,
@@ -535,7 +552,9 @@ static uint32_t allowed_mask(const struct ivf_search *s, const uint8_t *rows)
     for (uint32_t i = 0; i < BLOCK_CODES; i++) {
         uint32_t row = load_u32(rows + i * sizeof row);
         if (row >= s->ivf->row_count) continue; /* damage */
-        mask |= (uint32_t)(s->allowed[row / 64] >> row % 64 & 1) << i;
+        bool allowed = s->allowed ? s->allowed[row / 64] >> row % 64 & 1
+                                  : rowset_has(s->options.allowed, row);
+        mask |= (uint32_t)allowed << i;
     }
     return mask;
 }
@@ -577,7 +596,7 @@ static void add_cluster(struct ivf_search *s, const uint8_t *blocks, uint32_t ro
     uint32_t padded = s->ivf->padded, count = ivf_blocks(rows);
     size_t size = rabitq_block_size(padded);
     uint32_t last_mask = UINT32_MAX >> (count * BLOCK_CODES - rows);
-    if (!s->allowed) {
+    if (!s->filtered) {
         add_blocks(s, blocks, 0, count, terms);
         mask_last_block(s->chunk, last_mask);
         return;
@@ -601,9 +620,13 @@ static enum err walk_record(struct op *op, struct ivf_search *s, struct ivf_entr
     const uint8_t *blocks = record + ivf_blocks_offset(padded);
     const uint8_t *codes8 = record + ivf_codes8_offset(padded, entry.count);
     const uint8_t *factors8 = record + ivf_factors8_offset(padded, entry.count);
-    for (uint32_t i = 0; i < entry.count; i++) {
-        uint32_t slot = entry.first + i;
-        if (!(s->walk[slot / 64] >> slot % 64 & 1)) continue;
+    uint32_t end = entry.first + entry.count;
+    uint32_t slot = next_slot(s->walk, entry.first, end), next;
+    for (; slot < end; slot = next) {
+        uint32_t i = slot - entry.first;
+        next = next_slot(s->walk, slot + 1, end);
+        if (next < end)
+            prefetch_row(codes8 + (size_t)(next - entry.first) * padded, padded);
         const uint8_t *block = blocks + i / BLOCK_CODES * rabitq_block_size(padded);
         uint32_t row =
             load_u32(block + rabitq_rows_offset(padded) + i % BLOCK_CODES * sizeof row);
