@@ -220,7 +220,9 @@ enum err calibration_measure(struct op *op, struct calibration *c, struct ivf *i
         enum err e = try_probes(op, c, ivf, records, rows, entry);
         if (e) return e;
         ivf->calibrations = i + 1;
-        if (probes >= clusters || (entry->recall >= ENOUGH)) break;
+        /* All neighbours lie in these clusters: what the codes still miss, more
+         * clusters do not find. */
+        if (probes >= clusters || entry->recall_reranked >= ENOUGH) break;
         uint32_t more = (uint32_t)((float)probes * STEP);
         probes = more > probes ? more : probes + 1;
     }
