@@ -63,10 +63,13 @@ enum { LANE_NONE = HTTP_LANES, LANE_NAMES };
 static const char *const lane_names[LANE_NAMES] = {[HTTP_LANE_ADMIN] = "admin",
                                                    [HTTP_LANE_WRITE] = "write",
                                                    [HTTP_LANE_QUERY] = "query",
+                                                   [HTTP_LANE_FORWARD] = "forward",
                                                    [LANE_NONE] = "none"};
 static const char *const pool_names[HTTP_LANES] = {[HTTP_LANE_ADMIN] = "http-admin",
                                                    [HTTP_LANE_WRITE] = "http-write",
-                                                   [HTTP_LANE_QUERY] = "http-query"};
+                                                   [HTTP_LANE_QUERY] = "http-query",
+                                                   [HTTP_LANE_FORWARD] =
+                                                       "http-forward"};
 
 enum stage {
     STAGE_HEAD,     /* the request line is there */
@@ -899,8 +902,9 @@ enum err http_server_start(struct op *op, const struct http_server_options *opti
         return op_fail(op, ERR_IO, "start the HTTP threads: %s", strerror(errno));
     }
     for (int lane = 0; lane < HTTP_LANES; lane++)
-        s->lanes[lane] = pool_new(pool_names[lane], options->lane_threads[lane],
-                                  options->lane_queue_max[lane]);
+        if (options->lane_threads[lane])
+            s->lanes[lane] = pool_new(pool_names[lane], options->lane_threads[lane],
+                                      options->lane_queue_max[lane]);
     start_watch(s, fd);
     *out = s;
     return ERR_OK;

@@ -781,6 +781,10 @@ static enum err check_distributed(struct op *op, const struct config *c)
                      "distributed.enabled");
     enum err e = check_nodes(op, c);
     if (e) return e;
+    if (c->distributed.role == ROLE_QUERY && list_has(&c->distributed.nodes, id))
+        return clash(op, c, "distributed.node_id", id,
+                     "it stands in distributed.indexer_cluster.nodes, but "
+                     "distributed.role is query");
     if (c->distributed.role == ROLE_INDEXER && !list_has(&c->distributed.nodes, id)) {
         const struct config_key *key = key_named("distributed.indexer_cluster.nodes");
         return op_fail(

@@ -438,6 +438,8 @@ static void a_distributed_node_needs_s3_an_id_a_role_and_the_list(void **state)
             ENVIRONMENT("ELACSYM_NODE_ID=q", "ELACSYM_NODE_ROLE=query", nodes,
                         addresses),
             WORDS("addresses = c"));
+    refused(p, toml, ENVIRONMENT("ELACSYM_NODE_ID=a", "ELACSYM_NODE_ROLE=query", nodes),
+            WORDS("distributed.node_id = a", "role is query"));
 }
 
 static void values_that_do_not_fit_together_are_refused(void **state)
