@@ -18,8 +18,8 @@ struct peer {
     struct metric *up;
     struct mutex lock; /* guards what follows */
     bool down, looking;
-    int64_t pause_ms, retry_ms; /* while down: not before retry_ms */
-    unsigned slow;              /* in a row */
+    int64_t retry_ms; /* while down: not before */
+    unsigned slow;    /* in a row */
 };
 
 struct peer *peer_new(const char *id, const char *url, struct http_client *client)
@@ -84,7 +84,6 @@ static void go_down(struct peer *p, int64_t pause_ms, const char *why)
         log_warn(NULL, "node does not answer", "node=%s address=%s why=%s", p->id,
                  p->url, why);
     p->down = true;
-    p->pause_ms = pause_ms;
     p->retry_ms = clock_ms() + pause_ms;
     metric_set(p->up, 0);
 }
@@ -114,14 +113,15 @@ bool peer_usable(struct peer *p)
     mutex_unlock(&p->lock);
     if (!look) return !down;
 
+    int64_t began_ms = clock_ms();
     bool alive = peer_alive(p);
+    int64_t pause_ms = PEER_PAUSE_TIMES * (clock_ms() - began_ms);
     mutex_lock(&p->lock);
     p->looking = false;
-    int64_t longer_ms = 2 * p->pause_ms;
     if (alive)
         come_up(p);
     else
-        go_down(p, longer_ms < PEER_PAUSE_MAX_MS ? longer_ms : PEER_PAUSE_MAX_MS, "");
+        go_down(p, pause_ms > PEER_PAUSE_MS ? pause_ms : PEER_PAUSE_MS, "");
     mutex_unlock(&p->lock);
     return alive;
 }

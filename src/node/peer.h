@@ -19,8 +19,8 @@ struct peer;
 
 enum {
     PEER_LOOK_MS = 200,
-    PEER_PAUSE_MS = 250,
-    PEER_PAUSE_MAX_MS = 1000,
+    PEER_PAUSE_MS = 20, /* at least */
+    PEER_PAUSE_TIMES = 5,
     PEER_SLOW_PAUSE_MS = 5000,
     PEER_SLOW_MAX = 3 /* requests in a row that it was too slow for */
 };
