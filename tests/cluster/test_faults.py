@@ -202,7 +202,7 @@ def test_two_lists_at_once(cluster, seed, long):
     try:
         everybody = lambda: ports([*cluster.indexers, rogue])  # noqa: E731
         with workload(cluster, names, seed, write_ports=everybody, read_ports=everybody, patience_s=120) as load:
-            time.sleep(180 if long else 15)
+            time.sleep(180 if long else 10)
         print(load)
         fenced = sum(len(n.events("another node took the namespace")) for n in (*cluster.indexers, rogue))
         print("times fenced:", fenced)
