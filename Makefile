@@ -34,7 +34,7 @@ INCLUDES := -Isrc -Itests -D_GNU_SOURCE
 CFLAGS_ALL := -std=c17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CWARN) $(CFLAGS)
 CXXFLAGS_ALL := -std=c++17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CXXFLAGS)
 LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lcurl -lcrypto -lexpat -lmicrohttpd -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
+LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
 
 # Some files are compiled for one instruction set and entered only after simd_level said
 # so; no exception leaves the C++ files of base.
