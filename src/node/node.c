@@ -29,8 +29,8 @@ enum {
     QUERY_QUEUE = 256,
     QUERY_THREADS_MIN = 4, /* some of them wait for the store */
     OP_MEMORY_MAX = 256 << 20,
-    /* A write mostly waits for the store, so waiting for a worker longer than a query may
-     * is no sign of overload. */
+    /* A write mostly waits for the store, so waiting for a worker longer than a query
+     * may is no sign of overload. */
     WRITE_DELAY_MAX_MS = 1000,
     DESCRIPTORS_SPARE = 512, /* for files and peers */
     CONNECTIONS_MIN = 8,
