@@ -40,7 +40,7 @@ struct http_client {
 
 /* One exchange under way. */
 struct call {
-    struct http_exchange *x;
+    struct http_client_exchange *x;
     size_t body_offset;
     bool moved; /* bytes of the answer came since wait_on was last asked */
     bool too_large;
@@ -109,7 +109,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
 static size_t take_body(char *data, size_t one, size_t size, void *context)
 {
     struct call *call = context;
-    struct http_exchange *x = call->x;
+    struct http_client_exchange *x = call->x;
     call->moved = true;
     size *= one;
     call->too_large = size > x->answer_max - x->answer.size;
@@ -195,7 +195,7 @@ static void give_back(struct http_client *c, struct line *line)
 
 static void set_method(struct call *call, CURL *easy)
 {
-    const struct http_exchange *x = call->x;
+    const struct http_client_exchange *x = call->x;
     bool get = strcmp(x->method, "GET") == 0;
     if (get && x->body.size == 0) return;
     (void)curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, x->method);
@@ -239,7 +239,7 @@ static void set_options(const struct http_client *c, struct call *call, CURL *ea
     set_method(call, easy);
 }
 
-static struct curl_slist *make_fields(const struct http_exchange *x)
+static struct curl_slist *make_fields(const struct http_client_exchange *x)
 {
     struct curl_slist *list = NULL;
     struct buf line = BUF_INIT;
@@ -279,7 +279,8 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int poll_ms(const struct op *op, const struct http_exchange *x, int64_t look_ms)
+static int poll_ms(const struct op *op, const struct http_client_exchange *x,
+                   int64_t look_ms)
 {
     int64_t now_ms = clock_ms();
     int64_t until_ms = least(now_ms + OP_LOOK_MS, op->deadline_ms);
@@ -290,7 +291,7 @@ static int poll_ms(const struct op *op, const struct http_exchange *x, int64_t l
 /* Until libcurl is through with it, or op or wait_on says stop. */
 static enum err perform(struct op *op, struct call *call, struct line *line)
 {
-    const struct http_exchange *x = call->x;
+    const struct http_client_exchange *x = call->x;
     int64_t began_ms = clock_ms(), look_ms = began_ms + x->wait_step_ms;
     CURLcode code = CURLE_OK;
     int running;
@@ -318,7 +319,7 @@ static enum err perform(struct op *op, struct call *call, struct line *line)
 }
 
 static enum err run_on(struct op *op, struct http_client *c, struct line *line,
-                       struct http_exchange *x)
+                       struct http_client_exchange *x)
 {
     struct call call = {.x = x};
     struct curl_slist *fields = make_fields(x);
@@ -343,7 +344,8 @@ static enum err run_on(struct op *op, struct http_client *c, struct line *line,
     return e;
 }
 
-enum err http_client_run(struct op *op, struct http_client *c, struct http_exchange *x)
+enum err http_client_run(struct op *op, struct http_client *c,
+                         struct http_client_exchange *x)
 {
     char origin[ORIGIN_MAX];
     bool busy = false;

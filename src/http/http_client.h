@@ -45,7 +45,7 @@ struct http_client_wanted {
     char value[HTTP_CLIENT_VALUE_MAX];
 };
 
-struct http_exchange {
+struct http_client_exchange {
     /* in; the caller keeps all of it alive */
     const char *method; /* GET, PUT, POST, DELETE */
     const char *url;    /* http(s)://host[:port]/path[?query] */
@@ -78,6 +78,7 @@ void http_client_free(struct http_client *c); /* no exchange is running; NULL is
  * ERR_CANCELED: op says stop. ERR_LIMIT, ERR_BUSY: see above. op's words are x->words.
  * Release x->answer in any case.
  */
-enum err http_client_run(struct op *op, struct http_client *c, struct http_exchange *x);
+enum err http_client_run(struct op *op, struct http_client *c,
+                         struct http_client_exchange *x);
 
 #endif

@@ -364,7 +364,7 @@ struct forward {
     struct http_client_field fields[FIELDS_MAX];
     size_t field_count;
     char deadline[24];
-    struct http_exchange x;
+    struct http_client_exchange x;
 };
 
 /* No answer for a while: http_client asks whether to wait on. */
@@ -433,19 +433,20 @@ static enum err prepare(struct op *op, const struct router_request *request,
     f->wanted[COMMIT].name = "X-Elacsym-Commit";
     f->wanted[RETRY_AFTER].name = "Retry-After";
     f->wanted[ANSWERED_BY].name = NODE;
-    f->x = (struct http_exchange){.method = http->method,
-                                  .url = make_url(op, f->peer, http),
-                                  .fields = f->fields,
-                                  .field_count = f->field_count,
-                                  .body = http->body,
-                                  .repeatable =
-                                      !f->write || http_header(http, "Idempotency-Key"),
-                                  .answer_max = f->cluster->answer_max,
-                                  .wait_on = wait_on,
-                                  .context = f,
-                                  .wait_step_ms = STEP_MS,
-                                  .wanted = f->wanted,
-                                  .wanted_count = WANTED};
+    f->x = (struct http_client_exchange){.method = http->method,
+                                         .url = make_url(op, f->peer, http),
+                                         .fields = f->fields,
+                                         .field_count = f->field_count,
+                                         .body = http->body,
+                                         .repeatable =
+                                             !f->write ||
+                                             http_header(http, "Idempotency-Key"),
+                                         .answer_max = f->cluster->answer_max,
+                                         .wait_on = wait_on,
+                                         .context = f,
+                                         .wait_step_ms = STEP_MS,
+                                         .wanted = f->wanted,
+                                         .wanted_count = WANTED};
     return f->x.url ? ERR_OK : ERR_LIMIT;
 }
 

@@ -67,10 +67,10 @@ const char *peer_url(const struct peer *p)
 bool peer_alive(struct peer *p)
 {
     struct op look;
-    struct http_exchange x = {.method = "GET",
-                              .url = p->health_url,
-                              .repeatable = true,
-                              .answer_max = HEALTH_ANSWER_MAX};
+    struct http_client_exchange x = {.method = "GET",
+                                     .url = p->health_url,
+                                     .repeatable = true,
+                                     .answer_max = HEALTH_ANSWER_MAX};
     op_init(&look, clock_ms() + PEER_LOOK_MS, 0);
     bool alive = !http_client_run(&look, p->client, &x) && x.status == 200;
     buf_release(&x.answer);

@@ -230,8 +230,8 @@ class Nginx(Process):
         text = (REPOSITORY / "examples/distributed/nginx.conf").read_text()
         text = re.sub(r"listen 80;", f"listen 127.0.0.1:{self.port};", text)
         for name, nodes in (("indexers", indexers), ("query_nodes", queries)):
-            servers = "".join(f"        server 127.0.0.1:{n.port};\n" for n in nodes)
-            text, count = re.subn(rf"(upstream {name} {{\n)(?:\s+server \S+;\n)+", rf"\g<1>{servers}", text)
+            servers = "".join(f"        server 127.0.0.1:{n.port} \\g<2>;\n" for n in nodes)
+            text, count = re.subn(rf"(upstream {name} {{\n)(?:\s+server \S+ ([^;]*);\n)+", rf"\g<1>{servers}", text)
             assert count == 1, name
         self.file = self.folder / "nginx.conf"
         self.file.write_text(text)

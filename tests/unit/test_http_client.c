@@ -7,7 +7,7 @@ struct world {
     struct http_peer *peer;
     struct http_client *client;
     struct op op;
-    struct http_exchange x;
+    struct http_client_exchange x;
     char url[128];
 };
 
@@ -24,10 +24,10 @@ static int setup_with(void **state, const struct http_client_options *options)
     op_init(&w->op, clock_ms() + 20000, 0);
     (void)snprintf(w->url, sizeof w->url, "http://127.0.0.1:%d/path?a=b",
                    w->peer->port);
-    w->x = (struct http_exchange){.method = "GET",
-                                  .url = w->url,
-                                  .repeatable = true,
-                                  .answer_max = 1 << 20};
+    w->x = (struct http_client_exchange){.method = "GET",
+                                         .url = w->url,
+                                         .repeatable = true,
+                                         .answer_max = 1 << 20};
     *state = w;
     return 0;
 }
@@ -298,7 +298,7 @@ static void waiting_ends_when_the_caller_has_had_enough(void **state)
 struct runner {
     struct world *world;
     struct op op;
-    struct http_exchange x;
+    struct http_client_exchange x;
     enum err e;
 };
 
