@@ -45,7 +45,8 @@ struct cluster {
     char *nodes; /* what we send as X-Elacsym-Nodes */
     struct peer **peers;
     struct http_client *client;
-    struct metric *forwarded, *failed, *instead, *mismatches, *loops, *seconds;
+    struct metric *forwarded, *failed, *instead, *mismatches, *loops, *conflicts,
+        *seconds;
     struct mutex lock; /* guards logged_ms */
     int64_t logged_ms; /* when differing lists were last told of */
 };
@@ -115,6 +116,10 @@ static void make_metrics(struct cluster *c)
     c->loops =
         metric_counter("elacsym_forward_loops_total",
                        "Requests refused since they were passed on already.", NULL);
+    c->conflicts = metric_counter(
+        "elacsym_ownership_conflicts_total",
+        "Times a node was seen to open a namespace that is another's by our list.",
+        NULL);
     c->seconds = metric_histogram("elacsym_forward_seconds",
                                   "Time that another node took to answer.", NULL,
                                   metric_seconds, metric_seconds_count);
@@ -237,6 +242,21 @@ static bool worth_logging(struct cluster *c)
     if (worth) c->logged_ms = now_ms;
     mutex_unlock(&c->lock);
     return worth;
+}
+
+void cluster_opened_by(void *context, const char *name, struct slice node_id,
+                       uint64_t fingerprint)
+{
+    struct cluster *c = context;
+    const char *owner = c->ring.ids[ring_owner(&c->ring, name)];
+    if (slice_equal(node_id, slice_str(owner)) && fingerprint == c->fingerprint) return;
+    metric_add(c->conflicts, 1);
+    if (worth_logging(c))
+        log_warn(NULL, "namespace is opened by another node than its owner",
+                 "namespace=%s node=%.*s owner=%s theirs=%016" PRIx64
+                 " ours=%016" PRIx64,
+                 name, (int)node_id.size, (const char *)node_id.data, owner,
+                 fingerprint, c->fingerprint);
 }
 
 /* theirs: the sender's X-Elacsym-Nodes. */

@@ -43,6 +43,10 @@ void cluster_free(struct cluster *c); /* no request is under way; NULL is fine *
 
 /* Fits registry_options.owns; context is the cluster. */
 bool cluster_owns(void *context, const char *name);
+/* Fits registry_options.opened_by: tells operators when it was not the owner of our
+ * list that opened the namespace. */
+void cluster_opened_by(void *context, const char *name, struct slice node_id,
+                       uint64_t fingerprint);
 /* Valid until cluster_free. */
 struct router cluster_router(struct cluster *c);
 

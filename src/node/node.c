@@ -113,6 +113,7 @@ static struct registry *open_registry(const struct config *c, struct node *n)
     o.config_fingerprint = ring_fingerprint(&ring);
     o.read_only = query_node(c);
     o.owns = n->cluster ? cluster_owns : NULL;
+    o.opened_by = n->cluster ? cluster_opened_by : NULL;
     o.context = n->cluster;
     o.commit_interval_ms = c->commit.interval_ms;
     o.commit_bytes_max = (uint64_t)c->commit.max_bytes;

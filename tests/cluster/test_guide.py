@@ -361,3 +361,29 @@ def test_trouble_ownership_conflict_names_the_holder(cluster):
             assert ask(node.port, "GET", f"/v1/namespaces/{name}/documents/1")[0] == 200
     finally:
         rogue.stop()
+
+
+def test_a_query_node_tells_when_another_than_the_owner_opens_a_namespace(cluster):
+    """Two processes that take turns at a namespace while a query node follows its log."""
+    name, owner = cluster.name_owned_by(cluster.indexers[2], "seen"), cluster.indexers[2]
+    path, query = f"/v1/namespaces/{name}", cluster.queries[0]
+    told = "namespace is opened by another node than its owner"
+    assert ask(owner.port, "PUT", path, {})[0] == 200
+    assert ask(owner.port, "POST", path + "/upsert", {"documents": [{"id": 1}]})[0] == 200
+    owner.kill()
+    try:
+        assert ask(query.port, "GET", path + "/documents/1")[0] == 200
+        before = _metric(query, "elacsym_ownership_conflicts_total")
+        rogue = cluster.node("rogue-2", "indexer").start({"rogue-2": "http://127.0.0.1:1"})
+        assert ask(rogue.port, "POST", path + "/upsert", {"documents": [{"id": 2}]})[0] == 200
+        assert ask(query.port, "GET", path + "/documents/2")[0] == 200
+        assert _metric(query, "elacsym_ownership_conflicts_total") == before + 1
+        event = query.events(told)[-1]
+        assert (event["namespace"], event["node"], event["owner"]) == (name, "rogue-2", owner.name)
+        assert event["theirs"] != event["ours"]
+        rogue.stop()
+    finally:
+        owner.start(cluster.indexers)
+    # Its owner's return is nothing to tell.
+    wait_for("the owner is asked again", 20, lambda: ask(query.port, "GET", path + "/documents/2")[1]["X-Elacsym-Node"] == owner.name)
+    assert _metric(query, "elacsym_ownership_conflicts_total") == before + 1
