@@ -36,6 +36,7 @@ struct http_peer {
     int status;
     const char *fields; /* "Name: value\r\n…" */
     const char *body;
+    struct mutex lock;       /* guards last while several connections are busy */
     char last[PEER_REQUEST]; /* the request that came last, not to /health */
 };
 
@@ -92,7 +93,9 @@ static inline bool peer_serve(struct http_peer *p, int fd, char *request, int nt
         }
     } else {
         atomic_fetch_add(&p->requests, 1);
+        mutex_lock(&p->lock);
         memcpy(p->last, request, PEER_REQUEST);
+        mutex_unlock(&p->lock);
     }
     switch (atomic_load(&p->mode)) {
     case PEER_ANSWER: peer_answer(p, fd, false); return true;
@@ -146,6 +149,7 @@ static inline struct http_peer *peer_start(void)
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
+    mutex_init(&p->lock);
     p->status = 200;
     p->fields = "Content-Type: application/json\r\n";
     p->body = "{}";
@@ -169,6 +173,7 @@ static inline void peer_stop(struct http_peer *p)
         thread_join(p->threads[i]);
         (void)close(p->fds[i]);
     }
+    mutex_release(&p->lock);
     free(p);
 }
 
