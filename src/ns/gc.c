@@ -3,8 +3,9 @@
  * manifest that this tenure published and post-checked (I6): log slots below its floor
  * that are not fences, objects it lists as removed, manifests far behind it, and
  * segment objects of an older epoch that it does not name (their maker can never
- * publish again, so no clock is needed). A failure is counted and logged, and tried
- * again the next time.
+ * publish again, so no clock is needed). What a job of our own epoch wrote before it
+ * failed, surely without a manifest, is deleted before the next one begins, so it
+ * cannot gather. A failure is counted and logged, and tried again the next time.
  */
 #include "ns/namespace.h"
 
@@ -137,6 +138,27 @@ static enum err collect_orphans(struct op *op, struct namespace *ns,
         if (n) after = page[n - 1];
     }
     return ERR_OK;
+}
+
+void gc_forget_leftovers(struct namespace *ns)
+{
+    for (uint32_t i = 0; i < ns->leftover_count; i++)
+        mem_free(ns->leftovers[i]);
+    mem_free(ns->leftovers);
+    ns->leftovers = NULL;
+    ns->leftover_count = 0;
+}
+
+enum err gc_leftovers(struct op *op, struct namespace *ns)
+{
+    if (ns->leftover_count == 0) return ERR_OK;
+    enum err e = store_delete(op, ns->env->store, (const char *const *)ns->leftovers,
+                              ns->leftover_count);
+    if (e)
+        count_failure(op, "what a failed job left", ns->keys.name);
+    else
+        gc_forget_leftovers(ns);
+    return e;
 }
 
 enum err gc_run(struct op *op, struct namespace *ns)

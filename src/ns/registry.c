@@ -15,6 +15,8 @@ enum {
     BUCKETS = 4096,
     CREATE_TRIES = 16,
     TICK_MS = 200,
+    WORK_PAUSE_MS = 1000,
+    WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     RECOUNT_MS = 3600000,
@@ -31,6 +33,7 @@ struct slot {
 struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix;
+    struct opener *opener;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
@@ -62,6 +65,7 @@ struct registry_options registry_options_default(void)
         .gc_grace_ms = 600000,
         .staleness_max_ms = 10000,
         .open_max = 16384,
+        .open_threads = 8,
         .background = true,
     };
 }
@@ -236,7 +240,7 @@ static enum err lookup(struct op *op, struct registry *r, const char *name,
         e = op_fail(op, ERR_BUSY, "%u namespaces are busy on this node",
                     r->options.open_max);
     }
-    if (!e) *out = table_put(r, namespace_new(&r->options, name, &record));
+    if (!e) *out = table_put(r, namespace_new(&r->options, r->opener, name, &record));
     catalog_release(&record);
     return e;
 }
@@ -532,6 +536,44 @@ static bool due(struct namespace *ns)
            now_ms - ns->written_ms >= env->tail_index_idle_ms;
 }
 
+/* Background work on ns ended with e: after a failure the next waits, longer each time.
+ * Lock held. */
+static void note_work(struct op *op, struct namespace *ns, enum err e)
+{
+    if (!e) ns->work_failed_times = 0;
+    if (!e || e == ERR_CANCELED) return;
+    ns->work_failed_times++;
+    int64_t pause_ms =
+        backoff_ms(ns->work_failed_times, WORK_PAUSE_MS, WORK_PAUSE_MAX_MS);
+    ns->work_after_ms = clock_ms() + pause_ms;
+    metric_add(metric_counter("elacsym_maintenance_failures_total",
+                              "Background work on a namespace (settling, indexing, "
+                              "deleting) that failed.",
+                              NULL),
+               1);
+    log_warn(op, "background work failed, will try again",
+             "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name,
+             ns->work_failed_times, (long long)pause_ms, op->error);
+}
+
+/* May background work begin? force: waits for the one in progress, and after a failure
+ * does not wait at all. *busy: no, there is nothing to be done now. Lock held. */
+static enum err claim_work(struct op *op, struct namespace *ns, bool force, bool *busy)
+{
+    while (force && ns->maintaining)
+        if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
+            return op_fail(op, ERR_TIMEOUT,
+                           "the deadline of this request has passed while namespace "
+                           "\"%s\" is being indexed",
+                           ns->keys.name);
+    if (force && ns->state != NS_READY)
+        return op_fail(op, ERR_IO, "namespace \"%s\" was closed meanwhile, try again",
+                       ns->keys.name);
+    *busy = ns->maintaining || ns->state != NS_READY;
+    if (!*busy) ns->maintaining = true;
+    return ERR_OK;
+}
+
 /* Goes on with a put whose outcome is unknown, for a little while. */
 static enum err settle(struct op *op, struct namespace *ns)
 {
@@ -546,28 +588,46 @@ static enum err settle(struct op *op, struct namespace *ns)
     return e;
 }
 
-static enum err maintain(struct op *op, struct namespace *ns, bool force)
+/* Indexes if it is time, and collects; the namespace is ours to maintain. */
+static enum err index_and_collect(struct op *op, struct namespace *ns, bool force)
 {
-    bool published = false;
-
-    enum err e = settle(op, ns);
-    if (e) return e;
     mutex_lock(&ns->lock);
-    while (force && ns->maintaining)
-        if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) break;
-    bool busy = ns->maintaining || ns->state != NS_READY;
     bool eager = force || look_due(ns);
-    bool index = !busy && (eager || due(ns));
-    if (!busy) ns->maintaining = true;
+    bool index = eager || due(ns);
     mutex_unlock(&ns->lock);
-    if (busy) return ERR_OK;
 
-    if (index) e = indexer_run(op, ns, eager, &published);
+    enum err e = index ? indexer_run(op, ns, eager) : ERR_OK;
     if (!e) e = gc_run(op, ns);
+
     mutex_lock(&ns->lock);
     ns->maintaining = false;
-    if (index && eager) ns->maintained_ms = clock_ms();
+    if (index && eager && !e) ns->maintained_ms = clock_ms();
     cond_broadcast(&ns->changed);
+    mutex_unlock(&ns->lock);
+    return e;
+}
+
+/* One round of background work. Not forced, after a failure it does nothing for a
+ * while. */
+static enum err maintain(struct op *op, struct namespace *ns, bool force)
+{
+    bool busy = true;
+
+    mutex_lock(&ns->lock);
+    bool pausing = !force && clock_ms() < ns->work_after_ms && ns->work_failed_times;
+    mutex_unlock(&ns->lock);
+    if (pausing) return ERR_OK;
+
+    enum err e = settle(op, ns);
+    if (!e) {
+        mutex_lock(&ns->lock);
+        e = claim_work(op, ns, force, &busy);
+        mutex_unlock(&ns->lock);
+        if (e) return e;
+    }
+    if (!busy) e = index_and_collect(op, ns, force);
+    mutex_lock(&ns->lock);
+    note_work(op, ns, e);
     mutex_unlock(&ns->lock);
     return e;
 }
@@ -669,11 +729,8 @@ static void maintain_in_background(struct registry *r, struct namespace *ns)
 {
     struct op op;
     bool go_on = work_begin(r, &op, MAINTAIN_TIMEOUT_MS);
-    enum err e = go_on ? maintain(&op, ns, false) : ERR_OK;
 
-    if (e && e != ERR_CANCELED)
-        log_warn(&op, "background work failed, will try again", "namespace=%s error=%s",
-                 ns->keys.name, op.error);
+    if (go_on) (void)maintain(&op, ns, false); /* counted and logged there */
     work_end(r, &op);
 }
 
@@ -727,6 +784,7 @@ struct registry *registry_new(const struct registry_options *options)
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
+    r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background)
         r->maintenance = thread_start("maintenance", maintenance_main, r);
     return r;
@@ -757,7 +815,9 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     if (r->working) op_cancel(r->working);
     cond_broadcast(&r->wake);
     mutex_unlock(&r->wake_lock);
+    opener_cancel(r->opener);
     if (r->maintenance) thread_join(r->maintenance);
+    opener_free(r->opener);
     settle_all(r, deadline_ms);
 
     for (size_t i = 0; i < BUCKETS; i++) {

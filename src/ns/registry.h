@@ -48,6 +48,7 @@ struct registry_options {
     int64_t gc_grace_ms;       /* removed segments stay readable so long */
     int64_t staleness_max_ms;  /* consistency.max_staleness_ms */
     uint32_t open_max;         /* namespaces kept open; beyond, idle ones are closed */
+    uint32_t open_threads;     /* that open namespaces, each one at a time */
     bool background;           /* start the maintenance thread; false: the caller
                                   calls registry_maintain (tests, simulator) */
 };

@@ -983,7 +983,8 @@ static void a_read_never_has_an_unknown_outcome(void **state)
 struct deaf_store {
     struct store store;
     struct store *inner;
-    atomic_bool deaf;
+    atomic_bool deaf, denied; /* creates are not answered, or refused … */
+    atomic_int refusals;      /* … so many times */
 };
 
 static struct deaf_store *deaf(struct store *s)
@@ -1007,6 +1008,10 @@ static enum err deaf_create(struct op *op, struct store *s, const char *key,
                             struct slice data)
 {
     if (atomic_load(&deaf(s)->deaf)) return op_fail(op, ERR_UNKNOWN, "no answer");
+    if (atomic_load(&deaf(s)->denied)) {
+        atomic_fetch_add(&deaf(s)->refusals, 1);
+        return op_fail(op, ERR_DENIED, "access denied");
+    }
     return store_create(op, deaf(s)->inner, key, data);
 }
 
@@ -1070,6 +1075,101 @@ static void a_node_stops_in_time_though_the_store_is_silent(void **state)
     int64_t began_ms = clock_ms();
     node_stop(&n); /* within a second */
     assert_in_range(clock_ms() - began_ms, 0, 4000);
+    store_free(store);
+}
+
+static void an_open_goes_on_when_the_requests_that_wait_give_up(void **state)
+{
+    enum { TRIES = 5 };
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct node n = node_start(store, "a", false);
+    struct write w = {.first = 0, .count = 1, .value = 1};
+    create(&n, "x");
+    (void)write_ok(&n, "x", w);
+    node_stop(&n);
+
+    n = node_start(store, "a", false);
+    atomic_store(&deaf(store)->deaf, true);
+    for (int i = 0; i < TRIES; i++) {
+        struct commit_token token;
+        struct schema *schema = schema_with(2);
+        struct op op;
+        bool created;
+        op_init(&op, clock_ms() + 30, 0);
+        /* Widening is a write too, and needs no read before it. */
+        enum err e = registry_create(&op, n.registry, "x", schema, &created, &token);
+        assert_true(e == ERR_IO || e == ERR_TIMEOUT);
+        op_release(&op);
+        op_init(&op, clock_ms() + 30, 0);
+        e = registry_maintain(&op, n.registry, "x", true);
+        assert_int_equal(e, ERR_IO);
+        assert_non_null(strstr(op.error, "is being opened"));
+        assert_true(op.retry_after_ms > 0);
+        op_release(&op);
+        schema_unref(schema);
+    }
+    atomic_store(&deaf(store)->deaf, false);
+    w.value = 2;
+    (void)write_ok(&n, "x", w);
+    assert_int_equal(info_of(&n, "x").epoch, 2); /* one OPEN, whoever waited for it */
+    assert_int_equal(value_of(&n, "x", 0), 2);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void an_owner_whose_store_refuses_writes_still_reads(void **state)
+{
+    enum { READS = 200 };
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct node n = node_start(store, "a", false);
+    struct write w = {.first = 0, .count = 7, .value = 1};
+    struct write_result r;
+    create(&n, "x");
+    (void)write_ok(&n, "x", w);
+    node_stop(&n);
+
+    n = node_start(store, "a", false);
+    atomic_store(&deaf(store)->denied, true);
+    for (int i = 0; i < READS; i++)
+        assert_int_equal(count_of(&n, "x"), 7);
+    /* OPEN is tried again less and less often, not with every read. */
+    assert_in_range(atomic_load(&deaf(store)->refusals), 1, 40);
+    assert_int_equal(write_try(&n, "x", w, &r), ERR_DENIED);
+    atomic_store(&deaf(store)->denied, false);
+    for (int i = 0; i < 5000 && write_try(&n, "x", w, &r) == ERR_DENIED; i++)
+        task_sleep_ms(10);
+    assert_int_equal(write_try(&n, "x", w, &r), ERR_OK);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void an_index_job_that_fails_waits_and_leaves_nothing_behind(void **state)
+{
+    enum { TICKS = 200 };
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    struct op op;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 9, .value = 1});
+    atomic_store(&deaf(store)->denied, true); /* the segment is put, no manifest */
+    for (int i = 0; i < TICKS; i++) {
+        init_op(&op);
+        (void)registry_maintain(&op, n.registry, "x", false);
+        op_release(&op);
+    }
+    assert_in_range(atomic_load(&deaf(store)->refusals), 1, TICKS / 4);
+    assert_int_equal(segment_objects(store), 0);
+    assert_int_equal(maintain(&n, "x"), ERR_DENIED); /* who asks is told at once */
+    atomic_store(&deaf(store)->denied, false);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_int_equal(segment_objects(store), 1);
+    assert_int_equal(count_of(&n, "x"), 9);
+    node_stop(&n);
     store_free(store);
 }
 
@@ -1158,6 +1258,19 @@ static void idle_namespaces_make_room_for_others(void **state)
     store_free(store);
 }
 
+/* A namespace that was just opened is let go by the thread that did it a moment after
+ * those who waited go on. */
+static void write_when_not_busy(struct node *n, const char *name, struct write w)
+{
+    struct write_result r;
+    enum err e = write_try(n, name, w, &r);
+    for (int i = 0; e == ERR_BUSY && i < 5000; i++) {
+        task_sleep_ms(1);
+        e = write_try(n, name, w, &r);
+    }
+    assert_int_equal(e, ERR_OK);
+}
+
 static void a_namespace_with_an_unsettled_put_is_kept_open(void **state)
 {
     (void)state;
@@ -1182,7 +1295,8 @@ static void a_namespace_with_an_unsettled_put_is_kept_open(void **state)
     op_release(&op);
     assert_int_equal(write_try(&n, "y", w, &r), ERR_BUSY);
     tick(&n, "x"); /* settles it */
-    assert_int_equal(write_try(&n, "y", w, &r), ERR_OK);
+    write_when_not_busy(&n, "y", w);
+    write_when_not_busy(&n, "x", w);
     assert_int_equal(count_of(&n, "x"), 1);
     schema_unref(schema);
     node_stop(&n);
@@ -1349,6 +1463,9 @@ int main(void)
         cmocka_unit_test(a_lost_segment_is_damage_not_an_absent_namespace),
         cmocka_unit_test(a_read_never_has_an_unknown_outcome),
         cmocka_unit_test(a_node_stops_in_time_though_the_store_is_silent),
+        cmocka_unit_test(an_open_goes_on_when_the_requests_that_wait_give_up),
+        cmocka_unit_test(an_owner_whose_store_refuses_writes_still_reads),
+        cmocka_unit_test(an_index_job_that_fails_waits_and_leaves_nothing_behind),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(idle_namespaces_make_room_for_others),
