@@ -135,26 +135,13 @@ static enum err fenced_error(struct op *op, struct namespace *ns)
     return op_fail(op, ERR_FENCED, "%s", ns->fenced_words);
 }
 
-/* Whoever sees the DROP makes sure that the catalog says so too. */
-static void help_drop(struct op *op, struct namespace *ns)
+static void help_drop(struct namespace *ns, int64_t deadline_ms)
 {
-    struct catalog_record record;
-    enum settled outcome;
-
-    enum err e = catalog_newest(op, ns->env->store, ns->keys.name, &record);
-    if (!e) {
-        bool current =
-            !record.deleted &&
-            memcmp(record.incarnation, ns->keys.incarnation, INCARNATION_SIZE) == 0;
-        if (current)
-            e = catalog_append(op, ns->env->store, ns->keys.name, record.n + 1,
-                               ns->keys.incarnation, ns->env->wal_prefix,
-                               ns->env->node_id, NULL, &outcome);
-        catalog_release(&record);
-    }
-    if (e)
-        log_warn(op, "the catalog does not know of the drop yet",
-                 "namespace=%s error=%s", ns->keys.name, op->error);
+    struct op op;
+    op_init(&op, deadline_ms, 0);
+    (void)catalog_help_drop(&op, ns->env->store, &ns->keys, ns->env->wal_prefix,
+                            ns->env->node_id); /* logged there */
+    op_release(&op);
 }
 
 /* The namespace is ours. Lock held. */
@@ -207,12 +194,7 @@ static void open_namespace(struct op *op, void *arg)
     int64_t began_ms = clock_ms();
 
     enum err e = tenure_open(op, ns->env, &ns->keys, ns->first_schema, NULL, &t);
-    if (e == ERR_NOT_FOUND) {
-        struct op helper;
-        op_init(&helper, op->deadline_ms, 0);
-        help_drop(&helper, ns);
-        op_release(&helper);
-    }
+    if (e == ERR_NOT_FOUND) help_drop(ns, op->deadline_ms);
     mutex_lock(&ns->lock);
     if (e)
         open_failed(op, ns, e);
@@ -856,12 +838,8 @@ enum err namespace_drop(struct op *op, struct namespace *ns)
     p->kind = OBJECT_DROP;
     p->exclusive = true;
     e = commit(op, ns, p, &result);
-    if (e) return e;
-    struct op helper;
-    op_init(&helper, op->deadline_ms, 0);
-    help_drop(&helper, ns);
-    op_release(&helper);
-    return ERR_OK;
+    if (!e) help_drop(ns, op->deadline_ms);
+    return e;
 }
 
 enum err namespace_settle(struct op *op, struct namespace *ns)

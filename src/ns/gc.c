@@ -17,6 +17,9 @@
 #include "store/store.h"
 
 enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8 };
+/* So long a writer of a dropped incarnation may sleep and still meets its DROP. After a
+ * day it asks for its tenure before it writes (commit.c), so this is ample. */
+#define DROPPED_LOG_KEPT_MS ((uint64_t)30 * 24 * 3600 * 1000)
 
 struct collection {
     struct manifest *manifest;
@@ -221,8 +224,8 @@ static enum err purge_dir(struct op *op, struct store *store, const char *dir)
     return ERR_OK;
 }
 
-/* DATA entries go; DROP and fences stay, so that a writer of this incarnation that
- * wakes up late still meets them. */
+/* DATA entries go; DROP and fences stay for a month, so that a writer of this
+ * incarnation that wakes up late still meets them. */
 static enum err purge_log(struct op *op, const struct registry_options *env,
                           const struct keys *keys)
 {
@@ -251,14 +254,17 @@ static enum err purge_log(struct op *op, const struct registry_options *env,
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys)
 {
+    uint64_t deleted_ms = 0;
     bool deleted;
 
-    enum err e =
-        catalog_is_deleted(op, env->store, keys->name, keys->incarnation, &deleted);
+    enum err e = catalog_is_deleted(op, env->store, keys->name, keys->incarnation,
+                                    &deleted, &deleted_ms);
     if (!e && !deleted) return ERR_OK;
+    bool old = (uint64_t)clock_wall_ms() > deleted_ms + DROPPED_LOG_KEPT_MS;
     if (!e) e = purge_dir(op, env->store, keys->segment);
-    if (!e) e = purge_log(op, env, keys);
     if (!e) e = purge_dir(op, env->store, keys->manifest);
+    /* Last, since the survey finds what is to be purged by its log. */
+    if (!e) e = old ? purge_dir(op, env->store, keys->wal) : purge_log(op, env, keys);
     if (e) count_failure(op, "a dropped namespace", keys->name);
     return e;
 }

@@ -322,6 +322,16 @@ static enum err newest_key(struct op *op, struct store *store, const struct keys
     return ERR_OK;
 }
 
+enum err manifest_newest_version(struct op *op, struct store *store,
+                                 const struct keys *keys, bool *found,
+                                 uint64_t *version)
+{
+    const char *key;
+    enum err e = newest_key(op, store, keys, &key, version);
+    *found = key != NULL;
+    return e ? op_fail(op, e, "find the manifest of %s", keys->name) : ERR_OK;
+}
+
 static enum err load(struct op *op, struct store *store, const struct keys *keys,
                      const char *key, uint64_t version, struct manifest **out)
 {

@@ -99,6 +99,11 @@ enum err manifest_decode(struct op *op, const char *key, const struct object *ob
 enum err manifest_newest(struct op *op, struct store *store, const struct keys *keys,
                          struct manifest **out);
 
+/* The version of the newest one, with one LIST. */
+enum err manifest_newest_version(struct op *op, struct store *store,
+                                 const struct keys *keys, bool *found,
+                                 uint64_t *version);
+
 enum published {
     PUBLISHED,        /* it is the newest manifest */
     PUBLISH_TAKEN,    /* another writer's manifest has this version */

@@ -158,7 +158,7 @@ enum err gc_run(struct op *op, struct namespace *ns);
 enum err gc_leftovers(struct op *op, struct namespace *ns);
 void gc_forget_leftovers(struct namespace *ns);
 /* gc.c: deletes the objects of an incarnation whose DELETE is in the catalog, but for
- * its DROP and fences; nothing if it is not deleted. */
+ * its DROP and fences, which stay 30 days; nothing if it is not deleted. */
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys);
 

@@ -128,6 +128,24 @@ static enum err dropped(struct op *op, const struct keys *keys)
 }
 
 /*
+ * A slot is missing above our manifest's floor. We listed the log after we claimed our
+ * epoch, so only a newer owner can have deleted it; then its manifest is there.
+ */
+static enum err explain_gap(struct op *op, const struct registry_options *env,
+                            const struct keys *keys, const struct manifest *m,
+                            uint64_t missing)
+{
+    struct manifest *newest = NULL;
+    enum err e = manifest_newest(op, env->store, keys, &newest);
+    if (!e && newest && newest->version == m->version)
+        e = wal_broken(op, keys, missing);
+    else if (!e && newest)
+        e = fenced_by_manifest(op, keys, newest);
+    manifest_unref(newest);
+    return e;
+}
+
+/*
  * Step 4: where the log ends. *found false: what the manifest promises is not there,
  * because a newer owner collected it meanwhile.
  */
@@ -138,13 +156,13 @@ static enum err find_end(struct op *op, const struct registry_options *env,
     uint64_t first = m->wm ? m->wm - 1 : 0;
     uint64_t *slots;
     size_t count;
+    uint64_t missing;
 
     *found = false;
     enum err e = wal_list(op, env->store, keys, first, &slots, &count);
     if (e) return e;
-    for (size_t i = 0; i < count; i++)
-        if (slots[i] != first + i) return ERR_OK;
-    if (m->wm && count == 0) return ERR_OK;
+    if (wal_gap(slots, count, first, m->wm, &missing))
+        return explain_gap(op, env, keys, m, missing);
 
     t->next = first + count;
     t->last = (struct put_id){{0}};
@@ -301,10 +319,11 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
                      const struct snapshot *old, struct tenure *out)
 {
     struct tenure t = {0};
+    uint64_t next_record = 0;
     bool current;
 
-    enum err e =
-        catalog_is_current(op, env->store, keys->name, keys->incarnation, &current);
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next_record, &current);
     if (!e && !current) e = dropped(op, keys);
     if (!e) e = claim_epoch(op, env, keys, schema, &t.manifest);
     if (e) goto done;
