@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "ns/admission.h"
 #include "ns/namespace.h"
 #include "ns/survey.h"
 #include "store/store.h"
@@ -41,6 +42,7 @@ struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix;
     struct opener *opener;
+    struct admission *queries;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
@@ -468,6 +470,16 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
     return on_namespace(op, r, name, call_snapshot, &call);
 }
 
+enum err registry_query_begin(struct op *op, struct registry *r, const char *name)
+{
+    return admission_enter(op, r->queries, name);
+}
+
+void registry_query_end(struct registry *r, const char *name)
+{
+    admission_leave(r->queries, name);
+}
+
 enum err registry_schema(struct op *op, struct registry *r, const char *name,
                          struct schema **schema)
 {
@@ -797,6 +809,7 @@ struct registry *registry_new(const struct registry_options *options)
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
+    r->queries = admission_new(REGISTRY_QUERIES_MAX);
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {
         r->maintenance.thread = thread_start("maintenance", maintenance_main, r);
@@ -835,6 +848,7 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     if (r->maintenance.thread) thread_join(r->maintenance.thread);
     if (r->surveyor.thread) thread_join(r->surveyor.thread);
     opener_free(r->opener);
+    admission_free(r->queries);
     settle_all(r, deadline_ms);
 
     for (size_t i = 0; i < BUCKETS; i++) {

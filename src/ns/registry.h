@@ -125,6 +125,12 @@ struct read_options {
 enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
                            const struct read_options *options, struct snapshot **out);
 
+/* Around all of a query, from its first snapshot to the end of the last. ERR_BUSY:
+ * REGISTRY_QUERIES_MAX of that namespace are running. */
+enum { REGISTRY_QUERIES_MAX = 16 };
+enum err registry_query_begin(struct op *op, struct registry *r, const char *name);
+void registry_query_end(struct registry *r, const char *name);
+
 struct namespace_info {
     struct schema *schema; /* the caller's reference */
     uint64_t documents, segments, segment_bytes, tail_rows, tail_bytes;
