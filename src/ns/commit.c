@@ -193,7 +193,8 @@ static void open_namespace(struct op *op, void *arg)
     struct tenure t = {0};
     int64_t began_ms = clock_ms();
 
-    enum err e = tenure_open(op, ns->env, &ns->keys, ns->first_schema, NULL, &t);
+    enum err e = tenure_open(op, ns->env, &ns->keys, ns->first_schema, ns->next_record,
+                             NULL, &t);
     if (e == ERR_NOT_FOUND) help_drop(ns, op->deadline_ms);
     mutex_lock(&ns->lock);
     if (e)

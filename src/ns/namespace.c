@@ -22,6 +22,7 @@ struct namespace *namespace_new(const struct registry_options *env,
     ns->opener = opener;
     keys_init(&ns->keys, env->wal_prefix, name, record->incarnation);
     ns->first_schema = schema_ref(record->schema);
+    ns->next_record = record->n + 1;
     mutex_init(&ns->lock);
     cond_init(&ns->changed);
     ns->queue_end = &ns->queue;

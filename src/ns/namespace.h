@@ -39,7 +39,8 @@ struct namespace
     const struct registry_options *env; /* the registry's, outlives us */
     struct opener *opener;              /* likewise */
     struct keys keys;
-    struct schema *first_schema; /* of the catalog record */
+    struct schema *first_schema; /* of the catalog record … */
+    uint64_t next_record;        /* … and the number behind it */
 
     struct mutex lock;   /* guards all below but follower; never held during I/O */
     struct cond changed; /* leading, running or a pending's state changed */

@@ -5,7 +5,9 @@
 #include "base/rowset.h"
 #include "base/task.h"
 #include "cache/cache.h"
+#include "ns/catalog.h"
 #include "ns/registry.h"
+#include "ns/tenure.h"
 #include "store/store_fault.h"
 #include "store/store_mem.h"
 #include "unit/test.h"
@@ -1201,6 +1203,53 @@ static void a_reader_that_meets_a_drop_tells_the_catalog(void **state)
     store_free(store);
 }
 
+/* What an OPEN waits for the store, one wait after the other. */
+static uint64_t rounds_to_open(struct store *store)
+{
+    struct registry_options o = options_of("a");
+    struct cache *cache = cache_new(store, 64 << 20);
+    struct schema *schema = schema_with(1);
+    struct catalog_record record;
+    struct tenure t = {0};
+    struct keys keys;
+    struct op op;
+    o.store = store;
+    o.cache = cache;
+    init_op(&op);
+    assert_int_equal(catalog_newest(&op, store, "x", &record), ERR_OK);
+    keys_init(&keys, "", "x", record.incarnation);
+    op.counters.rounds = 0;
+    enum err e = tenure_open(&op, &o, &keys, schema, record.n + 1, NULL, &t);
+    if (e) fail_msg("open: %s", op.error);
+    uint64_t rounds = op.counters.rounds;
+    catalog_release(&record);
+    tenure_release(&t);
+    schema_unref(schema);
+    op_release(&op);
+    cache_free(cache);
+    return rounds;
+}
+
+static void opening_takes_few_rounds(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    for (uint64_t i = 0; i < 5; i++)
+        (void)write_ok(&n, "x", (struct write){.first = i, .count = 9, .value = 1});
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    node_stop(&n);
+    /* LIST, GET; manifest; LIST and GET behind it; fence; LIST. */
+    assert_in_range(rounds_to_open(store), 1, 7);
+    n = node_start(store, "a", false);
+    for (uint64_t i = 0; i < 100; i++)
+        (void)write_ok(&n, "x", (struct write){.first = i, .count = 1, .value = 1});
+    node_stop(&n);
+    assert_in_range(rounds_to_open(store), 1, 7 + 4 + 7); /* 1, 2, 4, 8, 16, … */
+    store_free(store);
+}
+
 static void a_hole_in_the_log_is_damage_not_a_conflict(void **state)
 {
     enum { WRITES = 9 };
@@ -1391,6 +1440,7 @@ static void a_namespace_with_an_unsettled_put_is_kept_open(void **state)
     op_release(&op);
     assert_int_equal(write_try(&n, "y", w, &r), ERR_BUSY);
     tick(&n, "x"); /* settles it */
+    w.timeout_ms = 0;
     write_when_not_busy(&n, "y", w);
     write_when_not_busy(&n, "x", w);
     assert_int_equal(count_of(&n, "x"), 1);
@@ -1563,6 +1613,7 @@ int main(void)
         cmocka_unit_test(an_owner_whose_store_refuses_writes_still_reads),
         cmocka_unit_test(an_index_job_that_fails_waits_and_leaves_nothing_behind),
         cmocka_unit_test(a_reader_that_meets_a_drop_tells_the_catalog),
+        cmocka_unit_test(opening_takes_few_rounds),
         cmocka_unit_test(a_hole_in_the_log_is_damage_not_a_conflict),
         cmocka_unit_test(a_reader_with_a_long_tail_does_not_read_it_again),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
