@@ -716,14 +716,59 @@ static bool withdraw(struct namespace *ns, struct pending *p)
     return false;
 }
 
-/* Waits for p, leading whenever nobody does. Takes p over. */
+/* Waits until p is done, leading whenever nobody does. An error: we stopped waiting.
+ * Lock held. */
+static enum err await(struct op *op, struct namespace *ns, struct pending *p)
+{
+    unsigned failures = ns->open_failures;
+
+    while (!p->done) {
+        if (ns->open_failures != failures) return namespace_open_failed(op, ns);
+        if (!ns->leading) {
+            enum err e = commit_lead(op, ns);
+            if (e) return e;
+            continue;
+        }
+        int64_t until_ms = p->lent ? INT64_MAX : op->deadline_ms;
+        if (cond_wait(&ns->changed, &ns->lock, until_ms) || p->done || p->lent)
+            continue;
+        if (ns->opening) return namespace_still_opening(op, ns);
+        return op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
+    }
+    return ERR_OK;
+}
+
+/* What the request of p is told, when we stopped waiting with e. Lock held. */
+static enum err answer(struct op *op, struct namespace *ns, struct pending *p,
+                       enum err e, struct write_result *result)
+{
+    if (p->done) {
+        op_clear_error(op);
+        if (!p->err) {
+            *result = p->result;
+            return ERR_OK;
+        }
+        op->retry_after_ms = p->retry_after_ms;
+        return op_fail(op, p->err, "%s", p->words);
+    }
+    if (!withdraw(ns, p)) {
+        op_clear_error(op);
+        return op_fail(op, ERR_UNKNOWN,
+                       "the store has not said yet whether this write is "
+                       "stored; repeat it with the same Idempotency-Key");
+    }
+    if (e != ERR_UNKNOWN) return e;
+    op_clear_error(op); /* of the write before it, not of this one */
+    return op_fail(op, ERR_IO,
+                   "the store has not settled an earlier write, so this "
+                   "one was not applied");
+}
+
+/* Waits for p. Takes p over. */
 static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
                        struct write_result *result)
 {
-    enum err e = ERR_OK;
-
     mutex_lock(&ns->lock);
-    unsigned failures = ns->open_failures;
     if (ns->queue && ns->queue_bytes + pending_memory(p) > QUEUE_BYTES_MAX) {
         pending_unref(p);
         mutex_unlock(&ns->lock);
@@ -733,45 +778,8 @@ static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
     }
     p->refs = 2;
     enqueue(ns, p);
-    while (!p->done) {
-        if (ns->open_failures != failures) {
-            e = namespace_open_failed(op, ns);
-            break;
-        }
-        if (!ns->leading) {
-            e = commit_lead(op, ns);
-            if (e && !p->done) break;
-        } else if (!cond_wait(&ns->changed, &ns->lock,
-                              p->lent ? INT64_MAX : op->deadline_ms) &&
-                   !p->done && !p->lent) {
-            e = ns->opening ? namespace_still_opening(op, ns)
-                            : op_fail(op, ERR_TIMEOUT,
-                                      "the deadline of this request has passed");
-            break;
-        }
-    }
-    if (p->done) {
-        e = p->err;
-        op_clear_error(op);
-        if (e) {
-            op->retry_after_ms = p->retry_after_ms;
-            (void)op_fail(op, e, "%s", p->words);
-        } else {
-            *result = p->result;
-        }
-    } else if (withdraw(ns, p)) {
-        if (e == ERR_UNKNOWN) {
-            op_clear_error(op); /* of the write before it, not of this one */
-            e = op_fail(op, ERR_IO,
-                        "the store has not settled an earlier write, so this "
-                        "one was not applied");
-        }
-    } else {
-        op_clear_error(op);
-        e = op_fail(op, ERR_UNKNOWN,
-                    "the store has not said yet whether this write is "
-                    "stored; repeat it with the same Idempotency-Key");
-    }
+    enum err e = await(op, ns, p);
+    e = answer(op, ns, p, e, result);
     pending_unref(p);
     mutex_unlock(&ns->lock);
     return e;

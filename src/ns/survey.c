@@ -71,6 +71,11 @@ static int by_name(const void *a, const void *b)
     return (x->name > y->name) - (x->name < y->name);
 }
 
+static void sights_sort(struct sights *s)
+{
+    if (s->count) qsort(s->items, s->count, sizeof *s->items, by_name);
+}
+
 static const struct sight *sights_find(const struct sights *s, uint64_t name)
 {
     struct sight wanted = {.name = name};
@@ -149,7 +154,7 @@ static enum err list_logs(struct op *op, struct survey *s, struct sights *logs)
     wal_folder(s->env, folder);
     struct log_listing l = {logs, strlen(folder)};
     enum err e = each_key(op, s->env->store, folder, 0, each_log, &l);
-    qsort(logs->items, logs->count, sizeof *logs->items, by_name);
+    sights_sort(logs);
     return e;
 }
 
@@ -311,7 +316,7 @@ enum err survey_run(struct op *op, struct survey *s,
     enum err e = list_logs(op, s, &r.logs);
     if (!e) e = each_key(op, s->env->store, "ns/", '/', each_namespace, &r);
     if (!e) {
-        qsort(r.next.items, r.next.count, sizeof *r.next.items, by_name);
+        sights_sort(&r.next);
         struct sights old = s->known;
         s->known = r.next;
         r.next = old;

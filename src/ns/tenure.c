@@ -417,8 +417,13 @@ static enum err replay(struct op *op, const struct registry_options *env,
 
 /* ---- the whole ---- */
 
-/* What can be asked for as soon as the epoch's manifest is stored: whether it is the
- * newest (step 3), where the log ends (step 4), and what its segments hold. */
+/*
+ * What can be asked for as soon as the epoch's manifest is stored: whether it is the
+ * newest (step 3), where the log ends (step 4), and what its segments hold. That steps
+ * 3 and 4 may change places is no weaker than the protocol: a manifest that is the
+ * newest at the later of two moments behind its making was the newest at the earlier
+ * one.
+ */
 struct second_look {
     const struct registry_options *env;
     const struct keys *keys;

@@ -66,7 +66,7 @@ static struct schema *schema_with(uint32_t attrs)
 
 static void init_op(struct op *op)
 {
-    op_init(op, clock_ms() + 5000, 0);
+    op_init(op, clock_ms() + 60000, 0); /* sanitizers are slow */
 }
 
 static void create(struct node *n, const char *name)
