@@ -177,14 +177,20 @@ static enum err peek(struct op *op, const struct registry_options *env,
 
 /*
  * A slot is missing above our manifest's floor. We listed the log after we claimed our
- * epoch, so only a newer owner can have deleted it; then its manifest is there.
+ * epoch, so only two can have deleted it: a newer owner, whose manifest is there then,
+ * or whoever purged the namespace after its DROP, as the catalog then says.
  */
 static enum err explain_gap(struct op *op, const struct registry_options *env,
                             const struct keys *keys, const struct manifest *m,
                             uint64_t missing)
 {
     struct manifest *newest = NULL;
-    enum err e = manifest_newest(op, env->store, keys, &newest);
+    uint64_t next = 0;
+    bool current;
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next, &current);
+    if (!e && !current) return dropped(op, keys);
+    if (!e) e = manifest_newest(op, env->store, keys, &newest);
     if (!e && newest && newest->version == m->version)
         e = wal_broken(op, keys, missing);
     else if (!e && newest)
