@@ -59,6 +59,14 @@ static bool query_node(const struct config *c)
     return c->distributed.enabled && c->distributed.role == ROLE_QUERY;
 }
 
+static struct cache *open_cache(const struct config *c, struct store *store)
+{
+    struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    if (c->cache.disk_size > 0)
+        cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
+    return cache;
+}
+
 static const char *id_or(const struct config *c, const char *otherwise)
 {
     return *c->distributed.node_id ? c->distributed.node_id : otherwise;
@@ -216,7 +224,7 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     enum store_use use = query_node(c) ? STORE_FOLLOW : STORE_WRITE;
     enum err e = node_store_open(op, c, use, &n->store);
     if (e) goto done;
-    n->cache = cache_new(n->store, (uint64_t)c->cache.memory_size);
+    n->cache = open_cache(c, n->store);
     n->cluster = open_cluster(c);
     if (n->cluster) n->router = cluster_router(n->cluster);
     n->registry = open_registry(c, n);
