@@ -170,6 +170,7 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' --alone '$(CLUSTER)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
 

@@ -33,6 +33,9 @@ static const char DEADLINE[] = "X-Elacsym-Deadline-Ms";
 static const char NODES[] = "X-Elacsym-Nodes"; /* fingerprint; sender; id,id,… */
 static const char NODE[] = "X-Elacsym-Node";   /* of an answer: who gave it */
 
+/* What a client, or a wrong configuration, can cause at any rate. */
+enum complaint { COMPLAINT_LISTS, COMPLAINT_LOOP, COMPLAINT_CONFLICT, COMPLAINTS };
+
 struct cluster {
     char *node_id;
     bool query_node, forward_writes;
@@ -48,7 +51,7 @@ struct cluster {
     struct metric *forwarded, *failed, *instead, *mismatches, *loops, *conflicts,
         *seconds;
     struct mutex lock; /* guards logged_ms */
-    int64_t logged_ms; /* when differing lists were last told of */
+    int64_t logged_ms[COMPLAINTS];
 };
 
 /* ---- life ---- */
@@ -139,7 +142,8 @@ struct cluster *cluster_new(const struct cluster_options *options)
     c->forward_writes = options->forward_writes;
     c->answer_max = options->answer_max;
     c->client = http_client_new(&client);
-    c->logged_ms = -LOG_EVERY_MS;
+    for (int i = 0; i < COMPLAINTS; i++)
+        c->logged_ms[i] = -LOG_EVERY_MS;
     mutex_init(&c->lock);
     copy_ring(c, options);
     make_metrics(c);
@@ -234,12 +238,12 @@ static void put_list(struct json_writer *w, const char *id, size_t id_size,
 }
 
 /* Once a second is enough to be noticed. */
-static bool worth_logging(struct cluster *c)
+static bool worth_logging(struct cluster *c, enum complaint what)
 {
     int64_t now_ms = clock_ms();
     mutex_lock(&c->lock);
-    bool worth = now_ms - c->logged_ms >= LOG_EVERY_MS;
-    if (worth) c->logged_ms = now_ms;
+    bool worth = now_ms - c->logged_ms[what] >= LOG_EVERY_MS;
+    if (worth) c->logged_ms[what] = now_ms;
     mutex_unlock(&c->lock);
     return worth;
 }
@@ -251,7 +255,7 @@ void cluster_opened_by(void *context, const char *name, struct slice node_id,
     const char *owner = c->ring.ids[ring_owner(&c->ring, name)];
     if (slice_equal(node_id, slice_str(owner)) && fingerprint == c->fingerprint) return;
     metric_add(c->conflicts, 1);
-    if (worth_logging(c))
+    if (worth_logging(c, COMPLAINT_CONFLICT))
         log_warn(NULL, "namespace is opened by another node than its owner",
                  "namespace=%s node=%.*s owner=%s theirs=%016" PRIx64
                  " ours=%016" PRIx64,
@@ -273,7 +277,7 @@ static void refuse_lists(struct cluster *c, struct op *op,
     list += strspn(list, "; ");
 
     metric_add(c->mismatches, 1);
-    if (worth_logging(c))
+    if (worth_logging(c, COMPLAINT_LISTS))
         log_warn(op, "indexer lists differ",
                  "sender=%.64s theirs=%s ours=%s namespace=%s", id, theirs, c->list,
                  request->name);
@@ -300,7 +304,7 @@ static void refuse_loop(struct cluster *c, struct op *op,
     struct json_writer w;
     struct buf words = BUF_INIT;
     metric_add(c->loops, 1);
-    if (worth_logging(c))
+    if (worth_logging(c, COMPLAINT_LOOP))
         log_warn(op, "a forwarded request is not ours", "namespace=%s owner=%s",
                  request->name, peer_id(owner));
     buf_printf(&words,

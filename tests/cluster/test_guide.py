@@ -354,13 +354,29 @@ def test_trouble_ownership_conflict_names_the_holder(cluster):
         assert ask(rogue.port, "POST", f"/v1/namespaces/{name}/upsert", {"documents": [{"id": 1}]})[0] == 200
         status, headers, answer = ask(owner.port, "POST", f"/v1/namespaces/{name}/upsert", {"documents": [{"id": 2}]})
         assert (status, answer["code"]) == (503, "ownership_conflict"), answer
-        assert '"rogue"' in answer["error"], answer
+        assert re.search(r'held by node "rogue" \(its list of indexers is [0-9a-f]{16}, ours [0-9a-f]{16}\)', answer["error"]), answer
         assert owner.events("another node took the namespace")
+        words = owner.events("another node took the namespace")[-1]["words"]
+        assert answer["error"].endswith(words) or "rogue" in words
         # Reads are right all the same, at the fenced owner and at a query node.
         for node in (owner, cluster.queries[0]):
             assert ask(node.port, "GET", f"/v1/namespaces/{name}/documents/1")[0] == 200
     finally:
         rogue.stop()
+
+
+def test_trouble_two_processes_under_one_id(cluster):
+    name = cluster.name_owned_by(cluster.indexers[0], "twin")
+    owner = cluster.indexers[0]
+    assert ask(owner.port, "PUT", f"/v1/namespaces/{name}", {})[0] == 200
+    twin = cluster.node("twin", "indexer", ELACSYM_NODE_ID=owner.name).start(cluster.indexers)
+    try:
+        assert ask(twin.port, "POST", f"/v1/namespaces/{name}/upsert", {"documents": [{"id": 1}]})[0] == 200
+        status, _, answer = ask(owner.port, "POST", f"/v1/namespaces/{name}/upsert", {"documents": [{"id": 2}]})
+        assert (status, answer["code"]) == (503, "ownership_conflict"), answer
+        assert f'another process with this node\'s id, "{owner.name}"' in answer["error"]
+    finally:
+        twin.stop()
 
 
 def test_a_query_node_tells_when_another_than_the_owner_opens_a_namespace(cluster):
