@@ -294,6 +294,9 @@ static void wrong_types_and_ranges_name_what_is_allowed(void **state)
         {"[storage.s3]\nendpoint = \"http://\"\n", {"storage.s3.endpoint"}},
         {"[storage.s3]\nwal_prefix = \"/a\"\n", {"storage.s3.wal_prefix = /a"}},
         {"[storage.s3]\nwal_prefix = \"a/\"\n", {"storage.s3.wal_prefix"}},
+        {"[storage.s3]\nwal_prefix = "
+         "\"0123456789012345678901234567890123456789012345678901234567890123x\"\n",
+         {"storage.s3.wal_prefix", "at most 64 bytes"}},
         {"[storage.s3]\nwal_prefix = \"a//b\"\n", {"storage.s3.wal_prefix"}},
         {"[storage.s3]\nwal_prefix = \"a/../b\"\n", {"storage.s3.wal_prefix"}},
         {"[storage.s3]\nwal_prefix = \".\"\n", {"storage.s3.wal_prefix"}},
