@@ -340,6 +340,13 @@ static void check_answer(struct connection *c)
         c->marked = true;
 }
 
+/* An empty line and nothing more asks for no answer. */
+static enum step head_is_late(struct connection *c)
+{
+    if (!http_parse_begun(&c->exchange->parse)) return leave(c);
+    return refuse(c, 408, "the head of the request took too long");
+}
+
 static void expired(struct loop_client *client)
 {
     struct connection *c = connection_of(client);
@@ -347,9 +354,7 @@ static void expired(struct loop_client *client)
     switch (c->phase) {
     case PHASE_IDLE:
     case PHASE_LINGER: (void)leave(c); break;
-    case PHASE_HEAD:
-        step = refuse(c, 408, "the head of the request took too long");
-        break;
+    case PHASE_HEAD: step = head_is_late(c); break;
     case PHASE_BODY:
         if (!fast_enough(c, c->moved))
             step = refuse(c, 408, "the body of the request came too slowly");

@@ -1121,6 +1121,18 @@ static void an_idle_connection_is_closed_without_a_word(void **state)
     fixture_free(f);
 }
 
+static void an_empty_line_and_no_request_is_closed_without_a_word(void **state)
+{
+    (void)state;
+    struct fixture *f = hasty();
+    int fd = dial(f);
+    send_text(fd, GET("/echo") "\r\n");
+    expect(fd, 200, NULL);
+    assert_true(closed(fd));
+    (void)close(fd);
+    fixture_free(f);
+}
+
 static void a_reader_that_does_not_read_is_cut_off(void **state)
 {
     (void)state;
@@ -1622,6 +1634,7 @@ int main(void)
         cmocka_unit_test(a_body_that_stalls_or_drips_is_408),
         cmocka_unit_test(a_long_body_at_a_fair_rate_is_taken),
         cmocka_unit_test(an_idle_connection_is_closed_without_a_word),
+        cmocka_unit_test(an_empty_line_and_no_request_is_closed_without_a_word),
         cmocka_unit_test(a_reader_that_does_not_read_is_cut_off),
         cmocka_unit_test(a_handler_sees_its_deadline),
         cmocka_unit_test(a_request_that_waited_past_its_deadline_is_504_unhandled),
