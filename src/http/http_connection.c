@@ -25,8 +25,8 @@
 #include "http/http_exchange.h"
 
 enum {
-    RECEIVE_MAX =
-        16 << 10,  /* of heads and chunks at once; the rest waits in the socket */
+    /* Of heads and chunks at once; the rest waits in the socket. */
+    RECEIVE_MAX = 16 << 10,
     STEPS_MAX = 16 /* before others get their turn */
 };
 
