@@ -32,7 +32,8 @@ enum {
     /* A write mostly waits for the store, so waiting for a worker longer than a query
      * may is no sign of overload. */
     WRITE_DELAY_MAX_MS = 1000,
-    DESCRIPTORS_SPARE = 512, /* for files and peers */
+    ADMIN_DELAY_MAX_MS = 10000, /* overload is no reason to call a node dead */
+    DESCRIPTORS_SPARE = 512,    /* for files and peers */
     CONNECTIONS_MIN = 8,
     STOP_POLL_MS = 5
 };
@@ -162,6 +163,7 @@ static enum err open_http(struct op *op, const struct config *c, struct node *n)
                                     .idle_timeout_ms = 60000,
                                     .handler = api_handler(n->api)};
     o.lane_delay_max_ms[HTTP_LANE_WRITE] = WRITE_DELAY_MAX_MS;
+    o.lane_delay_max_ms[HTTP_LANE_ADMIN] = ADMIN_DELAY_MAX_MS;
     return http_server_start(op, &o, &n->http);
 }
 
