@@ -127,6 +127,14 @@ bool cells_open(struct reader *r, uint64_t count, uint64_t least, uint64_t most,
     return !r->failed;
 }
 
+void cells_bounds(const struct cells *c, uint64_t block, uint64_t *least,
+                  uint64_t *most)
+{
+    struct head head = head_at(c, block);
+    *least = head.least;
+    *most = head.most;
+}
+
 uint64_t cells_get(const struct cells *c, uint64_t index)
 {
     struct head head = head_at(c, index / CELL_BLOCK);

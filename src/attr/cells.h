@@ -45,6 +45,10 @@ bool cells_open(struct reader *r, uint64_t count, uint64_t least, uint64_t most,
 
 uint64_t cells_get(const struct cells *c, uint64_t index); /* below count, unchecked */
 
+/* The bounds of a block that has a cell; what cells_get returns lies within. */
+void cells_bounds(const struct cells *c, uint64_t block, uint64_t *least,
+                  uint64_t *most);
+
 static inline uint64_t cells_block_count(const struct cells *c)
 {
     return c->count / CELL_BLOCK + (c->count % CELL_BLOCK != 0);

@@ -42,6 +42,7 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "base/task.h"
 
 enum { COLUMN_VERSION = 1, FLAG_ARRAY = 1, FLAG_NULLS = 2, FLAGS = 3, UUID_SIZE = 16 };
 
@@ -118,6 +119,7 @@ struct dict {
     size_t count, capacity;
     uint32_t *slots; /* entry number + 1 or 0; open addressing, at most half taken */
     size_t slot_count;
+    uint64_t seed; /* the values are the users': nobody may choose the collisions */
 };
 
 static struct slice entry_text(const struct dict *d, const struct entry *e)
@@ -128,7 +130,8 @@ static struct slice entry_text(const struct dict *d, const struct entry *e)
 /* The slot that holds text, or the free one where it belongs. */
 static size_t dict_slot(const struct dict *d, struct slice text)
 {
-    size_t mask = d->slot_count - 1, slot = xxh3_64(text.data, text.size) & mask;
+    size_t mask = d->slot_count - 1,
+           slot = xxh3_64_seeded(text.data, text.size, d->seed) & mask;
     for (; d->slots[slot]; slot = (slot + 1) & mask)
         if (slice_equal(entry_text(d, &d->entries[d->slots[slot] - 1]), text)) break;
     return slot;
@@ -215,6 +218,7 @@ struct column_builder *column_builder_new(enum attr_type type, bool array)
     struct column_builder *b = mem_new(struct column_builder);
     b->type = type;
     b->array = array;
+    b->dict.seed = random_u64();
     return b;
 }
 
@@ -422,6 +426,20 @@ struct slice column_dict_entry(const struct column *c, uint64_t code)
     return start < end ? slice_of(c->dict.data + start, end - start) : SLICE_EMPTY;
 }
 
+uint64_t column_dict_bound(const struct column *c, struct slice text, bool after)
+{
+    uint64_t low = 0, high = c->dict_count;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        int order = slice_compare(column_dict_entry(c, middle), text);
+        if (order < 0 || (after && order == 0))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 uint64_t column_null_word(const struct column *c, uint64_t word)
 {
     return c->nulls ? load_u64(c->nulls + word * 8) : 0;
@@ -439,7 +457,7 @@ void column_items(const struct column *c, uint32_t row, uint64_t *first, uint64_
     if (*end < *first || *end - *first > UINT32_MAX) *end = *first;
 }
 
-static union scalar key_scalar(const struct column *c, uint64_t key)
+union scalar column_key_scalar(const struct column *c, uint64_t key)
 {
     union scalar v = {.u = 0};
     switch (c->type) {
@@ -467,28 +485,53 @@ enum err column_value(struct op *op, const struct column *c, uint32_t row,
     *out = VALUE_NULL;
     if (is_null(c, row)) return ERR_OK;
     if (!c->array) {
-        *out = (struct value){.one = key_scalar(c, cells_get(&c->items, row))};
+        *out = (struct value){.one = column_key_scalar(c, cells_get(&c->items, row))};
         return ERR_OK;
     }
     column_items(c, row, &first, &end);
     union scalar *items = op_new_array(op, union scalar, end - first);
     if (!items) return ERR_LIMIT;
     for (uint64_t i = first; i < end; i++)
-        items[i - first] = key_scalar(c, cells_get(&c->items, i));
+        items[i - first] = column_key_scalar(c, cells_get(&c->items, i));
     *out = (struct value){.count = (uint32_t)(end - first), .items = items};
     return ERR_OK;
 }
 
-int column_compare(const struct column *c, uint32_t a, uint32_t b)
+/* -0 equals 0, so they have one key here. */
+static uint64_t one_zero(const struct column *c, uint64_t key)
 {
-    assert(!c->array && a < c->row_count && b < c->row_count);
-    bool a_null = is_null(c, a), b_null = is_null(c, b);
-    if (a_null || b_null) return a_null - b_null;
+    return c->type == ATTR_FLOAT && key == sign_bit - 1 ? sign_bit : key;
+}
 
-    uint64_t a_key = cells_get(&c->items, a), b_key = cells_get(&c->items, b);
-    if (c->type == ATTR_FLOAT) {
-        union scalar a_value = key_scalar(c, a_key), b_value = key_scalar(c, b_key);
-        return scalar_compare(ATTR_FLOAT, &a_value, &b_value);
-    }
-    return (a_key > b_key) - (a_key < b_key);
+bool column_key_at(const struct column *c, uint32_t row, uint64_t *key)
+{
+    assert(!c->array && row < c->row_count);
+    if (is_null(c, row)) return false;
+    *key = one_zero(c, cells_get(&c->items, row));
+    return true;
+}
+
+void column_block_keys(const struct column *c, uint32_t block, uint64_t *least,
+                       uint64_t *most)
+{
+    assert(!c->array);
+    cells_bounds(&c->items, block, least, most);
+    *least = one_zero(c, *least);
+    *most = one_zero(c, *most);
+}
+
+uint64_t column_key_from(const struct column *c, const union scalar *v, bool *equal)
+{
+    *equal = true;
+    if (!column_has_dict(c->type)) return one_zero(c, column_key(c->type, v));
+
+    struct slice text = c->type == ATTR_UUID ? slice_of(v->uuid, UUID_SIZE) : v->s;
+    uint64_t code = column_dict_bound(c, text, false);
+    *equal = code < c->dict_count && slice_equal(column_dict_entry(c, code), text);
+    return code;
+}
+
+uint32_t column_dict_count(const struct column *c)
+{
+    return c->dict_count;
 }

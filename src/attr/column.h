@@ -42,8 +42,24 @@ void column_close(struct column *c); /* NULL is fine */
  * into op's arena. ERR_LIMIT only. */
 enum err column_value(struct op *op, const struct column *c, uint32_t row,
                       struct value *out);
-/* Order of two rows' values, nulls last; arrays are not ordered (asserted). */
-int column_compare(const struct column *c, uint32_t a, uint32_t b);
+
+/*
+ * Scalar columns as unsigned keys: within a column they are ordered as the values are,
+ * and equal values have equal keys.
+ */
+enum { COLUMN_BLOCK = 4096 };
+/* False: the row is null. */
+bool column_key_at(const struct column *c, uint32_t row, uint64_t *key);
+/* The value that a key of this column stands for; strings borrow from its bytes. */
+union scalar column_key_scalar(const struct column *c, uint64_t key);
+/* Bounds of the keys of rows [block * COLUMN_BLOCK, (block + 1) * COLUMN_BLOCK). */
+void column_block_keys(const struct column *c, uint32_t block, uint64_t *least,
+                       uint64_t *most);
+/* The first key whose value is not below v; *equal: it is v itself. All keys are below
+ * where there is none. */
+uint64_t column_key_from(const struct column *c, const union scalar *v, bool *equal);
+/* Distinct values of a string or uuid column, whose keys are below it; else 0. */
+uint32_t column_dict_count(const struct column *c);
 
 /*
  * Rows whose value makes a single condition true (not and/or/not). The condition's type

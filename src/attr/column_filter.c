@@ -82,21 +82,6 @@ static struct slice scalar_text(const struct column *c, const union scalar *v)
     return c->type == ATTR_UUID ? slice_of(v->uuid, sizeof v->uuid) : v->s;
 }
 
-/* The first code whose text is not below text or, with after, is above it. */
-static uint64_t dict_bound(const struct column *c, struct slice text, bool after)
-{
-    uint64_t low = 0, high = c->dict_count;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        int order = slice_compare(column_dict_entry(c, middle), text);
-        if (order < 0 || (after && order == 0))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* The first code from low on whose text does not start with prefix. */
 static uint64_t dict_prefix_end(const struct column *c, struct slice prefix,
                                 uint64_t low)
@@ -114,7 +99,7 @@ static uint64_t dict_prefix_end(const struct column *c, struct slice prefix,
 
 static struct key_set dict_prefix(const struct column *c, struct slice prefix)
 {
-    uint64_t first = dict_bound(c, prefix, false);
+    uint64_t first = column_dict_bound(c, prefix, false);
     return codes(first, dict_prefix_end(c, prefix, first));
 }
 
@@ -123,7 +108,8 @@ static struct key_set keys_of(const struct column *c, const union scalar *v)
 {
     if (column_has_dict(c->type)) {
         struct slice text = scalar_text(c, v);
-        return codes(dict_bound(c, text, false), dict_bound(c, text, true));
+        return codes(column_dict_bound(c, text, false),
+                     column_dict_bound(c, text, true));
     }
     uint64_t key = column_key(c->type, v);
     if (c->type != ATTR_FLOAT || v->f < 0 || v->f > 0) return interval(key, key);
@@ -152,7 +138,7 @@ static struct key_set compared(const struct column *c, const struct filter *f)
         return side_of(f->op, &value);
     }
     bool after = f->op == FILTER_GT || f->op == FILTER_LTE;
-    uint64_t bound = dict_bound(c, scalar_text(c, v), after);
+    uint64_t bound = column_dict_bound(c, scalar_text(c, v), after);
     bool upward = f->op == FILTER_GT || f->op == FILTER_GTE;
     return upward ? codes(bound, c->dict_count) : codes(0, bound);
 }

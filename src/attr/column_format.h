@@ -34,6 +34,9 @@ uint64_t column_key(enum attr_type type, const union scalar *v);
 /* Entry of the dictionary; empty where damage made code too large. */
 struct slice column_dict_entry(const struct column *c, uint64_t code);
 
+/* The first code whose text is not below text or, with after, is above it. */
+uint64_t column_dict_bound(const struct column *c, struct slice text, bool after);
+
 /* Bits of the nulls among rows [64 * word, 64 * word + 64). */
 uint64_t column_null_word(const struct column *c, uint64_t word);
 

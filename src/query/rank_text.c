@@ -128,13 +128,14 @@ static enum err search_source(struct op *op, const struct exec *x,
                               const struct rank *rank, const struct words *w,
                               const struct field_stats *stats, const uint32_t *groups,
                               uint32_t group_count, uint32_t source,
-                              struct text_clause *clauses, struct topk *best)
+                              const struct rowset *allowed, struct text_clause *clauses,
+                              struct topk *best)
 {
     struct text_search search = {
         .clauses = clauses,
         .group_count = group_count,
         .all_groups = rank->all_words,
-        .allowed = x->allowed[source],
+        .allowed = allowed,
         .source = source,
         .row_count = segment_row_count(x->snapshot->sources[source].segment),
     };
@@ -154,7 +155,7 @@ static enum err search_source(struct op *op, const struct exec *x,
 }
 
 enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
-                   size_t depth, struct ranking *out)
+                   const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     struct words w = {.merge = !rank->all_words || rank->field_count == 1};
     bool hopeless;
@@ -182,9 +183,9 @@ enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
     struct topk best;
     topk_init(&best, out->hits, depth, exec_compare_ids, x->snapshot);
     for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        if (x->skip[i]) continue;
+        if (allowed->none[i]) continue;
         enum err e = search_source(op, x, rank, &w, stats, groups, group_count, i,
-                                   clauses, &best);
+                                   allowed->rows[i], clauses, &best);
         if (e) return e;
     }
     topk_finish(&best);
