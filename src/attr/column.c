@@ -12,7 +12,7 @@
  * Stored form (docs/formats.md "column"), little endian; every part is a multiple of 8
  * bytes long but the last:
  *
- *    0  u8   version, 1
+ *    0  u8   version: 1, or 2 with an index
  *    1  u8   type, as in schema.c
  *    2  u8   flags: 1 array, 2 some rows are null
  *    3  u8   0
@@ -23,9 +23,20 @@
  *   24  u64  dict_size: bytes of the dictionary's values
  *   32  with flag 2: a bit per row, 1 for null, in ceil(row_count / 64) u64; bits
  * behind the last row are 0 arrays: row_count + 1 cells, where each row's items start
- * and the last one ends item_count cells, the keys (any for a null) string: dict_count
- * + 1 cells, where each value starts and the last one ends string, uuid: dict_size
- * bytes, the values in byte order, without gaps
+ * and the last one ends item_count cells, the keys (any for a null) version 2: the
+ * index string: dict_count + 1 cells, where each value starts and the last one ends
+ *       string, uuid: dict_size bytes, the values in byte order, without gaps
+ *
+ * The index (column_index.h): u32 key_count, the distinct keys; u32 dense_count, those
+ * whose rows are a set; u64 listed, rows of the others; u64 sets_size. Then
+ *
+ *       without a dictionary of values: key_count cells, the keys, ascending
+ *       key_count + 1 cells: where each key's rows start in the list, and the last
+ * one's end; none for those whose rows are a set listed cells: rows, by key, ascending
+ * within one dense_count cells: the places among the keys of those whose rows are a set
+ *       dense_count cells: how many rows each has
+ *       dense_count + 1 cells: where each set starts in the sets, and the last one ends
+ *       sets_size bytes: portable roaring sets; zeros to a multiple of 8
  *
  * No checksum: a column is a section of a segment, which has one. Opening checks what
  * memory safety needs, and looks at one head per 4096 rows for it; cells_get keeps what
@@ -44,7 +55,14 @@
 #include "base/op.h"
 #include "base/task.h"
 
-enum { COLUMN_VERSION = 1, FLAG_ARRAY = 1, FLAG_NULLS = 2, FLAGS = 3, UUID_SIZE = 16 };
+enum {
+    VERSION_PLAIN = 1,
+    VERSION_INDEXED = 2,
+    FLAG_ARRAY = 1,
+    FLAG_NULLS = 2,
+    FLAGS = 3,
+    UUID_SIZE = 16
+};
 
 /* ---- keys ---- */
 
@@ -204,7 +222,7 @@ static void numbers_add(struct numbers *n, uint64_t v)
 
 struct column_builder {
     enum attr_type type;
-    bool array;
+    bool array, indexed;
     uint32_t row_count;
     bool any_null;
     struct numbers nulls;  /* a bit per row */
@@ -213,11 +231,12 @@ struct column_builder {
     struct dict dict;
 };
 
-struct column_builder *column_builder_new(enum attr_type type, bool array)
+struct column_builder *column_builder_new(enum attr_type type, bool array, bool indexed)
 {
     struct column_builder *b = mem_new(struct column_builder);
     b->type = type;
     b->array = array;
+    b->indexed = indexed;
     b->dict.seed = random_u64();
     return b;
 }
@@ -295,6 +314,16 @@ static void put_dict(const struct dict *d, bool with_ends, struct buf *out)
     mem_free(ends.data);
 }
 
+static void put_index(const struct column_builder *b, struct buf *out)
+{
+    struct index_source source = {.keys = b->keys.data,
+                                  .starts = b->array ? b->starts.data : NULL,
+                                  .nulls = b->any_null ? b->nulls.data : NULL,
+                                  .row_count = b->row_count,
+                                  .dict_count = (uint32_t)b->dict.count};
+    column_index_put(&source, out);
+}
+
 void column_builder_finish(struct column_builder *b, struct buf *out)
 {
     bool has_dict = column_has_dict(b->type);
@@ -305,7 +334,7 @@ void column_builder_finish(struct column_builder *b, struct buf *out)
         numbers_to_places(&b->keys, places);
         mem_free(places);
     }
-    put_u8(out, COLUMN_VERSION);
+    put_u8(out, b->indexed ? VERSION_INDEXED : VERSION_PLAIN);
     put_u8(out, (uint8_t)b->type);
     put_u8(out,
            (uint8_t)((b->array ? FLAG_ARRAY : 0) | (b->any_null ? FLAG_NULLS : 0)));
@@ -321,6 +350,7 @@ void column_builder_finish(struct column_builder *b, struct buf *out)
         cells_encode(b->starts.data, b->starts.count, NULL, out);
     }
     cells_encode(b->keys.data, b->keys.count, scalar_nulls ? b->nulls.data : NULL, out);
+    if (b->indexed) put_index(b, out);
     if (has_dict) put_dict(&b->dict, b->type == ATTR_STRING, out);
     column_builder_free(b);
 }
@@ -328,7 +358,7 @@ void column_builder_finish(struct column_builder *b, struct buf *out)
 /* ---- opening ---- */
 
 struct column_head {
-    uint8_t flags;
+    uint8_t version, flags;
     uint32_t row_count, dict_count;
     uint64_t item_count, dict_size;
 };
@@ -337,7 +367,8 @@ struct column_head {
 static bool get_head(struct reader *r, enum attr_type type, bool array,
                      uint32_t row_count, struct column_head *head)
 {
-    uint8_t version = get_u8(r), stored_type = get_u8(r);
+    head->version = get_u8(r);
+    uint8_t stored_type = get_u8(r);
     head->flags = get_u8(r);
     uint8_t zero = get_u8(r);
     head->row_count = get_u32(r);
@@ -347,7 +378,9 @@ static bool get_head(struct reader *r, enum attr_type type, bool array,
     head->dict_size = get_u64(r);
 
     bool is_array = head->flags & FLAG_ARRAY;
-    if (r->failed || version != COLUMN_VERSION || zero || zeros) return false;
+    if (r->failed || zero || zeros) return false;
+    if (head->version != VERSION_PLAIN && head->version != VERSION_INDEXED)
+        return false;
     if (stored_type != (uint8_t)type || is_array != array || (head->flags & ~FLAGS))
         return false;
     if (head->row_count != row_count) return false;
@@ -390,6 +423,11 @@ static bool get_column(struct reader *r, uint32_t row_count, struct column *c)
         return false;
     key_bounds(c->type, head.dict_count, &least, &most);
     if (!cells_open(r, head.item_count, least, most, &c->items)) return false;
+    c->indexed = head.version == VERSION_INDEXED;
+    bool numbered = column_has_dict(c->type) && head.dict_count > 0;
+    if (c->indexed && !column_index_get(r, row_count, numbered, head.dict_count, least,
+                                        most, &c->index))
+        return false;
     if (column_has_dict(c->type) && !get_dict(r, &head, c)) return false;
     return reader_done(r);
 }

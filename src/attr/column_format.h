@@ -7,6 +7,7 @@
 
 #include "attr/cells.h"
 #include "attr/column.h"
+#include "attr/column_index.h"
 
 struct column {
     enum attr_type type;
@@ -19,6 +20,8 @@ struct column {
     struct cells items;     /* a key per row or, in arrays, per item */
     struct cells dict_ends; /* string: dict_count + 1 places in dict */
     struct slice dict;
+    bool indexed;
+    struct column_index index;
 };
 
 /* Strings and uuids: their keys are places in the sorted dictionary. */

@@ -162,7 +162,8 @@ static enum err allow(struct op *op, struct exec *x, uint32_t index)
     struct rowset **rows = &x->allowed.rows[index];
 
     if (x->query->filter) {
-        enum err e = segment_filter(op, source->segment, x->query->filter, rows);
+        enum err e =
+            segment_filter(op, source->segment, x->query->filter, NULL, NULL, rows);
         if (e) return e;
         if (source->dead) rowset_andnot(*rows, source->dead);
     } else if (source->dead) {
@@ -183,7 +184,8 @@ static enum err allow_rank(struct op *op, const struct exec *x,
     for (uint32_t i = 0; i < s->source_count && !e; i++) {
         out->none[i] = x->allowed.none[i];
         if (out->none[i]) continue;
-        e = segment_filter(op, s->sources[i].segment, filter, &out->rows[i]);
+        e = segment_filter(op, s->sources[i].segment, filter, NULL, NULL,
+                           &out->rows[i]);
         if (e) break;
         if (x->allowed.rows[i]) rowset_and(out->rows[i], x->allowed.rows[i]);
         out->none[i] = rowset_count(out->rows[i]) == 0;

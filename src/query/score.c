@@ -86,7 +86,7 @@ static struct rowset **filter_rows(struct op *op, const struct exec *x,
     *e = rows ? ERR_OK : ERR_LIMIT;
     for (uint32_t i = 0; i < s->source_count && !*e; i++)
         if (!x->allowed.none[i])
-            *e = segment_filter(op, s->sources[i].segment, f, &rows[i]);
+            *e = segment_filter(op, s->sources[i].segment, f, NULL, NULL, &rows[i]);
     return rows;
 }
 
