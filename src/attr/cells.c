@@ -318,19 +318,48 @@ static bool has_key(const struct key_set *set, uint64_t key)
     return at < set->key_count && set->keys[at] == key;
 }
 
+/* The listed keys in [least, most]. */
+static void narrow_keys(struct key_set *set, uint64_t least, uint64_t most)
+{
+    size_t first = lower_bound(set->keys, set->key_count, least);
+    set->keys += first;
+    set->key_count -= first;
+    size_t end = lower_bound(set->keys, set->key_count, most);
+    set->key_count = end + (end < set->key_count && set->keys[end] == most);
+}
+
+static enum match any_bit(const uint64_t *bits)
+{
+    uint64_t any = 0;
+    for (size_t i = 0; i < CELL_WORDS; i++)
+        any |= bits[i];
+    return any ? MATCH_SOME : MATCH_NONE;
+}
+
+/* Few keys are compared one after the other, which is quicker than any look-up. */
+static enum match match_few(const struct head *head, const uint8_t *p, size_t n,
+                            const struct key_set *set, uint64_t *bits)
+{
+    uint64_t one[CELL_WORDS] = {0};
+    for (size_t i = 0; i < set->key_count; i++) {
+        match_range(p, n, head->width, set->keys[i] - head->least, 0, one);
+        for (size_t word = 0; word < CELL_WORDS; word++)
+            bits[word] |= one[word];
+    }
+    return any_bit(bits);
+}
+
 static enum match match_members(const struct head *head, const uint8_t *p, size_t n,
                                 const struct key_set *set, uint64_t *bits)
 {
+    enum { FEW = 4 };
     uint64_t cells[CELL_BLOCK];
     struct key_set part = *set;
-    uint64_t any = 0;
 
     if (part.keys) {
-        part.keys += lower_bound(set->keys, set->key_count, head->least);
-        part.key_count -= (size_t)(part.keys - set->keys);
-        size_t end = lower_bound(part.keys, part.key_count, head->most);
-        part.key_count = end + (end < part.key_count && part.keys[end] == head->most);
+        narrow_keys(&part, head->least, head->most);
         if (part.key_count == 0) return MATCH_NONE;
+        if (part.key_count <= FEW) return match_few(head, p, n, &part, bits);
     }
     unpack(p, n, head->width, cells);
     for (size_t start = 0; start < n; start += 64) {
@@ -339,9 +368,8 @@ static enum match match_members(const struct head *head, const uint8_t *p, size_
         for (size_t i = 0; i < end; i++)
             word |= (uint64_t)has_key(&part, head->least + cells[start + i]) << i;
         bits[start / 64] = word;
-        any |= word;
     }
-    return any ? MATCH_SOME : MATCH_NONE;
+    return any_bit(bits);
 }
 
 enum match cells_match(const struct cells *c, uint64_t block, const struct key_set *set,
