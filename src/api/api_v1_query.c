@@ -685,6 +685,16 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "rows", x->rows);
     put_count(w, "live_rows", x->live_rows);
     put_count(w, "filtered_rows", x->filtered_rows);
+    json_key(w, "filter");
+    json_begin_object(w);
+    put_count(w, "filter_first", x->filter_first);
+    put_count(w, "search_first", x->search_first);
+    put_count(w, "exact", x->exact);
+    put_count(w, "retried", x->retried);
+    put_count(w, "indexed", x->filter.indexed);
+    put_count(w, "scanned", x->filter.scanned);
+    put_count(w, "checked", x->filter.checked);
+    json_end_object(w);
     put_count(w, "rows_scored", cost->rows_scored);
     put_count(w, "rounds", cost->rounds);
     put_count(w, "store_requests", cost->store_requests);

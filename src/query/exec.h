@@ -20,15 +20,31 @@ struct allowed {
     bool *none;           /* no row is allowed */
 };
 
+/*
+ * How a source is searched under the query's filter.
+ *
+ *   filter first   the filter's rows are found, and handed to the search
+ *   exact          the same, and they are so few that each of them is scored
+ *   search first   more is searched for than was asked, and the filter is asked about
+ *                  that; where too little is left, the filter comes first after all
+ */
+enum plan { PLAN_NO_FILTER, PLAN_FILTER_FIRST, PLAN_EXACT, PLAN_SEARCH_FIRST };
+
 struct exec {
     struct snapshot *snapshot;
     const struct query *query;
-    struct allowed allowed;
+    struct allowed allowed; /* search first: all rows that live */
+    enum plan *plans;       /* per source */
+    double *fractions;      /* of rows that match, about: of sources searched first */
+    struct filter_work work;
+    uint64_t retried;            /* sources where searching first left too little */
     struct segment_view **views; /* per source: text indexes and columns */
 };
 
 /* Order of two hits by document id; context is the snapshot. */
 int exec_compare_ids(const void *context, const struct hit *a, const struct hit *b);
+/* How many hits each rank is listed to. */
+size_t exec_depth(const struct query *q);
 /* How many rows of the source are allowed. */
 uint64_t exec_allowed_count(const struct exec *x, const struct allowed *allowed,
                             uint32_t source);
@@ -39,15 +55,31 @@ size_t exec_rows(const struct exec *x, uint32_t source, uint32_t from, uint32_t 
  * the query orders by or aggregates. */
 const struct column *exec_column(const struct exec *x, uint32_t source, int attr);
 
+/* Decides how to search a source and finds the rows that may be found. */
+enum err plan_source(struct op *op, struct exec *x, uint32_t source);
+
+/* A search before the filter. */
+struct trial {
+    struct topk best;
+    size_t wanted;
+};
+/* Is the source searched first? Then the search fills trial->best. */
+enum err trial_begin(struct op *op, const struct exec *x, const struct allowed *allowed,
+                     uint32_t source, size_t depth, bool *tries, struct trial *trial);
+/* Hands on what the filter leaves of it to best, or asks to search *again: from now on
+ * the source's rows are filtered. */
+enum err trial_end(struct op *op, struct exec *x, uint32_t source, struct trial *trial,
+                   struct topk *best, bool *again);
+
 /* The k best of one rank, best first, in op's arena. */
 struct ranking {
     struct hit *hits;
     size_t count;
 };
 
-enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out);
-enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
+enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
                    const struct allowed *allowed, size_t depth, struct ranking *out);
 
 /* The first `count` allowed rows in the query's order, from its place on. */

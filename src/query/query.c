@@ -17,6 +17,14 @@ int exec_compare_ids(const void *context, const struct hit *a, const struct hit 
     return doc_id_compare(&x, &y);
 }
 
+size_t exec_depth(const struct query *q)
+{
+    size_t depth = q->top_k;
+    if (!q->score) return depth;
+    depth *= HYBRID_DEPTH_FACTOR;
+    return depth < HYBRID_DEPTH_MIN ? HYBRID_DEPTH_MIN : depth;
+}
+
 uint64_t exec_allowed_count(const struct exec *x, const struct allowed *allowed,
                             uint32_t source)
 {
@@ -155,28 +163,9 @@ static void allowed_release(const struct allowed *allowed, uint32_t sources)
         rowset_unref(allowed->rows[i]);
 }
 
-/* Rows of one source that match the filter and live. */
-static enum err allow(struct op *op, struct exec *x, uint32_t index)
-{
-    const struct source *source = &x->snapshot->sources[index];
-    struct rowset **rows = &x->allowed.rows[index];
-
-    if (x->query->filter) {
-        enum err e =
-            segment_filter(op, source->segment, x->query->filter, NULL, NULL, rows);
-        if (e) return e;
-        if (source->dead) rowset_andnot(*rows, source->dead);
-    } else if (source->dead) {
-        *rows = rowset_copy(source->dead);
-        rowset_flip(*rows, segment_row_count(source->segment));
-    }
-    x->allowed.none[index] = *rows && rowset_count(*rows) == 0;
-    return ERR_OK;
-}
-
 /* What a rank's own filter leaves of the query's. */
-static enum err allow_rank(struct op *op, const struct exec *x,
-                           const struct filter *filter, struct allowed *out)
+static enum err allow_rank(struct op *op, struct exec *x, const struct filter *filter,
+                           struct allowed *out)
 {
     const struct snapshot *s = x->snapshot;
     enum err e = allowed_init(op, s->source_count, out);
@@ -184,10 +173,9 @@ static enum err allow_rank(struct op *op, const struct exec *x,
     for (uint32_t i = 0; i < s->source_count && !e; i++) {
         out->none[i] = x->allowed.none[i];
         if (out->none[i]) continue;
-        e = segment_filter(op, s->sources[i].segment, filter, NULL, NULL,
-                           &out->rows[i]);
+        e = segment_filter(op, s->sources[i].segment, filter, x->allowed.rows[i],
+                           &x->work, &out->rows[i]);
         if (e) break;
-        if (x->allowed.rows[i]) rowset_and(out->rows[i], x->allowed.rows[i]);
         out->none[i] = rowset_count(out->rows[i]) == 0;
     }
     return e;
@@ -257,7 +245,9 @@ static enum err exec_init(struct op *op, struct snapshot *snapshot,
     uint32_t n = snapshot->source_count;
     *x = (struct exec){.snapshot = snapshot, .query = q};
     x->views = op_new_array(op, struct segment_view *, n + 1);
-    if (!x->views) return ERR_LIMIT;
+    x->plans = op_new_array(op, enum plan, n + 1);
+    x->fractions = op_new_array(op, double, n + 1);
+    if (!x->views || !x->plans || !x->fractions) return ERR_LIMIT;
     return allowed_init(op, n, &x->allowed);
 }
 
@@ -271,7 +261,17 @@ static void exec_release(struct exec *x)
 
 /* ---- stages ---- */
 
-enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
+static enum err vector_source(struct op *op, const struct exec *x,
+                              const struct rank *rank, const struct allowed *allowed,
+                              uint32_t source, struct topk *best)
+{
+    const struct snapshot *s = x->snapshot;
+    if (allowed->none[source]) return ERR_OK;
+    return segment_vector_search(op, s->sources[source].segment, s->schema->metric,
+                                 rank->vector, allowed->rows[source], source, best);
+}
+
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     const struct snapshot *s = x->snapshot;
@@ -281,9 +281,12 @@ enum err rank_vector(struct op *op, const struct exec *x, const struct rank *ran
     if (!out->hits) return ERR_LIMIT;
     topk_init(&best, out->hits, depth, exec_compare_ids, s);
     for (uint32_t i = 0; i < s->source_count; i++) {
-        if (allowed->none[i]) continue;
-        enum err e = segment_vector_search(op, s->sources[i].segment, s->schema->metric,
-                                           rank->vector, allowed->rows[i], i, &best);
+        struct trial trial;
+        bool tries, again = false;
+        enum err e = trial_begin(op, x, allowed, i, depth, &tries, &trial);
+        if (!e) e = vector_source(op, x, rank, allowed, i, tries ? &trial.best : &best);
+        if (!e && tries) e = trial_end(op, x, i, &trial, &best, &again);
+        if (!e && again) e = vector_source(op, x, rank, allowed, i, &best);
         if (e) return e;
     }
     topk_finish(&best);
@@ -299,7 +302,7 @@ static void lap(int64_t *since_us, uint64_t *stage_us)
     *since_us = now_us;
 }
 
-static enum err run_rank(struct op *op, const struct exec *x, const struct rank *rank,
+static enum err run_rank(struct op *op, struct exec *x, const struct rank *rank,
                          size_t depth, struct ranking *out)
 {
     struct allowed own = {NULL, NULL};
@@ -314,7 +317,7 @@ static enum err run_rank(struct op *op, const struct exec *x, const struct rank 
     return e;
 }
 
-static enum err run_ranks(struct op *op, const struct exec *x, size_t depth,
+static enum err run_ranks(struct op *op, struct exec *x, size_t depth,
                           struct ranking *rankings, struct query_explain *explain)
 {
     int64_t since_us = clock_us();
@@ -377,17 +380,14 @@ static enum err run_listing(struct op *op, const struct exec *x, struct scored *
 }
 
 /* What the query asks for, with final scores, best first. */
-static enum err rank_all(struct op *op, const struct exec *x, struct scored **hits,
+static enum err rank_all(struct op *op, struct exec *x, struct scored **hits,
                          struct query_result *r)
 {
     const struct query *q = x->query;
     struct ranking rankings[QUERY_RANKS_MAX] = {{0}};
 
     if (q->rank_count == 0) return run_listing(op, x, hits, r);
-    size_t depth = q->top_k;
-    if (q->score) depth *= HYBRID_DEPTH_FACTOR;
-    if (q->score && depth < HYBRID_DEPTH_MIN) depth = HYBRID_DEPTH_MIN;
-    enum err e = run_ranks(op, x, depth, rankings, &r->explain);
+    enum err e = run_ranks(op, x, exec_depth(q), rankings, &r->explain);
     if (e) return e;
     if (!q->score) return keep_scores(op, &rankings[0], hits, &r->count);
     int64_t since_us = clock_us();
@@ -440,11 +440,19 @@ static void describe(const struct exec *x, struct query_explain *explain)
                                    : "listing";
     explain->sources = s->source_count;
     explain->live_rows = s->row_count;
+    explain->filter = x->work;
+    explain->retried = x->retried;
     for (uint32_t i = 0; i < s->source_count; i++) {
-        uint32_t rows = segment_row_count(s->sources[i].segment);
+        uint64_t rows = segment_row_count(s->sources[i].segment);
+        uint64_t allowed = exec_allowed_count(x, &x->allowed, i);
         explain->stored_sources += s->sources[i].stored;
         explain->rows += rows;
-        explain->filtered_rows += exec_allowed_count(x, &x->allowed, i);
+        explain->filter_first += x->plans[i] == PLAN_FILTER_FIRST;
+        explain->exact += x->plans[i] == PLAN_EXACT;
+        explain->search_first += x->plans[i] == PLAN_SEARCH_FIRST;
+        explain->filtered_rows += x->plans[i] == PLAN_SEARCH_FIRST
+                                      ? (uint64_t)((double)allowed * x->fractions[i])
+                                      : allowed;
     }
 }
 
@@ -481,7 +489,7 @@ static enum err run(struct op *op, struct exec *x, struct query_result *r)
     enum err e = ERR_OK;
 
     for (uint32_t i = 0; !e && i < x->snapshot->source_count; i++)
-        e = allow(op, x, i);
+        e = plan_source(op, x, i);
     lap(&since_us, &r->explain.filter_us);
     if (!e) e = open_views(op, x);
     if (!e) e = survey(op, x, r);

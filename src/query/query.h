@@ -149,7 +149,12 @@ struct query_hit {
 struct query_explain {
     uint64_t filter_us, vector_us, text_us, order_us, fuse_us, aggregate_us, fetch_us;
     uint64_t total_us;
-    uint64_t sources, stored_sources, rows, live_rows, filtered_rows;
+    uint64_t sources, stored_sources, rows, live_rows;
+    uint64_t filtered_rows; /* estimated in sources that were searched first */
+    /* Sources by the way they were searched under the filter; plan.c. */
+    uint64_t filter_first, exact, search_first;
+    uint64_t retried; /* searched first in vain */
+    struct filter_work filter;
     const char *plan; /* static: "vector", "text", "hybrid", "listing" */
 };
 

@@ -847,6 +847,108 @@ static struct world numbered_world(struct op *op, uint32_t count)
     return w;
 }
 
+/* ---- plans ---- */
+
+/* Documents lie on a line, number n at (n, 1, 1); every text says "tree" and some more,
+ * so that the first ones score best. */
+static struct world long_world(struct op *op, uint32_t count)
+{
+    struct world w = {.op = op, .rng = 1};
+    struct keys keys;
+    keys_init(&keys, "", "w", (const uint8_t[16]){1});
+    do { /* of l2 */
+        schema_unref(w.schema);
+        w.schema = world_schema(&w.rng);
+    } while (w.schema->metric != METRIC_L2);
+    w.snapshot = state_empty(&keys, w.schema);
+    struct batch batch = {.doc_count = count};
+    batch.docs = op_new_array(op, struct doc, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct value *values = op_new_array(op, struct value, ATTRS);
+        float *vector = op_new_array(op, float, DIM);
+        vector[0] = (float)i;
+        vector[1] = vector[2] = 1;
+        for (uint32_t k = 0; k < ATTRS; k++)
+            values[k] = VALUE_NULL;
+        values[ATTR_TITLE].null = false;
+        values[ATTR_TITLE].one.s = slice_str(i < 30000 ? "tree" : "tree house");
+        values[ATTR_F] = (struct value){.one.f = i % 4};
+        values[ATTR_U] = (struct value){.one.u = i / 2};
+        batch.docs[i] =
+            (struct doc){.id = number_id(i), .vector = vector, .values = values};
+    }
+    apply(&w, &batch);
+    return w;
+}
+
+enum { LONG = 60000 };
+
+/* Hits are documents first, first + step, ...; the plans are as expected. */
+static void expect_plan(struct world *w, const struct rank *rank,
+                        const struct filter *filter, uint32_t first, uint32_t step,
+                        uint64_t search_first, uint64_t retried, uint64_t exact)
+{
+    struct query q = {.ranks = rank, .rank_count = 1, .top_k = 20, .filter = filter};
+    struct query_result r = run_ok(w, &q);
+    assert_int_equal(r.count, 20);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(r.hits[i].doc.id.u64, first + i * step);
+    assert_int_equal(r.explain.search_first, search_first);
+    assert_int_equal(r.explain.retried, retried);
+    assert_int_equal(r.explain.exact, exact);
+    assert_int_equal(r.explain.filter_first, !search_first && !exact);
+}
+
+static void
+a_dear_filter_that_leaves_much_is_asked_last_and_a_narrow_one_first(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct world w = long_world(&op, LONG);
+    static const float origin[DIM] = {0, 1, 1};
+    struct rank_field field = {ATTR_TITLE, 1};
+    struct rank ranks[2] = {{.kind = RANK_VECTOR, .vector = origin},
+                            {.kind = RANK_TEXT,
+                             .text = SLICE_LITERAL("tree"),
+                             .fields = &field,
+                             .field_count = 1}};
+    union scalar one = {.f = 1}, house = {.s = SLICE_LITERAL("*house")},
+                 few = {.u = 200};
+    struct filter quarter = {.op = FILTER_EQ,
+                             .attr = ATTR_F,
+                             .type = ATTR_FLOAT,
+                             .values = &one,
+                             .value_count = 1};
+    /* Half of all documents, and none of the best. */
+    struct filter far = {.op = FILTER_GLOB,
+                         .attr = ATTR_TITLE,
+                         .type = ATTR_STRING,
+                         .values = &house,
+                         .value_count = 1};
+    struct filter narrow = {.op = FILTER_LT,
+                            .attr = ATTR_U,
+                            .type = ATTR_UINT,
+                            .values = &few,
+                            .value_count = 1};
+    for (int i = 0; i < 2; i++) {
+        expect_plan(&w, &ranks[i], &quarter, 1, 4, 1, 0, 0);
+        expect_plan(&w, &ranks[i], &far, 30000, 1, 0, 1, 0);
+        expect_plan(&w, &ranks[i], &narrow, 0, 1, 0, 0, 1);
+    }
+    /* What needs all rows of the filter asks it first. */
+    struct query q = {
+        .ranks = ranks, .rank_count = 1, .top_k = 1, .filter = &quarter, .count = true};
+    struct query_result r = run_ok(&w, &q);
+    assert_int_equal(r.match_count, LONG / 4);
+    assert_true(r.explain.filter_first == 1 && r.explain.filter.scanned == 1);
+    q.filter = &narrow;
+    r = run_ok(&w, &q);
+    assert_true(r.match_count == 400 && r.explain.filter.indexed == 1);
+    world_free(&w);
+    op_release(&op);
+}
+
 static void more_groups_than_the_limit_are_refused_by_name(void **state)
 {
     (void)state;
@@ -1021,6 +1123,8 @@ int main(void)
         cmocka_unit_test(
             paging_meets_every_document_that_stays_once_whatever_is_written),
         cmocka_unit_test(aggregates_equal_a_loop),
+        cmocka_unit_test(
+            a_dear_filter_that_leaves_much_is_asked_last_and_a_narrow_one_first),
         cmocka_unit_test(more_groups_than_the_limit_are_refused_by_name),
         cmocka_unit_test(sums_of_integers_are_exact_as_far_as_64_bits_hold_them),
         cmocka_unit_test(scores_that_make_no_sense_are_refused),
