@@ -7,6 +7,7 @@
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
 #   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
+#   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
 #   make SAN=address,undefined TARGET | make SAN=thread TARGET    in another flavour
 # Add a file to src/*/ or tests/unit/test_*.c and it is built and run. A folder tests/X
@@ -33,7 +34,7 @@ INCLUDES := -Isrc -Itests -D_GNU_SOURCE
 CFLAGS_ALL := -std=c17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CWARN) $(CFLAGS)
 CXXFLAGS_ALL := -std=c++17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CXXFLAGS)
 LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lcurl -lcrypto -lexpat -lmicrohttpd -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
+LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
 
 # Some files are compiled for one instruction set and entered only after simd_level said
 # so; no exception leaves the C++ files of base.
@@ -178,6 +179,11 @@ run:
 	@tools/setup.sh run
 	@$(MAKE_ALL) all
 	@exec build/release/elacsym $(ARGS)
+
+# A Debian package: program, systemd unit, man page, completion, docs.
+.PHONY: deb
+deb: all
+	@tools/make_deb.sh
 
 # ---- habits ----
 
