@@ -5,7 +5,7 @@
 #   make unit            unit tests of one flavour, in the terminal
 #   make s3              the store contract on MinIO
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
-#   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
+#   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -102,7 +102,7 @@ $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
 # of a real process, every prefix of what reached the disk.
-.PHONY: model sim crash-sweep crash-kill powerfail
+.PHONY: model sim crash-sweep crash-kill powerfail query-random
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
 sim: $(B)/tests/run_sim
@@ -114,6 +114,8 @@ crash-kill: all
 	$(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 powerfail: $(B)/tests/test_powerfail
 	$<
+query-random: $(B)/tests/test_query_random
+	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
 # libFuzzer on one reader of untrusted bytes; what it finds worth keeping stays in
 # build/fuzz/corpus. make fuzz T=manifest SECONDS=600; names: run_fuzz --list.

@@ -532,7 +532,7 @@ static enum err resolve_filter(struct op *op, const struct namespace *ns,
         uint32_t rows[CHUNK], from = 0;
         struct rowset *match = NULL;
 
-        enum err e = segment_filter(op, source->segment, p->filter, &match);
+        enum err e = segment_filter(op, source->segment, p->filter, NULL, NULL, &match);
         if (e) return e;
         if (source->dead) rowset_andnot(match, source->dead);
         e = room_for_deletes(op, &batch, rowset_count(match), deletes_max, &capacity);

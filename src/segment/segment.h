@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "attr/attr_filter.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/topk.h"
@@ -98,9 +99,14 @@ struct doc_id segment_id(const struct segment *s, uint32_t row);
 void segment_find(const struct segment *s, const struct doc_id *ids, size_t n,
                   uint32_t *rows);
 
-/* Rows for which the filter is true, dead or not; a new rowset. */
+/* Rows for which the filter is true, dead or not, among those given (NULL: all); a new
+ * rowset. Adds to *work, unless it is NULL, how the conditions were answered. */
 enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
+                        const struct rowset *among, struct filter_work *work,
                         struct rowset **out);
+/* What segment_filter would find and cost, by a few look-ups and samples. */
+enum err segment_filter_estimate(struct op *op, struct segment *s,
+                                 const struct filter *f, struct filter_estimate *out);
 
 /*
  * Exact scan: pushes allowed rows that have a vector. Score: cosine similarity (right
