@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "fuzz/fuzz.h"
 #include "ns/registry.h"
+#include "ns/snapshot.h"
 
 enum { OP_MEMORY = 16 << 20 };
 
@@ -43,7 +44,7 @@ static bool is_utf8(struct slice s)
 
 /* Runs body over the input as JSON text, which needs readable bytes behind it. */
 typedef enum err json_body(struct op *op, struct json_value *root,
-                           const struct schema *schema);
+                           struct schema *schema);
 
 static bool run_json(struct slice input, json_body *body)
 {
@@ -111,8 +112,7 @@ static enum err walk(struct op *op, struct json_value *v)
     }
 }
 
-static enum err body_any(struct op *op, struct json_value *root,
-                         const struct schema *schema)
+static enum err body_any(struct op *op, struct json_value *root, struct schema *schema)
 {
     (void)schema;
     return walk(op, root);
@@ -144,7 +144,7 @@ static void seeds_any(fuzz_emit *emit, void *context)
 /* ---- requests ---- */
 
 static enum err body_schema(struct op *op, struct json_value *root,
-                            const struct schema *schema)
+                            struct schema *schema)
 {
     struct schema *parsed = NULL;
     (void)schema;
@@ -181,7 +181,7 @@ static void seeds_schema_body(fuzz_emit *emit, void *context)
 }
 
 static enum err body_upsert(struct op *op, struct json_value *root,
-                            const struct schema *schema)
+                            struct schema *schema)
 {
     struct batch batch;
     size_t failed;
@@ -215,7 +215,7 @@ static void seeds_upsert_body(fuzz_emit *emit, void *context)
 }
 
 static enum err body_delete(struct op *op, struct json_value *root,
-                            const struct schema *schema)
+                            struct schema *schema)
 {
     struct batch batch;
     struct v1_filter *parsed = NULL;
@@ -247,13 +247,14 @@ static void seeds_delete_body(fuzz_emit *emit, void *context)
 }
 
 static enum err body_query(struct op *op, struct json_value *root,
-                           const struct schema *schema)
+                           struct schema *schema)
 {
     struct v1_query parsed;
     struct query query;
     struct v1_picks picks;
+    struct snapshot snapshot = {.schema = schema, .id_kind = ID_U64};
     enum err e = v1_query_parse(op, root, &parsed);
-    if (!e) e = v1_query_bind(op, &parsed, schema, ID_U64, &query, &picks);
+    if (!e) e = v1_query_bind(op, &parsed, &snapshot, &query, &picks);
     return e;
 }
 
@@ -274,6 +275,11 @@ static void seeds_query_body(fuzz_emit *emit, void *context)
         "{\"filter\":{\"field\":\"string\",\"op\":\"prefix\",\"value\":\"a\"},\"order_"
         "by\":"
         "{\"field\":\"int\",\"direction\":\"desc\"},\"consistency\":\"eventual\"}",
+        "{\"filter\":{\"field\":\"bool\",\"op\":\"eq\",\"value\":true},\"count\":true,"
+        "\"aggregate\":"
+        "{\"count\":true,\"sum\":[\"int\",\"float\"],\"min\":\"date\",\"max\":["
+        "\"uint\"],\"group_by\":"
+        "\"string\"}}",
         NULL};
     emit_texts(emit, context, texts);
 }
