@@ -17,6 +17,7 @@ enum {
     BUCKETS = 4096,
     CREATE_TRIES = 16,
     TICK_MS = 200,
+    MERGES_MAX = 64, /* of a namespace, before others have their turn */
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
@@ -49,7 +50,7 @@ struct registry {
     size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
-    struct worker maintenance, surveyor;
+    struct worker maintenance, merger, surveyor;
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -535,23 +536,18 @@ static bool look_due(const struct namespace *ns)
     return env->compaction && clock_ms() - ns->maintained_ms >= env->interval_ms;
 }
 
-/* Is it time to write a new manifest? Lock held. */
-static bool due(struct namespace *ns)
+/* Is it time to make the tail a segment? Lock held. */
+static bool tail_due(struct namespace *ns)
 {
     const struct registry_options *env = ns->env;
     const struct snapshot *s = ns->tenure.snapshot;
-    int64_t now_ms = clock_ms();
-    uint32_t stored = 0;
 
     if (ns->state != NS_READY) return false;
-    for (uint32_t i = 0; i < s->source_count; i++)
-        stored += s->sources[i].stored;
-    if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
     if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
     return ns->tail_full || s->tail_bytes >= env->tail_index_bytes ||
            s->tail_rows >= env->tail_index_rows ||
-           now_ms - ns->written_ms >= env->tail_index_idle_ms;
+           clock_ms() - ns->written_ms >= env->tail_index_idle_ms;
 }
 
 /* Background work on ns ended with e: after a failure the next waits, longer each time.
@@ -581,26 +577,37 @@ enum work {
     WORK_COMPACT /* … and join all segments that could be fewer */
 };
 
-/* May background work begin? Unless it is only if due: waits for the one in progress,
- * and after a failure does not wait at all. *busy: no, there is nothing to be done now.
- * Lock held. */
-static enum err claim_work(struct op *op, struct namespace *ns, enum work work,
-                           bool *busy)
+/* May work that the flag stands for (one of ns->maintaining and ns->merging) begin?
+ * Unless it is only if due: waits for the one in progress. *busy: no, there is nothing
+ * to be done now. */
+static enum err claim(struct op *op, struct namespace *ns, bool *flag, enum work work,
+                      bool *busy)
 {
     bool force = work != WORK_IF_DUE;
+    enum err e = ERR_OK;
 
-    while (force && ns->maintaining)
+    mutex_lock(&ns->lock);
+    while (force && *flag && !e)
         if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
-            return op_fail(op, ERR_TIMEOUT,
-                           "the deadline of this request has passed while namespace "
-                           "\"%s\" is being indexed",
-                           ns->keys.name);
-    if (force && ns->state != NS_READY)
-        return op_fail(op, ERR_IO, "namespace \"%s\" was closed meanwhile, try again",
-                       ns->keys.name);
-    *busy = ns->maintaining || ns->state != NS_READY;
-    if (!*busy) ns->maintaining = true;
-    return ERR_OK;
+            e = op_fail(op, ERR_TIMEOUT,
+                        "the deadline of this request has passed while namespace "
+                        "\"%s\" is being indexed",
+                        ns->keys.name);
+    if (!e && force && ns->state != NS_READY)
+        e = op_fail(op, ERR_IO, "namespace \"%s\" was closed meanwhile, try again",
+                    ns->keys.name);
+    *busy = *flag || ns->state != NS_READY;
+    if (!e && !*busy) *flag = true;
+    mutex_unlock(&ns->lock);
+    return e;
+}
+
+static void unclaim(struct namespace *ns, bool *flag)
+{
+    mutex_lock(&ns->lock);
+    *flag = false;
+    cond_broadcast(&ns->changed);
+    mutex_unlock(&ns->lock);
 }
 
 /* Goes on with a put whose outcome is unknown, for a little while. */
@@ -617,45 +624,82 @@ static enum err settle(struct op *op, struct namespace *ns)
     return e;
 }
 
-/* Indexes if it is time, and collects; the namespace is ours to maintain. */
-static enum err index_and_collect(struct op *op, struct namespace *ns, enum work work)
+/* Makes the tail a segment if it is time. */
+static enum err index_tail(struct op *op, struct namespace *ns, enum work work)
+{
+    bool busy;
+
+    enum err e = claim(op, ns, &ns->maintaining, work, &busy);
+    if (e || busy) return e;
+    mutex_lock(&ns->lock);
+    bool due = work != WORK_IF_DUE || tail_due(ns);
+    mutex_unlock(&ns->lock);
+    if (due) e = indexer_tail(op, ns);
+    unclaim(ns, &ns->maintaining);
+    return e;
+}
+
+/* Merges until no more segments should become one. */
+static enum err merge_all(struct op *op, struct namespace *ns, enum work work)
+{
+    bool busy, eager;
+
+    mutex_lock(&ns->lock);
+    eager = work == WORK_COMPACT || look_due(ns);
+    mutex_unlock(&ns->lock);
+    if (!indexer_merge_due(ns, eager) && !eager) return ERR_OK;
+    enum err e = claim(op, ns, &ns->merging, work, &busy);
+    if (e || busy) return e;
+    for (int i = 0; !e && i < MERGES_MAX && indexer_merge_due(ns, eager); i++)
+        e = indexer_merge(op, ns, eager);
+    mutex_lock(&ns->lock);
+    if (eager && !e) ns->maintained_ms = clock_ms();
+    mutex_unlock(&ns->lock);
+    unclaim(ns, &ns->merging);
+    return e;
+}
+
+/* Deletes what is obsolete. */
+static enum err collect(struct op *op, struct namespace *ns, enum work work)
+{
+    bool busy;
+
+    enum err e = claim(op, ns, &ns->maintaining, work, &busy);
+    if (e || busy) return e;
+    e = gc_run(op, ns);
+    unclaim(ns, &ns->maintaining);
+    return e;
+}
+
+/* After a failure, does nothing for a while. */
+static bool pausing(struct namespace *ns)
 {
     mutex_lock(&ns->lock);
-    bool eager = work == WORK_COMPACT || look_due(ns);
-    bool index = eager || work == WORK_INDEX || due(ns);
+    bool pausing = ns->work_failed_times && clock_ms() < ns->work_after_ms;
     mutex_unlock(&ns->lock);
+    return pausing;
+}
 
-    enum err e = index ? indexer_run(op, ns, eager) : ERR_OK;
-    if (!e) e = gc_run(op, ns);
-
+/* One round of background work, as far as it is this thread's. */
+static enum err maintain(struct op *op, struct namespace *ns, enum work work,
+                         bool with_merges)
+{
+    if (work == WORK_IF_DUE && pausing(ns)) return ERR_OK;
+    enum err e = settle(op, ns);
+    if (!e) e = index_tail(op, ns, work);
+    if (!e && with_merges && work != WORK_INDEX) e = merge_all(op, ns, work);
+    if (!e) e = collect(op, ns, work);
     mutex_lock(&ns->lock);
-    ns->maintaining = false;
-    if (index && eager && !e) ns->maintained_ms = clock_ms();
-    cond_broadcast(&ns->changed);
+    note_work(op, ns, e);
     mutex_unlock(&ns->lock);
     return e;
 }
 
-/* One round of background work. If due only, after a failure it does nothing for a
- * while. */
-static enum err maintain(struct op *op, struct namespace *ns, enum work work)
+static enum err merge(struct op *op, struct namespace *ns)
 {
-    bool busy = true;
-
-    mutex_lock(&ns->lock);
-    bool pausing =
-        work == WORK_IF_DUE && ns->work_failed_times && clock_ms() < ns->work_after_ms;
-    mutex_unlock(&ns->lock);
-    if (pausing) return ERR_OK;
-
-    enum err e = settle(op, ns);
-    if (!e) {
-        mutex_lock(&ns->lock);
-        e = claim_work(op, ns, work, &busy);
-        mutex_unlock(&ns->lock);
-        if (e) return e;
-    }
-    if (!busy) e = index_and_collect(op, ns, work);
+    if (pausing(ns)) return ERR_OK;
+    enum err e = merge_all(op, ns, WORK_IF_DUE);
+    if (!e) return ERR_OK; /* that alone does not end a pause */
     mutex_lock(&ns->lock);
     note_work(op, ns, e);
     mutex_unlock(&ns->lock);
@@ -670,7 +714,7 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
 
     enum err e = lookup(op, r, name, &ns);
     if (!e && work != WORK_IF_DUE) e = namespace_open(op, ns, &token);
-    if (!e) e = maintain(op, ns, work);
+    if (!e) e = maintain(op, ns, work, true);
     if (ns) namespace_unref(ns);
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
@@ -700,22 +744,25 @@ static void work_end(struct registry *r, struct worker *w, struct op *op)
     op_release(op);
 }
 
-static void maintain_in_background(struct registry *r, struct namespace *ns)
+static void maintain_in_background(struct registry *r, struct worker *w,
+                                   struct namespace *ns)
 {
     struct op op;
-    bool go_on = work_begin(r, &r->maintenance, &op);
+    bool go_on = work_begin(r, w, &op);
 
-    if (go_on) (void)maintain(&op, ns, WORK_IF_DUE); /* counted and logged there */
-    work_end(r, &r->maintenance, &op);
+    /* What fails is counted and logged there. */
+    if (go_on && w == &r->maintenance) (void)maintain(&op, ns, WORK_IF_DUE, false);
+    if (go_on && w == &r->merger) (void)merge(&op, ns);
+    work_end(r, w, &op);
 }
 
-static void maintain_all(struct registry *r)
+static void maintain_all(struct registry *r, struct worker *w)
 {
     struct walk walk = {0};
     struct namespace *ns;
 
     while ((ns = table_next(r, &walk))) {
-        maintain_in_background(r, ns);
+        maintain_in_background(r, w, ns);
         namespace_unref(ns);
     }
 }
@@ -735,7 +782,16 @@ static void maintenance_main(void *arg)
 {
     struct registry *r = arg;
     do {
-        maintain_all(r);
+        maintain_all(r, &r->maintenance);
+    } while (!stop_after(r, TICK_MS));
+}
+
+/* A merge may take minutes, in which no tail may wait: so it has a thread to itself. */
+static void merger_main(void *arg)
+{
+    struct registry *r = arg;
+    do {
+        maintain_all(r, &r->merger);
     } while (!stop_after(r, TICK_MS));
 }
 
@@ -813,6 +869,7 @@ struct registry *registry_new(const struct registry_options *options)
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {
         r->maintenance.thread = thread_start("maintenance", maintenance_main, r);
+        r->merger.thread = thread_start("merger", merger_main, r);
         r->surveyor.thread = thread_start("surveyor", surveyor_main, r);
     }
     return r;
@@ -838,15 +895,16 @@ static void settle_all(struct registry *r, int64_t deadline_ms)
 void registry_free(struct registry *r, int64_t deadline_ms)
 {
     if (!r) return;
+    struct worker *workers[] = {&r->maintenance, &r->merger, &r->surveyor};
     mutex_lock(&r->wake_lock);
     r->stopping = true;
-    if (r->maintenance.working) op_cancel(r->maintenance.working);
-    if (r->surveyor.working) op_cancel(r->surveyor.working);
+    for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
+        if (workers[i]->working) op_cancel(workers[i]->working);
     cond_broadcast(&r->wake);
     mutex_unlock(&r->wake_lock);
     opener_cancel(r->opener);
-    if (r->maintenance.thread) thread_join(r->maintenance.thread);
-    if (r->surveyor.thread) thread_join(r->surveyor.thread);
+    for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
+        if (workers[i]->thread) thread_join(workers[i]->thread);
     opener_free(r->opener);
     admission_free(r->queries);
     settle_all(r, deadline_ms);

@@ -19,6 +19,7 @@ void tenure_release(struct tenure *t)
 {
     manifest_unref(t->manifest);
     snapshot_unref(t->snapshot);
+    snapshot_unref(t->base);
     idempotency_free(t->table);
     mem_free(t->fences);
     *t = (struct tenure){0};
@@ -177,14 +178,20 @@ static enum err peek(struct op *op, const struct registry_options *env,
 
 /*
  * A slot is missing above our manifest's floor. We listed the log after we claimed our
- * epoch, so only a newer owner can have deleted it; then its manifest is there.
+ * epoch, so only a newer owner can have deleted it, whose manifest is there then, or
+ * the purge of a dropped namespace, whose DELETE is.
  */
 static enum err explain_gap(struct op *op, const struct registry_options *env,
                             const struct keys *keys, const struct manifest *m,
                             uint64_t missing)
 {
     struct manifest *newest = NULL;
-    enum err e = manifest_newest(op, env->store, keys, &newest);
+    uint64_t next_record = 0;
+    bool current;
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next_record, &current);
+    if (!e && !current) e = dropped(op, keys);
+    if (!e) e = manifest_newest(op, env->store, keys, &newest);
     if (!e && newest && newest->version == m->version)
         e = wal_broken(op, keys, missing);
     else if (!e && newest)
@@ -303,7 +310,7 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
     struct manifest *newest = NULL;
     enum err e = manifest_newest(op, env->store, keys, &newest);
     if (e) return e;
-    if (!newest || newest->epoch != t->epoch || newest->floor > t->fence_slot)
+    if (!newest || newest->epoch != t->epoch)
         e = newest
                 ? fenced_by_manifest(op, keys, newest)
                 : op_fail(op, ERR_FENCED, "namespace \"%s\" was removed", keys->name);
@@ -479,6 +486,7 @@ static enum err validate_first(struct op *op, const struct registry_options *env
 {
     enum published published;
     enum err e = manifest_confirm(op, env->store, keys, t->manifest, &published);
+    assert(t->manifest->floor <= t->fence_slot);
     if (e || published == PUBLISHED) return e;
     e = tenure_validate(op, env, keys, t); /* has the words */
     return e ? e : overtaken(op, keys);
@@ -500,6 +508,7 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
     t.epoch = t.manifest->epoch;
     e = look_second(op, env, keys, old, &t, &at_end);
     if (e) goto done;
+    t.base = snapshot_ref(t.snapshot);
     t.table_stored = idempotency_version(t.table);
     e = put_fence(op, env, keys, &t, at_end, &fence);
     if (!e) e = validate_first(op, env, keys, &t);
