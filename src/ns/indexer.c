@@ -32,6 +32,8 @@
 #include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
+#include "cache/cache.h"
+#include "ns/spool.h"
 #include "store/store.h"
 
 enum {
@@ -40,8 +42,9 @@ enum {
     DISCARD_TIMEOUT_MS = 10000,
     LEFTOVERS_MAX = 64
 };
-/* A merge holds its result in memory. */
-#define MERGE_BYTES_MAX ((uint64_t)1 << 30)
+/* Of what a merge reads: when its result may go to a file, and at most otherwise. */
+#define MERGE_SPOOLED_MAX ((uint64_t)64 << 30)
+#define MERGE_HEAP_MAX    ((uint64_t)1 << 30)
 
 struct job {
     bool merge;              /* else the tail's */
@@ -57,6 +60,7 @@ struct job {
     uint64_t table_version;
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
 
+    uint64_t reserved;             /* of the budget, for the merge */
     struct segment *made;          /* NULL: nothing lived */
     struct manifest_segment entry; /* of made */
     char **written;                /* keys of the objects of this job */
@@ -100,6 +104,15 @@ static uint64_t live_rows(const struct source *s)
     return segment_row_count(s->segment) - s->dead_count;
 }
 
+/* How much a merge may read: what its result and its indexes take must fit a quarter of
+ * the memory that all share. */
+static uint64_t merge_bytes_max(const struct namespace *ns)
+{
+    if (ns->env->scratch && !ns->scratch_failed) return MERGE_SPOOLED_MAX;
+    uint64_t quarter = cache_usage(ns->env->cache).memory_max / 4;
+    return quarter < MERGE_HEAP_MAX ? quarter : MERGE_HEAP_MAX;
+}
+
 static bool decayed(const struct source *s)
 {
     return s->dead_count > segment_row_count(s->segment) / 2;
@@ -120,7 +133,7 @@ static int by_rows(const void *a, const void *b)
 /* How many of the candidates, smallest first, are worth becoming one segment. */
 static uint32_t worth_merging(const struct registry_options *env,
                               const struct candidate *candidates, uint32_t count,
-                              bool eager)
+                              uint64_t bytes_max, bool eager)
 {
     uint32_t surplus = count > env->segments_max ? count + 1 - env->segments_max : 0;
     uint32_t best = 0;
@@ -130,7 +143,7 @@ static uint32_t worth_merging(const struct registry_options *env,
         rows += candidates[i].rows;
         bytes += candidates[i].bytes;
         bool fits = rows <= env->segment_docs_max || i < surplus;
-        if (!fits || bytes > MERGE_BYTES_MAX) break;
+        if (!fits || bytes > bytes_max) break;
         if (eager || i < surplus || rows >= TIER_FANOUT * candidates[i].rows)
             best = i + 1;
     }
@@ -138,9 +151,10 @@ static uint32_t worth_merging(const struct registry_options *env,
 }
 
 /* Marks the stored sources of s that should become one; how many. taken may be NULL. */
-static uint32_t choose_merge(const struct registry_options *env,
-                             const struct snapshot *s, bool eager, bool *taken)
+static uint32_t choose_merge(const struct namespace *ns, const struct snapshot *s,
+                             bool eager, bool *taken)
 {
+    uint64_t bytes_max = merge_bytes_max(ns);
     struct candidate *candidates = mem_new_array(struct candidate, s->source_count + 1);
     uint32_t count = 0, chosen = 0, first = 0;
 
@@ -148,13 +162,13 @@ static uint32_t choose_merge(const struct registry_options *env,
         candidates[count++] = (struct candidate){i, live_rows(&s->sources[i]),
                                                  segment_size(s->sources[i].segment)};
     if (count) qsort(candidates, count, sizeof *candidates, by_rows);
-    chosen = worth_merging(env, candidates, count, eager);
+    chosen = worth_merging(ns->env, candidates, count, bytes_max, eager);
     if (chosen < 2) {
         /* Alone a segment is as good as it can be, unless it is mostly dead. */
         chosen = 0;
         for (uint32_t i = 0; i < count && !chosen; i++) {
             if (!decayed(&s->sources[candidates[i].index])) continue;
-            if (candidates[i].bytes > MERGE_BYTES_MAX) continue;
+            if (candidates[i].bytes > bytes_max) continue;
             first = i;
             chosen = 1;
         }
@@ -182,7 +196,7 @@ bool indexer_merge_due(struct namespace *ns, bool eager)
     bool known = !eager && base && ns->merged_version == base->manifest_version &&
                  ns->merged_epoch == ns->tenure.epoch;
     if (base && !known && may_merge(ns->env, base, eager))
-        due = choose_merge(ns->env, base, eager, NULL) > 0;
+        due = choose_merge(ns, base, eager, NULL) > 0;
     if (base && !due && !eager) {
         ns->merged_version = base->manifest_version;
         ns->merged_epoch = ns->tenure.epoch;
@@ -227,7 +241,7 @@ static void freeze_base(struct namespace *ns, struct job *j, bool eager)
     j->frozen = snapshot_ref(ns->tenure.base);
     j->taken = mem_new_array(bool, j->frozen->source_count);
     if (may_merge(ns->env, j->frozen, eager))
-        j->taken_count = choose_merge(ns->env, j->frozen, eager, j->taken);
+        j->taken_count = choose_merge(ns, j->frozen, eager, j->taken);
 }
 
 /* False: there is nothing to be done. */
@@ -250,33 +264,85 @@ static bool freeze(struct namespace *ns, struct job *j, bool eager)
 
 /* ---- writing ---- */
 
-static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
+/* Puts the new segment, of which there are rows. */
+static enum err store_segment(struct op *op, struct namespace *ns, struct job *j,
+                              struct slice bytes, uint32_t rows)
+{
+    struct key key = new_key(ns, j, "seg");
+
+    enum err e = store_put(op, ns->env->store, key.text, &bytes, 1);
+    if (e) return e;
+    j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
+                                         .size = bytes.size,
+                                         .row_count = rows};
+    segment_tail_hash(bytes, j->entry.tail_hash);
+    return segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+}
+
+/* Takes what the merge needs from the memory that all share. The tail's job goes on
+ * without it: it is what makes room. */
+static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
+                        uint64_t bytes)
+{
+    if (cache_reserve(ns->env->cache, bytes)) {
+        j->reserved = bytes;
+        return ERR_OK;
+    }
+    if (!j->merge) return ERR_OK;
+    return op_fail(op, ERR_BUSY,
+                   "there is no memory for a merge, which needs %llu bytes",
+                   (unsigned long long)bytes);
+}
+
+/* A file for a result that will have about so many bytes. Without one, merges are kept
+ * small enough for memory from now on. */
+static enum err open_spool(struct op *op, struct namespace *ns, uint64_t bytes,
+                           struct spool *spool)
+{
+    enum { SPARE = 16 << 20 };
+    size_t capacity = (size_t)(bytes + bytes / 4 + SPARE);
+    enum err e = spool_open(op, ns->env->scratch, capacity, spool);
+    if (e) ns->scratch_failed = true;
+    return e;
+}
+
+static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
+                             const struct segment_input *inputs, size_t n,
+                             uint64_t bytes)
 {
     static const struct segment_options options = {.zstd_level = ZSTD_LEVEL};
-    struct segment_input *inputs = mem_new_array(struct segment_input, j->taken_count);
-    struct buf bytes = BUF_INIT;
+    bool spooled =
+        bytes >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
+    struct spool spool = {.buf = BUF_INIT};
+    uint64_t memory = segment_merge_memory(inputs, n) + (spooled ? 0 : bytes);
     uint32_t rows = 0;
+
+    enum err e = reserve(op, ns, j, memory);
+    if (!e && spooled) e = open_spool(op, ns, bytes, &spool);
+    if (!e)
+        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &spool.buf,
+                          &rows);
+    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&spool.buf), rows);
+    spool_close(&spool);
+    cache_unreserve(ns->env->cache, j->reserved);
+    j->reserved = 0;
+    return e;
+}
+
+static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
+{
+    struct segment_input *inputs = mem_new_array(struct segment_input, j->taken_count);
+    uint64_t bytes = 0;
     size_t n = 0;
 
-    for (uint32_t i = 0; i < j->frozen->source_count; i++)
-        if (j->taken[i])
-            inputs[n++] = (struct segment_input){j->frozen->sources[i].segment,
-                                                 j->frozen->sources[i].dead};
-    enum err e =
-        segment_merge(op, j->frozen->schema, &options, inputs, n, &bytes, &rows);
-    mem_free(inputs);
-    if (!e && rows) {
-        struct key key = new_key(ns, j, "seg");
-        struct slice part = buf_slice(&bytes);
-        e = store_put(op, ns->env->store, key.text, &part, 1);
-        j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
-                                             .size = bytes.size,
-                                             .row_count = rows};
-        segment_tail_hash(part, j->entry.tail_hash);
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        const struct source *source = &j->frozen->sources[i];
+        if (!j->taken[i]) continue;
+        inputs[n++] = (struct segment_input){source->segment, source->dead};
+        bytes += segment_size(source->segment);
     }
-    buf_release(&bytes);
-    if (!e && rows)
-        e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    enum err e = write_inputs(op, ns, j, inputs, n, bytes);
+    mem_free(inputs);
     return e;
 }
 

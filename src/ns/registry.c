@@ -17,12 +17,17 @@ enum {
     BUCKETS = 4096,
     CREATE_TRIES = 16,
     TICK_MS = 200,
+    /* Queries come first where all want the processor; that tails are indexed matters
+     * more than that segments merge, since writes are refused when they are full. */
+    MAINTENANCE_NICE = 5,
+    MERGER_NICE = 10,
     MERGES_MAX = 64, /* of a namespace, before others have their turn */
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     SURVEY_PAUSE_MIN_MS = 1000,
+    TOTALS_PAUSE_MS = 5000,
     LIST_PAGE = 1000,
     TAIL_ENTRIES_MAX = 1000 /* log entries that a restart may have to replay */
 };
@@ -41,7 +46,7 @@ struct worker {
 
 struct registry {
     struct registry_options options;
-    char *node_id, *wal_prefix;
+    char *node_id, *wal_prefix, *scratch;
     struct opener *opener;
     struct admission *queries;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
@@ -51,6 +56,7 @@ struct registry {
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct worker maintenance, merger, surveyor;
+    int64_t totals_ms;      /* of maintenance: when the gauges are due */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -75,6 +81,7 @@ struct registry_options registry_options_default(void)
         .staleness_max_ms = 10000,
         .open_max = 16384,
         .open_threads = 8,
+        .spool_from = (uint64_t)64 << 20,
         .background = true,
     };
 }
@@ -778,11 +785,61 @@ static bool stop_after(struct registry *r, int64_t ms)
     return stopping;
 }
 
+/* What the open namespaces have, all together, for /metrics. */
+struct totals {
+    uint64_t namespaces, segments, tail_bytes, tail_rows, wal_objects;
+};
+
+static void add_totals(struct namespace *ns, struct totals *t)
+{
+    mutex_lock(&ns->lock);
+    if (ns->state == NS_READY) {
+        const struct snapshot *s = ns->tenure.snapshot;
+        t->segments += ns->tenure.base->source_count;
+        t->tail_bytes += s->tail_bytes;
+        t->tail_rows += s->tail_rows;
+        t->wal_objects += ns->tenure.next - ns->tenure.manifest->floor;
+    }
+    t->namespaces++;
+    mutex_unlock(&ns->lock);
+}
+
+static void publish_totals(struct registry *r)
+{
+    struct walk walk = {0};
+    struct totals t = {0};
+    struct namespace *ns;
+
+    if (clock_ms() < r->totals_ms) return;
+    r->totals_ms = clock_ms() + TOTALS_PAUSE_MS;
+    while ((ns = table_next(r, &walk))) {
+        add_totals(ns, &t);
+        namespace_unref(ns);
+    }
+    const struct {
+        const char *name, *help;
+        uint64_t value;
+    } gauges[] = {
+        {"elacsym_open_namespaces", "Namespaces open on this node.", t.namespaces},
+        {"elacsym_segments", "Stored segments of the open namespaces.", t.segments},
+        {"elacsym_tail_bytes", "Memory of writes that wait to be indexed.",
+         t.tail_bytes},
+        {"elacsym_unindexed_rows", "Rows that wait to be indexed.", t.tail_rows},
+        {"elacsym_wal_objects", "Log objects that no segment has replaced.",
+         t.wal_objects},
+    };
+    for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
+        metric_set(metric_gauge(gauges[i].name, gauges[i].help, NULL),
+                   (double)gauges[i].value);
+}
+
 static void maintenance_main(void *arg)
 {
     struct registry *r = arg;
+    thread_yield_to_others(MAINTENANCE_NICE);
     do {
         maintain_all(r, &r->maintenance);
+        publish_totals(r);
     } while (!stop_after(r, TICK_MS));
 }
 
@@ -790,6 +847,7 @@ static void maintenance_main(void *arg)
 static void merger_main(void *arg)
 {
     struct registry *r = arg;
+    thread_yield_to_others(MERGER_NICE);
     do {
         maintain_all(r, &r->merger);
     } while (!stop_after(r, TICK_MS));
@@ -842,6 +900,7 @@ static void surveyor_main(void *arg)
 {
     struct registry *r = arg;
     struct survey *s = survey_new(&r->options);
+    thread_yield_to_others(MERGER_NICE);
     int64_t pause_ms = r->options.interval_ms;
 
     if (pause_ms < SURVEY_PAUSE_MIN_MS) pause_ms = SURVEY_PAUSE_MIN_MS;
@@ -861,6 +920,8 @@ struct registry *registry_new(const struct registry_options *options)
     r->options = *options;
     r->options.node_id = r->node_id = mem_strdup(options->node_id);
     r->options.wal_prefix = r->wal_prefix = mem_strdup(options->wal_prefix);
+    if (options->scratch)
+        r->options.scratch = r->scratch = mem_strdup(options->scratch);
     mutex_init(&r->lock);
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
@@ -922,5 +983,6 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     mutex_release(&r->lock);
     mem_free(r->node_id);
     mem_free(r->wal_prefix);
+    mem_free(r->scratch);
     mem_free(r);
 }
