@@ -113,6 +113,13 @@ static uint64_t merge_bytes_max(const struct namespace *ns)
     return quarter < MERGE_HEAP_MAX ? quarter : MERGE_HEAP_MAX;
 }
 
+static bool is_damaged(const struct namespace *ns, const struct segment *segment)
+{
+    for (uint32_t i = 0; i < ns->damaged_count; i++)
+        if (ns->damaged[i] == segment) return true;
+    return false;
+}
+
 static bool decayed(const struct source *s)
 {
     return s->dead_count > segment_row_count(s->segment) / 2;
@@ -158,9 +165,12 @@ static uint32_t choose_merge(const struct namespace *ns, const struct snapshot *
     struct candidate *candidates = mem_new_array(struct candidate, s->source_count + 1);
     uint32_t count = 0, chosen = 0, first = 0;
 
-    for (uint32_t i = 0; i < s->source_count && s->sources[i].stored; i++)
-        candidates[count++] = (struct candidate){i, live_rows(&s->sources[i]),
-                                                 segment_size(s->sources[i].segment)};
+    for (uint32_t i = 0; i < s->source_count && s->sources[i].stored; i++) {
+        const struct source *source = &s->sources[i];
+        if (is_damaged(ns, source->segment)) continue;
+        candidates[count++] =
+            (struct candidate){i, live_rows(source), segment_size(source->segment)};
+    }
     if (count) qsort(candidates, count, sizeof *candidates, by_rows);
     chosen = worth_merging(ns->env, candidates, count, bytes_max, eager);
     if (chosen < 2) {
@@ -585,11 +595,44 @@ static void discard(struct namespace *ns, struct job *j)
     op_release(&op);
 }
 
+/* A segment cannot be read: it is left alone from now on, so that the others merge. */
+static void note_damage(struct op *op, struct namespace *ns, const struct job *j,
+                        struct segment *segment)
+{
+    log_error(op, "a segment is damaged", "namespace=%s key=%s error=%s", ns->keys.name,
+              segment_key(segment), op->error);
+    metric_add(metric_counter("elacsym_damaged_segments_total",
+                              "Segments that a merge found damaged or missing.", NULL),
+               1);
+    mutex_lock(&ns->lock);
+    if (ours(ns, j) && !is_damaged(ns, segment)) {
+        uint32_t count = ns->damaged_count + 1;
+        ns->damaged = mem_realloc(ns->damaged, count * sizeof(struct segment *));
+        ns->damaged[ns->damaged_count++] = segment_ref(segment);
+    }
+    mutex_unlock(&ns->lock);
+}
+
+/* A merge met damage: finds out which of its segments it is in, by reading them. */
+static void find_damage(struct op *op, struct namespace *ns, const struct job *j)
+{
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        struct segment *segment = j->frozen->sources[i].segment;
+        struct op look;
+        if (!j->taken[i]) continue;
+        op_init(&look, op->deadline_ms, 0);
+        enum err e = segment_verify(&look, segment);
+        if (e == ERR_CORRUPT || e == ERR_NOT_FOUND) note_damage(&look, ns, j, segment);
+        op_release(&look);
+    }
+}
+
 static enum err execute(struct op *op, struct namespace *ns, struct job *j,
                         enum published *outcome)
 {
     enum err e = j->taken_count ? write_segment(op, ns, j) : ERR_OK;
     if (e == ERR_NOT_FOUND) e = tenure_missing(op, ns->env, &ns->keys, &j->tenure);
+    if (e == ERR_CORRUPT && j->merge) find_damage(op, ns, j);
     if (!e) e = begin_publish(op, ns, j);
     if (!e) e = build_manifest(op, ns, j);
     if (e) return e;

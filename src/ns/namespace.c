@@ -44,6 +44,9 @@ void namespace_unref(struct namespace *ns)
     (void)tail_hold(ns->env->cache, &ns->reserved, 0);
     tenure_release(&ns->tenure);
     snapshot_unref(ns->frozen);
+    for (uint32_t i = 0; i < ns->damaged_count; i++)
+        segment_unref(ns->damaged[i]);
+    mem_free(ns->damaged);
     for (uint32_t i = 0; i < ns->leftover_count; i++)
         mem_free(ns->leftovers[i]);
     mem_free(ns->leftovers);
@@ -78,6 +81,9 @@ void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next)
 
 static void end_tenure(struct namespace *ns, enum namespace_state state)
 {
+    for (uint32_t i = 0; i < ns->damaged_count; i++)
+        segment_unref(ns->damaged[i]);
+    ns->damaged_count = 0;
     tenure_release(&ns->tenure);
     (void)tail_hold(ns->env->cache, &ns->reserved, 0);
     ns->tail_full = false;

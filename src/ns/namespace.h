@@ -30,6 +30,12 @@ enum namespace_state {
     NS_DROPPED /* this incarnation is over */
 };
 
+/* After failures in a row, when the next attempt may be. */
+struct pause {
+    unsigned times;
+    int64_t until_ms;
+};
+
 struct pending; /* a write in the queue or in a group (commit.c) */
 struct group;   /* a log entry that was sent and is not settled yet */
 
@@ -65,9 +71,10 @@ struct namespace
     uint32_t frozen_tail;    /* … and how many sources of the tail, the oldest */
     uint64_t merged_version, merged_epoch; /* this manifest needs no merge */
     int64_t commit_started_ms, committed_ms, written_ms, maintained_ms;
-    unsigned work_failed_times; /* background work that failed in a row, … */
-    int64_t work_after_ms;      /* … and when the next may begin */
-    int64_t confirmed_ms;       /* when we were last surely the owner */
+    struct pause work_pause, merge_pause; /* of background work that failed */
+    struct segment **damaged; /* found out by merges, which leave them alone */
+    uint32_t damaged_count;
+    int64_t confirmed_ms; /* when we were last surely the owner */
     int64_t fenced_until_ms;
     unsigned fenced_times;
     char fenced_words[256];

@@ -557,24 +557,36 @@ static bool tail_due(struct namespace *ns)
            clock_ms() - ns->written_ms >= env->tail_index_idle_ms;
 }
 
-/* Background work on ns ended with e: after a failure the next waits, longer each time.
- * Lock held. */
-static void note_work(struct op *op, struct namespace *ns, enum err e)
+/* Background work on ns ended with e: after a failure the next of its kind waits,
+ * longer each time. */
+static void note_work(struct op *op, struct namespace *ns, struct pause *pause,
+                      enum err e)
 {
-    if (!e) ns->work_failed_times = 0;
-    if (!e || e == ERR_CANCELED) return;
-    ns->work_failed_times++;
-    int64_t pause_ms =
-        backoff_ms(ns->work_failed_times, WORK_PAUSE_MS, WORK_PAUSE_MAX_MS);
-    ns->work_after_ms = clock_ms() + pause_ms;
+    if (e == ERR_CANCELED) return;
+    mutex_lock(&ns->lock);
+    pause->times = e ? pause->times + 1 : 0;
+    int64_t pause_ms = backoff_ms(pause->times, WORK_PAUSE_MS, WORK_PAUSE_MAX_MS);
+    pause->until_ms = e ? clock_ms() + pause_ms : 0;
+    unsigned times = pause->times;
+    mutex_unlock(&ns->lock);
+    if (!e) return;
     metric_add(metric_counter("elacsym_maintenance_failures_total",
                               "Background work on a namespace (settling, indexing, "
-                              "deleting) that failed.",
+                              "merging, deleting) that failed.",
                               NULL),
                1);
     log_warn(op, "background work failed, will try again",
-             "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name,
-             ns->work_failed_times, (long long)pause_ms, op->error);
+             "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name, times,
+             (long long)pause_ms, op->error);
+}
+
+/* After a failure, is it too early for the next attempt? */
+static bool pausing(struct namespace *ns, const struct pause *pause)
+{
+    mutex_lock(&ns->lock);
+    bool pausing = clock_ms() < pause->until_ms;
+    mutex_unlock(&ns->lock);
+    return pausing;
 }
 
 /* What is asked of background work. */
@@ -678,38 +690,22 @@ static enum err collect(struct op *op, struct namespace *ns, enum work work)
     return e;
 }
 
-/* After a failure, does nothing for a while. */
-static bool pausing(struct namespace *ns)
+/* One round of background work but for merges. */
+static enum err maintain(struct op *op, struct namespace *ns, enum work work)
 {
-    mutex_lock(&ns->lock);
-    bool pausing = ns->work_failed_times && clock_ms() < ns->work_after_ms;
-    mutex_unlock(&ns->lock);
-    return pausing;
-}
-
-/* One round of background work, as far as it is this thread's. */
-static enum err maintain(struct op *op, struct namespace *ns, enum work work,
-                         bool with_merges)
-{
-    if (work == WORK_IF_DUE && pausing(ns)) return ERR_OK;
+    if (work == WORK_IF_DUE && pausing(ns, &ns->work_pause)) return ERR_OK;
     enum err e = settle(op, ns);
     if (!e) e = index_tail(op, ns, work);
-    if (!e && with_merges && work != WORK_INDEX) e = merge_all(op, ns, work);
     if (!e) e = collect(op, ns, work);
-    mutex_lock(&ns->lock);
-    note_work(op, ns, e);
-    mutex_unlock(&ns->lock);
+    note_work(op, ns, &ns->work_pause, e);
     return e;
 }
 
-static enum err merge(struct op *op, struct namespace *ns)
+static enum err merge(struct op *op, struct namespace *ns, enum work work)
 {
-    if (pausing(ns)) return ERR_OK;
-    enum err e = merge_all(op, ns, WORK_IF_DUE);
-    if (!e) return ERR_OK; /* that alone does not end a pause */
-    mutex_lock(&ns->lock);
-    note_work(op, ns, e);
-    mutex_unlock(&ns->lock);
+    if (work == WORK_IF_DUE && pausing(ns, &ns->merge_pause)) return ERR_OK;
+    enum err e = merge_all(op, ns, work);
+    note_work(op, ns, &ns->merge_pause, e);
     return e;
 }
 
@@ -721,7 +717,9 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
 
     enum err e = lookup(op, r, name, &ns);
     if (!e && work != WORK_IF_DUE) e = namespace_open(op, ns, &token);
-    if (!e) e = maintain(op, ns, work, true);
+    if (!e) e = maintain(op, ns, work);
+    if (!e && work != WORK_INDEX) e = merge(op, ns, work);
+    if (!e && work == WORK_COMPACT) e = collect(op, ns, work);
     if (ns) namespace_unref(ns);
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
@@ -758,8 +756,8 @@ static void maintain_in_background(struct registry *r, struct worker *w,
     bool go_on = work_begin(r, w, &op);
 
     /* What fails is counted and logged there. */
-    if (go_on && w == &r->maintenance) (void)maintain(&op, ns, WORK_IF_DUE, false);
-    if (go_on && w == &r->merger) (void)merge(&op, ns);
+    if (go_on && w == &r->maintenance) (void)maintain(&op, ns, WORK_IF_DUE);
+    if (go_on && w == &r->merger) (void)merge(&op, ns, WORK_IF_DUE);
     work_end(r, w, &op);
 }
 

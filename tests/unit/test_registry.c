@@ -1431,6 +1431,49 @@ static void a_row_is_written_a_logarithmic_number_of_times(void **state)
     store_free(store);
 }
 
+static void a_damaged_segment_is_named_and_the_others_merge(void **state)
+{
+    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    const char *keys[1000], *damaged = NULL;
+    size_t count = 1000;
+    struct buf bytes = BUF_INIT;
+    struct op op;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = ROWS, .value = 1});
+    tick(&n, "x");
+    node_stop(&n);
+    init_op(&op);
+    assert_int_equal(store_list(&op, store, "ns/x/", "", 0, keys, &count), ERR_OK);
+    for (size_t i = 0; i < count; i++)
+        if (strstr(keys[i], "/segment/")) damaged = keys[i];
+    assert_non_null(damaged);
+    assert_int_equal(store_get(&op, store, damaged, 1 << 30, &bytes), ERR_OK);
+    bytes.data[1000] ^= 4;
+    assert_int_equal(store_delete(&op, store, &damaged, 1), ERR_OK);
+    assert_int_equal(store_create(&op, store, damaged, buf_slice(&bytes)), ERR_OK);
+
+    n = node_with(store, 64 << 20, o);
+    for (uint64_t i = 0; i < 8; i++) {
+        (void)write_ok(
+            &n, "x", (struct write){.first = (i + 1) * ROWS, .count = 100, .value = 2});
+        tick(&n, "x");
+    }
+    assert_int_equal(registry_maintain(&op, n.registry, "x", true), ERR_CORRUPT);
+    assert_non_null(strstr(op.error, damaged));
+    assert_int_equal(maintain(&n, "x"), ERR_OK); /* the others */
+    assert_int_equal(info_of(&n, "x").segments, 2);
+    assert_int_equal(count_of(&n, "x"), ROWS + 800);
+    buf_release(&bytes);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void a_large_merge_goes_through_a_file_and_without_one_stays_small(void **state)
 {
     enum { ROWS = 20000 };
@@ -1764,6 +1807,7 @@ int main(void)
         cmocka_unit_test(a_reader_with_a_long_tail_does_not_read_it_again),
         cmocka_unit_test(writes_are_indexed_while_segments_merge),
         cmocka_unit_test(a_row_is_written_a_logarithmic_number_of_times),
+        cmocka_unit_test(a_damaged_segment_is_named_and_the_others_merge),
         cmocka_unit_test(a_large_merge_goes_through_a_file_and_without_one_stays_small),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
