@@ -101,6 +101,7 @@ static struct registry *open_registry(const struct config *c, struct node *n)
     o.segment_docs_max = (uint64_t)c->compaction.max_total_docs;
     o.gc_grace_ms = c->gc_grace_secs * 1000;
     o.staleness_max_ms = c->consistency_max_staleness_ms;
+    o.scratch = c->cache.disk_path;
     o.background = true;
     return registry_new(&o);
 }

@@ -66,6 +66,10 @@ enum err segment_merge(struct op *op, struct schema *schema,
                        const struct segment_input *inputs, size_t n, struct buf *out,
                        uint32_t *row_count);
 
+/* About how many bytes of the heap a merge of these takes, beside the bytes that it
+ * appends to out. */
+uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
+
 /* ---- opening ---- */
 
 /* A stored segment. size is what the manifest says: an object of another size is
