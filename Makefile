@@ -5,6 +5,8 @@
 #   make unit            unit tests of one flavour, in the terminal
 #   make s3              the store contract on MinIO
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
+#   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
+#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
@@ -137,6 +139,17 @@ s3: $(B)/tests/test_store_s3
 	@eval "$$(tools/s3_server.sh minio)" && [ -n "$$S3_TEST_ENDPOINT" ] && $<; \
 	  status=$$?; tools/s3_server.sh stop; exit $$status
 
+# A whole cluster as local processes, on MinIO where Go can install it.
+.PHONY: cluster cluster-test
+cluster: all
+	@tools/setup.sh test
+	@tools/s3_server.sh install || true
+	@exec $(VENV) tests/cluster/cluster.py $(ARGS)
+cluster-test: all
+	@tools/setup.sh test
+	@tools/s3_server.sh install || true
+	$(CLUSTER) -s $(if $(LONG),--long) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
 unit: $(UNIT)
@@ -146,6 +159,7 @@ unit: $(UNIT)
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
+CLUSTER := $(VENV) -m pytest -q tests/cluster
 E2E := $(VENV) -m pytest -q tests/e2e
 # The whole server under the sanitizers too, without the large collections.
 E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
@@ -156,8 +170,9 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
-PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' \
+PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' --alone '$(CLUSTER)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# s3_server.sh minio|stop - a real S3 server on loopback, for tests.
+# s3_server.sh minio|install|stop - a real S3 server on loopback, for tests.
 # Installs it on first use into build/tools, starts it, makes the bucket, and prints the
 # environment that reaches it, for:  eval "$(tools/s3_server.sh minio)"
 # Its files are in build/s3.
@@ -91,9 +91,10 @@ minio)
     make_bucket
     print_environment
     ;;
+install) go_install minio $minio ;;
 stop) stop ;;
 *)
-    echo "usage: tools/s3_server.sh minio|stop" >&2
+    echo "usage: tools/s3_server.sh minio|install|stop" >&2
     exit 2
     ;;
 esac
