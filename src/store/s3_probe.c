@@ -11,6 +11,7 @@
 #include "store/store_s3.h"
 
 enum { RACERS = 8, TEXT_MAX = 64, FOLDER_MAX = 64, KEY_MAX = 96, OBJECTS_MAX = 8 };
+enum { CLEAN_MS = 2000 }; /* for the look at what a failed probe left behind */
 
 struct probe {
     struct op *op;
@@ -217,7 +218,7 @@ enum err store_s3_probe(struct op *op, struct store *s)
     if (!e) return clean(&p);
 
     struct op own; /* what failed matters more than what is left behind */
-    op_init(&own, op->deadline_ms, 0);
+    op_init(&own, clock_ms() + CLEAN_MS, 0);
     p.op = &own;
     (void)clean(&p);
     op_release(&own);

@@ -2,11 +2,12 @@
  * store_s3.h - objects in a bucket of an S3-compatible store (PROTOCOL.md sections 7 to
  * 12).
  *
- * A create is one PUT with If-None-Match: *, attempted once per call; a put is the same
- * with retries, in parts above 16 MiB, and compares the bytes when something is there.
+ * A create is one PUT with If-None-Match: *, sent again within a call only when the store
+ * said no for a reason that passes; a put is the same with retries, in parts above 16 MiB,
+ * and compares the bytes when something is there.
  * Reads of one call travel side by side; slow ones are hedged. A missing object is
- * ERR_NOT_FOUND, a missing bucket ERR_DENIED. Every upload carries its CRC32C, and its
- * SHA-256 in the signature unless it is a large one over TLS.
+ * ERR_NOT_FOUND, a missing bucket or right ERR_IO. Every upload carries its CRC32C, and
+ * its SHA-256 in the signature unless it is a large one over TLS.
  *
  * Credentials come from where every AWS program finds them (s3_credentials.h).
  */

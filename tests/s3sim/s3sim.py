@@ -3,12 +3,14 @@
 misbehave line by line.
 
   s3sim.py [--bucket NAME] [--region R] [--key ID] [--secret S] [--token T]
+           [--certificate FILE --private-key FILE]   (then it speaks TLS)
 
 Prints its port, then obeys lines of JSON on standard input, answering each with one line:
   {"do": "reset"}                       empty the bucket, forget faults and counts
   {"do": "fault", "fault": F, ...}      add a rule, see RULE below
   {"do": "set", "NAME": VALUE, ...}     settings, see Store
-  {"do": "counts"}                      requests served so far, by kind of operation
+  {"do": "counts"}                      requests served so far, by kind of operation, and
+                                        bytes of their bodies: "received", "sent"
   {"do": "hold", "key": K}              is the object there? its size, or null
 It ends with its input.
 
@@ -39,6 +41,7 @@ import hmac
 import itertools
 import json
 import re
+import ssl
 import sys
 import threading
 import urllib.parse
@@ -101,6 +104,11 @@ class Store:
         self.tokens = [args.token] if args.token else None
         self.fail_keys = []             # DeleteObjects fails for these
         self.latency_ms = 0
+        self.bytes_per_s = 0            # of bodies, each way; 0: as fast as it goes
+        self.read_only = False          # these keys may not write
+        self.tells_region = True        # when it is asked with another
+        self.tells_date = True
+        self.server = "s3sim"
 
     # ---- who asks ----
 
@@ -115,6 +123,8 @@ class Store:
         if key != self.args.key:
             raise Refused(403, "InvalidAccessKeyId", "no such access key")
         if region != self.args.region:
+            if not self.tells_region:
+                raise Refused(400, "AuthorizationHeaderMalformed", "the region is wrong")
             raise Refused(400, "AuthorizationHeaderMalformed",
                           f"the region '{region}' is wrong; expecting '{self.args.region}'",
                           [("x-amz-bucket-region", self.args.region)])
@@ -193,6 +203,8 @@ class Store:
     async def serve(self, r):
         self.check_signature(r)
         self.check_body(r)
+        if self.read_only and r.op not in ("get", "head", "list"):
+            raise Refused(403, "AccessDenied", "Access Denied.")
         return await getattr(self, "do_" + r.op)(r)
 
     async def do_other(self, r):
@@ -404,8 +416,10 @@ class Connection:
         return now.strftime("%a, %d %b %Y %H:%M:%S GMT")
 
     def encode(self, r, status, headers, body):
-        lines = [f"HTTP/1.1 {status} X", f"Date: {self.date()}", "Server: s3sim",
+        lines = [f"HTTP/1.1 {status} X", f"Server: {self.store.server}",
                  *[f"{n}: {v}" for n, v in headers]]
+        if self.store.tells_date:
+            lines.append(f"Date: {self.date()}")
         if status != 204:
             lines.append(f"Content-Length: {len(body)}")
         if r and r.method == "HEAD":
@@ -423,6 +437,14 @@ class Connection:
         body = (f"<Error><Code>{e.code}</Code><Message>{escape(e.message)}</Message>"
                 "</Error>").encode()
         return e.status, e.headers, body
+
+    async def travel(self, size):
+        """As long as that many bytes take."""
+        if self.store.bytes_per_s:
+            await asyncio.sleep(size / self.store.bytes_per_s)
+
+    def count(self, name, amount):
+        self.store.counts[name] = self.store.counts.get(name, 0) + amount
 
     def cut(self):
         self.writer.transport.abort()
@@ -467,14 +489,17 @@ class Connection:
                 return False
             self.store.check_bucket(r)
             r.op = self.store.name_op(r)
-            counts = self.store.counts
-            counts[r.op] = counts.get(r.op, 0) + 1
+            self.count(r.op, 1)
+            self.count("received", len(r.body))
+            await self.travel(len(r.body))
             rule = self.store.rule_for(r)
             status, headers, body = await self.answer(r, rule)
         except Refused as e:
             rule = {"fault": "none"}
             status, headers, body = self.refusal(e)
         head, body = self.encode(r, status, headers, body)
+        self.count("sent", len(body))
+        await self.travel(len(body))
         whole = head + body
         if rule["fault"] in ("reset_body", "short"):
             cut = len(head) + len(body) // 2 if body else len(head) // 2
@@ -520,11 +545,17 @@ async def main():
     parser.add_argument("--secret", default="test-secret")
     parser.add_argument("--token")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certificate")
+    parser.add_argument("--private-key")
     args = parser.parse_args()
     store = Store(args)
+    tls = None
+    if args.certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(args.certificate, args.private_key)
     server = await asyncio.start_server(
         lambda reader, writer: Connection(store, reader, writer).run(),
-        "127.0.0.1", args.port, limit=HEAD_MAX)
+        "127.0.0.1", args.port, limit=HEAD_MAX, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await obey(store, asyncio.get_running_loop())
 
