@@ -35,7 +35,8 @@ enum {
     PATIENCE_MIN_MS = 2000,
     PATIENCE_BYTES_MAX = 512 << 10,
     PATIENCE_LEAST_MS = 500, /* however near op's deadline is */
-    REGION_MAX = 64
+    REGION_MAX = 64,
+    DAY_SIZE = sizeof "20130524" - 1
 };
 
 /* Repairs of one request, each tried once. */
@@ -51,9 +52,14 @@ struct s3_client {
     atomic_int_least64_t skew_ms; /* the store's clock minus ours */
     atomic_int_least64_t slow_until_ms;
     atomic_int_least64_t patience_ms;
-    struct mutex lock; /* guards tokens, region */
+    struct mutex lock; /* guards the rest */
     int tokens;
     char region[REGION_MAX];
+    struct signing_key {
+        char day[DAY_SIZE + 1], region[REGION_MAX];
+        char *secret_key; /* NULL: there is none yet */
+        uint8_t key[S3_KEY_SIZE];
+    } signing_key; /* the one used last */
 };
 
 /* ---- where the bucket is ---- */
@@ -108,6 +114,14 @@ static void choose_region(struct s3_client *c, const struct s3_client_options *o
     (void)snprintf(c->region, sizeof c->region, "%s", region ? region : "us-east-1");
 }
 
+static void forget_key(struct signing_key *k)
+{
+    if (!k->secret_key) return;
+    explicit_bzero(k->secret_key, strlen(k->secret_key));
+    mem_free(k->secret_key);
+    explicit_bzero(k, sizeof *k);
+}
+
 enum err s3_client_new(struct op *op, const struct s3_client_options *options,
                        struct s3_client **out)
 {
@@ -140,6 +154,7 @@ void s3_client_free(struct s3_client *c)
     s3_credentials_free(c->credentials);
     s3_http_free(c->http);
     mutex_release(&c->lock);
+    forget_key(&c->signing_key);
     mem_free(c->origin);
     mem_free(c->host);
     mem_free(c->bucket_path);
@@ -173,6 +188,25 @@ static void add_header(struct attempt *a, const char *name, const char *value)
     a->headers[a->header_count++] = (struct s3_field){name, value};
 }
 
+/* The key for s; derived at most once a day as long as nothing else changes. */
+static void take_key(struct s3_client *c, const struct s3_signing *s,
+                     uint8_t out[S3_KEY_SIZE])
+{
+    struct signing_key *k = &c->signing_key;
+    mutex_lock(&c->lock);
+    if (!k->secret_key || strncmp(k->day, s->date, DAY_SIZE) != 0 ||
+        strcmp(k->region, s->region) != 0 ||
+        strcmp(k->secret_key, s->secret_key) != 0) {
+        forget_key(k);
+        memcpy(k->day, s->date, DAY_SIZE);
+        (void)snprintf(k->region, sizeof k->region, "%s", s->region);
+        k->secret_key = mem_strdup(s->secret_key);
+        s3_sign_key(s, k->key);
+    }
+    memcpy(out, k->key, S3_KEY_SIZE);
+    mutex_unlock(&c->lock);
+}
+
 static void sign(struct s3_client *c, const struct s3_request *r,
                  const struct s3_secret *secret, struct attempt *a)
 {
@@ -187,19 +221,23 @@ static void sign(struct s3_client *c, const struct s3_request *r,
     for (size_t i = 0; i < r->header_count; i++)
         a->headers[a->header_count++] = r->headers[i];
 
-    const struct s3_signing signing = {.method = r->method,
-                                       .path = (const char *)a->path.data,
-                                       .query = r->query,
-                                       .query_count = r->query_count,
-                                       .headers = a->headers,
-                                       .header_count = a->header_count,
-                                       .payload_hash = r->hash,
-                                       .date = a->date,
-                                       .region = a->region,
-                                       .service = "s3",
-                                       .access_key = secret->access_key,
-                                       .secret_key = secret->secret_key};
+    uint8_t key[S3_KEY_SIZE];
+    struct s3_signing signing = {.method = r->method,
+                                 .path = (const char *)a->path.data,
+                                 .query = r->query,
+                                 .query_count = r->query_count,
+                                 .headers = a->headers,
+                                 .header_count = a->header_count,
+                                 .payload_hash = r->hash,
+                                 .date = a->date,
+                                 .region = a->region,
+                                 .service = "s3",
+                                 .access_key = secret->access_key,
+                                 .secret_key = secret->secret_key};
+    take_key(c, &signing, key);
+    signing.key = key;
     s3_sign(&signing, &a->authorization);
+    explicit_bzero(key, sizeof key);
     buf_append_byte(&a->authorization, '\0');
     add_header(a, "authorization", (const char *)a->authorization.data);
 }

@@ -15,6 +15,7 @@
 #include "store/s3_client.h"
 #include "store/s3_list.h"
 #include "store/s3_upload.h"
+#include "store/s3_watch.h"
 #include "store/s3_xml.h"
 
 enum {
@@ -30,6 +31,7 @@ struct store_s3 {
     struct s3_client *client;
     bool content_md5;
     atomic_bool single_deletes; /* the store knows no DeleteObjects */
+    struct s3_watch *watch;     /* NULL: nobody asked for it */
 };
 
 static struct store_s3 *s3_of(struct store *s)
@@ -372,6 +374,7 @@ static enum err store_s3_delete(struct op *op, struct store *base,
 static void store_s3_free(struct store *base)
 {
     struct store_s3 *s = s3_of(base);
+    s3_watch_stop(s->watch);
     s3_client_free(s->client);
     mem_free(s);
 }
@@ -404,4 +407,12 @@ enum err store_s3_open(struct op *op, const struct store_s3_options *options,
     }
     *out = &s->base;
     return ERR_OK;
+}
+
+void store_s3_watch(struct store *s, void (*broken)(void *context, const char *why),
+                    void *context)
+{
+    struct store_s3 *s3 = s3_of(s);
+    assert(s->ops == &s3_ops && !s3->watch);
+    s3->watch = s3_watch_start(s, broken, context);
 }
