@@ -335,14 +335,15 @@ static void read_error(struct s3_request *r)
         memcpy(r->answer.region, walk.region, S3_WORD_MAX);
 }
 
-static bool damaged_on_the_way(const char *code)
+static bool damaged_on_the_way(const struct s3_request *r)
 {
     static const char *const codes[] = {"RequestTimeout", "BadDigest", "IncompleteBody",
                                         "XAmzContentSHA256Mismatch",
                                         "XAmzContentChecksumMismatch"};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (strcmp(code, codes[i]) == 0) return true;
-    return false;
+        if (strcmp(r->code, codes[i]) == 0) return true;
+    /* The answer to HEAD has no room for a code. */
+    return r->answer.status == 400 && strcmp(r->method, "HEAD") == 0;
 }
 
 enum s3_class s3_classify(const struct s3_request *r, bool good)
@@ -368,7 +369,7 @@ enum s3_class s3_classify(const struct s3_request *r, bool good)
     case 413:
     case 416:
     case 501:
-        if (damaged_on_the_way(r->code)) return S3_UNKNOWN;
+        if (damaged_on_the_way(r)) return S3_UNKNOWN;
         return ambiguous ? S3_UNKNOWN : S3_NOT_APPLIED;
     default: return r->answer.status / 100 == 2 && good ? S3_APPLIED : S3_UNKNOWN;
     }

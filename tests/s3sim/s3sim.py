@@ -48,6 +48,7 @@ import urllib.parse
 from xml.sax.saxutils import escape
 
 HEAD_MAX = 64 << 10
+PIECE = 16 << 10
 CRC_TABLE = []
 for _i in range(256):
     _c = _i
@@ -408,8 +409,26 @@ class Connection:
         if headers.get("expect", "").lower() == "100-continue":
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = int(headers.get("content-length", 0))
-        body = await self.reader.readexactly(size) if size else b""
-        return Request(method, target, headers, body)
+        return Request(method, target, headers, await self.read_body(size))
+
+    async def read_body(self, size):
+        if not self.store.bytes_per_s:
+            return await self.reader.readexactly(size)
+        body = bytearray()
+        while len(body) < size:
+            piece = await self.reader.readexactly(min(PIECE, size - len(body)))
+            body += piece
+            await self.travel(len(piece))
+        return bytes(body)
+
+    async def send(self, data):
+        if not self.store.bytes_per_s:
+            self.writer.write(data)
+        else:
+            for at in range(0, len(data), PIECE):
+                self.writer.write(data[at:at + PIECE])
+                await self.travel(len(data[at:at + PIECE]))
+        await self.writer.drain()
 
     def date(self):
         now = datetime.datetime.utcnow() + datetime.timedelta(seconds=self.store.skew_s)
@@ -491,7 +510,6 @@ class Connection:
             r.op = self.store.name_op(r)
             self.count(r.op, 1)
             self.count("received", len(r.body))
-            await self.travel(len(r.body))
             rule = self.store.rule_for(r)
             status, headers, body = await self.answer(r, rule)
         except Refused as e:
@@ -499,19 +517,14 @@ class Connection:
             status, headers, body = self.refusal(e)
         head, body = self.encode(r, status, headers, body)
         self.count("sent", len(body))
-        await self.travel(len(body))
         whole = head + body
         if rule["fault"] in ("reset_body", "short"):
             cut = len(head) + len(body) // 2 if body else len(head) // 2
-            self.writer.write(whole[:cut])
-            await self.writer.drain()
+            await self.send(whole[:cut])
             if rule["fault"] == "short":
                 return False
             self.cut()
-        self.writer.write(whole)
-        if rule["fault"] == "twice":
-            self.writer.write(whole)
-        await self.writer.drain()
+        await self.send(whole * (2 if rule["fault"] == "twice" else 1))
         return True
 
     async def run(self):
