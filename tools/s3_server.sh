@@ -18,6 +18,7 @@ dir=$PWD/build/s3
 key=elacsym-test
 secret=elacsym-test-secret
 bucket=elacsym
+buckets=30
 empty_hash=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 
 say() { echo "s3_server: $*" >&2; }
@@ -119,10 +120,11 @@ until_done() {
     done
 }
 
+# make_bucket NAME
 make_bucket() {
     curl -s -f --max-time 10 -X PUT --user "$key:$secret" \
         --aws-sigv4 aws:amz:us-east-1:s3 -H "x-amz-content-sha256: $empty_hash" \
-        "http://127.0.0.1:$port/$bucket"
+        "http://127.0.0.1:$port/$1"
 }
 
 start_minio() {
@@ -133,11 +135,13 @@ start_minio() {
 
 start_seaweedfs() {
     export AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret
-    # Its gRPC ports are the others plus 10000 unless named.
+    # Its gRPC ports are the others plus 10000 unless named; each bucket takes several
+    # volumes.
     run seaweedfs "$tools/seaweedfs/bin/weed" -logtostderr mini -dir="$dir/data" \
         -ip=127.0.0.1 -ip.bind=127.0.0.1 -webdav=false -admin.ui=false \
         -s3.port="$port" -s3.port.grpc="$(free_port)" \
         -s3.port.iceberg=0 -s3.port.lance=0 \
+        -volume.max=2000 -master.volumeSizeLimitMB=64 \
         -master.port="$(free_port)" -master.port.grpc="$(free_port)" \
         -volume.port="$(free_port)" -volume.port.grpc="$(free_port)" \
         -filer.port="$(free_port)" -filer.port.grpc="$(free_port)" \
@@ -217,6 +221,8 @@ print_environment() {
 export AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret AWS_REGION=us-east-1
 export S3_TEST_ENDPOINT=http://127.0.0.1:$port S3_TEST_BUCKET=$bucket S3_TEST_SERVER=$1
 END
+    # The store contract wants fresh ones: see test_store_s3.c.
+    [ "$1" != seaweedfs ] || echo "export S3_TEST_BUCKETS=$buckets"
     # Ceph 16 ignores x-amz-checksum-crc32c.
     [ "$1" != radosgw ] || echo "export ELACSYM_STORAGE_S3_CONTENT_MD5=true"
 }
@@ -230,7 +236,12 @@ minio | radosgw | seaweedfs | s3rver)
     port=$(free_port)
     "start_$1"
     until_done "$1" 60 curl -s -o /dev/null --max-time 2 "http://127.0.0.1:$port/"
-    until_done "$1" 30 make_bucket
+    until_done "$1" 30 make_bucket $bucket
+    if [ "$1" = seaweedfs ]; then
+        for number in $(seq $buckets); do
+            make_bucket "$bucket-$number"
+        done
+    fi
     print_environment "$1"
     ;;
 stop) stop ;;

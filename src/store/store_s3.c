@@ -31,7 +31,8 @@ struct store_s3 {
     struct s3_client *client;
     bool content_md5;
     atomic_bool single_deletes; /* the store knows no DeleteObjects */
-    struct s3_watch *watch;     /* NULL: nobody asked for it */
+    atomic_bool lists_by_folder;
+    struct s3_watch *watch; /* NULL: nobody asked for it */
 };
 
 static struct store_s3 *s3_of(struct store *s)
@@ -212,6 +213,7 @@ static enum err store_s3_list(struct op *op, struct store *base, const char *pre
                               size_t *n)
 {
     struct s3_list list = {.client = s3_of(base)->client,
+                           .by_folder = &s3_of(base)->lists_by_folder,
                            .prefix = prefix,
                            .after = after,
                            .delimiter = delimiter,

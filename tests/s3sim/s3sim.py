@@ -99,6 +99,7 @@ class Store:
         self.racy_condition = False     # checks, waits, then acts
         self.no_deletes = False         # DeleteObjects is not implemented
         self.unordered = False          # lists as it likes
+        self.by_folder = False          # lists folder by folder, as SeaweedFS does
         self.page_max = 1000
         self.skew_s = 0                 # our clock minus the real one
         self.keep_checks = True         # CRC32C is slow in Python
@@ -275,12 +276,14 @@ class Store:
         after = q.get("continuation-token", q.get("start-after", ""))
         room = min(int(q.get("max-keys", 1000)), self.page_max)
         names, token = [], None
-        for key in sorted(self.objects, key=str.encode):
+        for key in sorted(self.objects, key=self.place):
             if not key.startswith(prefix):
                 continue
             at = key.find(delimiter, len(prefix)) if delimiter else -1
             name = key if at < 0 else key[:at + 1]
-            if name.encode() <= after.encode() or (names and names[-1] == name):
+            if self.place(name) <= self.place(after) or (names and names[-1] == name):
+                continue
+            if self.by_folder and after and name.startswith(after + "/"):
                 continue
             if len(names) == room:
                 token = names[-1]
@@ -302,6 +305,10 @@ class Store:
         if q.get("encoding-type"):
             xml += "<EncodingType>url</EncodingType>"
         return 200, [], (xml + "</ListBucketResult>").encode()
+
+    def place(self, name):
+        """What decides the order of a list."""
+        return name.encode().replace(b"/", b"\0") if self.by_folder else name.encode()
 
     async def do_begin(self, r):
         upload = f"upload-{next(self.ids)}"
