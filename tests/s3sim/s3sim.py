@@ -517,6 +517,8 @@ class Connection:
             r.op = self.store.name_op(r)
             self.count(r.op, 1)
             self.count("received", len(r.body))
+            if r.op == "get" and "/segment/" in r.key:
+                self.count("get_segment", 1)
             rule = self.store.rule_for(r)
             status, headers, body = await self.answer(r, rule)
         except Refused as e:
