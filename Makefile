@@ -112,7 +112,8 @@ crash-sweep: $(B)/tests/run_fault
 	$<
 crash-kill: all
 	@tools/setup.sh test
-	$(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+	$(if $(S3),$(S3_TEST) --only crash $(S3_KILLS) minio,\
+	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
 
@@ -134,9 +135,10 @@ fuzz: $(B)/tests/run_fuzz
 # one skipped test and a line "NOT RUN".
 .PHONY: s3 s3-matrix
 S3_TEST := tools/s3_test.py
+S3_KILLS = $(if $(KILLS),--kills $(KILLS)) $(if $(PAUSES),--pauses $(PAUSES))
 s3 s3-matrix: build/release/elacsym build/release/tests/test_store_s3
 	@tools/setup.sh test
-	$(S3_TEST) $(if $(KILLS),--kills $(KILLS)) $(if $(PAUSES),--pauses $(PAUSES)) minio \
+	$(S3_TEST) $(S3_KILLS) minio \
 	  $(if $(filter s3-matrix,$@),radosgw seaweedfs s3rver)
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))

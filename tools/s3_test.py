@@ -24,7 +24,7 @@ PYTHON = "build/venv/bin/python"
 E2E = [f"tests/e2e/test_{name}.py" for name in
        ("s3", "write", "query", "filters", "namespaces", "durability", "node")]
 CANNOT_BE_HAD = 3
-TIMEOUT_S = 900
+TIMEOUT_S, ROUND_MAX_S = 900, 15
 
 
 def start(server):
@@ -61,7 +61,8 @@ def run(server, args):
     os.environ.update(environment)
     try:
         for command in commands(server, args):
-            result = run_tests.run("test", command, TIMEOUT_S)
+            rounds = args.kills + args.pauses
+            result = run_tests.run("test", command, TIMEOUT_S + rounds * ROUND_MAX_S)
             result.command = f"{server}: {command}"
             result.print()
             total = [a + b for a, b in zip(total, result.counts)]

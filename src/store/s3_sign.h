@@ -44,7 +44,7 @@ struct s3_signing {
 
 /* The signing key: good for one day of date, region, service and secret key. Deriving
  * it is half the work of a signature. */
-void s3_sign_key(const struct s3_signing *s, uint8_t out[S3_KEY_SIZE]);
+void s3_sign_key(const struct s3_signing *s, uint8_t key[S3_KEY_SIZE]);
 
 /* Appends the value of the Authorization header. At most S3_FIELDS_MAX headers and as
  * many arguments (asserted). */
