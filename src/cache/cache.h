@@ -55,7 +55,8 @@ struct cache *cache_new(struct store *store,
                         uint64_t memory_max); /* store is borrowed */
 void cache_free(struct cache *c);             /* nothing may be pinned */
 /* Puts a disk cache of size_max bytes below the memory, before anything else is done
- * with the cache. Its index and queue take a thirty-second of the memory. */
+ * with the cache. Its index and queue take a thirty-second of the memory, at
+ * least a MiB. */
 void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max);
 
 /*
@@ -67,6 +68,10 @@ void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max);
  * fetching is waited for, and fetched in one more round if that fetch fails.
  */
 enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n);
+/* As cache_pin, for what other calls will pin before these are unpinned: whoever plans
+ * a round over several of them. Bytes are counted once, and one use of each range. */
+enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
+                         size_t n);
 /* Harmless on pins that hold nothing. */
 void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n);
 
