@@ -20,6 +20,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/disk_cache.h"
+#include "cache/gather.h"
 #include "store/store.h"
 
 enum {
@@ -75,6 +76,7 @@ struct tier_count {
 struct cache {
     struct store *store;
     struct disk_cache *disk; /* NULL: none; set before anybody else knows the cache */
+    bool gather;             /* so is this */
     struct {
         struct metric *ranges, *bytes;
     } metrics[TIERS];
@@ -129,6 +131,11 @@ struct cache *cache_new(struct store *store, uint64_t memory_max)
     c->ghosts = mem_new_array(uint64_t, c->slots);
     make_metrics(c);
     return c;
+}
+
+void cache_gather(struct cache *c)
+{
+    c->gather = true;
 }
 
 void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max)
@@ -495,7 +502,7 @@ static void fetch_from_disk(struct op *op, struct cache *c, struct arrivals *a)
     mem_free(ranges);
 }
 
-/* One store_read for all that the disk did not have. */
+/* One round for all that the disk did not have. */
 static enum err fetch_from_store(struct op *op, struct cache *c, struct arrivals *a)
 {
     struct store_range *ranges = mem_new_array(struct store_range, a->count);
@@ -507,7 +514,8 @@ static enum err fetch_from_store(struct op *op, struct cache *c, struct arrivals
                                                .offset = a->entries[i]->offset,
                                                .size = a->entries[i]->size,
                                                .data = a->entries[i]->data};
-    enum err first = store_read(op, c->store, ranges, n);
+    enum err first = c->gather ? gather_read(op, c->store, ranges, n)
+                               : store_read(op, c->store, ranges, n);
     n = 0;
     for (size_t i = 0; i < a->count; i++) {
         if (a->from_disk[i]) continue;
