@@ -6,6 +6,8 @@
 #   make s3              the store contract on MinIO
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
 #   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
+#   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
+#   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
 #   make SAN=address,undefined TARGET | make SAN=thread TARGET    in another flavour
 # Add a file to src/*/ or tests/unit/test_*.c and it is built and run. A folder tests/X
@@ -32,7 +34,7 @@ INCLUDES := -Isrc -Itests -D_GNU_SOURCE
 CFLAGS_ALL := -std=c17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CWARN) $(CFLAGS)
 CXXFLAGS_ALL := -std=c++17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CXXFLAGS)
 LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lcurl -lcrypto -lexpat -lmicrohttpd -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
+LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
 
 # Some files are compiled for one instruction set and entered only after simd_level said
 # so; no exception leaves the C++ files of base.
@@ -113,6 +115,20 @@ crash-kill: all
 powerfail: $(B)/tests/test_powerfail
 	$<
 
+# libFuzzer on one reader of untrusted bytes; what it finds worth keeping stays in
+# build/fuzz/corpus. make fuzz T=manifest SECONDS=600; names: run_fuzz --list.
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: $(B)/tests/run_fuzz
+	@[ -n "$(T)" ] || { echo 'make fuzz T=NAME [SECONDS=60]; names:'; $< --list; exit 2; }
+	@$(MAKE_ALL) SAN=fuzzer-no-link,address,undefined B=build/fuzz CC=clang-14 CXX=clang++-14 \
+	  CFLAGS='-DFUZZ_LIBFUZZER -Wno-unknown-warning-option' \
+	  CXXFLAGS=-Wno-unknown-warning-option LDFLAGS=-fsanitize=fuzzer build/fuzz/tests/run_fuzz
+	@mkdir -p build/fuzz/corpus/$(T)
+	@$< --target $(T) --write build/fuzz/corpus/$(T)
+	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
+	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
+
 # The store contract on a real server, MinIO on loopback (Go installs it on first use).
 .PHONY: s3
 s3: $(B)/tests/test_store_s3
@@ -135,7 +151,9 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
-  --test build/release/tests/run_model --test build/release/tests/run_fault
+  --test build/release/tests/run_model --test build/release/tests/run_fault \
+  --test 'build/release/tests/run_fuzz --rounds 20000' \
+  --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
@@ -161,6 +179,11 @@ run:
 	@tools/setup.sh run
 	@$(MAKE_ALL) all
 	@exec build/release/elacsym $(ARGS)
+
+# A Debian package: program, systemd unit, man page, completion, docs.
+.PHONY: deb
+deb: all
+	@tools/make_deb.sh
 
 # ---- habits ----
 

@@ -29,7 +29,10 @@ enum {
     QUERY_QUEUE = 256,
     QUERY_THREADS_MIN = 4, /* some of them wait for the store */
     OP_MEMORY_MAX = 256 << 20,
-    DESCRIPTORS_SPARE = 512, /* for files, peers and lingering connections */
+    /* A write mostly waits for the store, so waiting for a worker longer than a query
+     * may is no sign of overload. */
+    WRITE_DELAY_MAX_MS = 1000,
+    DESCRIPTORS_SPARE = 512, /* for files and peers */
     CONNECTIONS_MIN = 8,
     STOP_POLL_MS = 5
 };
@@ -159,6 +162,7 @@ static enum err open_http(struct op *op, const struct config *c, struct node *n)
                                     .request_timeout_ms = c->query.timeout_secs * 1000,
                                     .idle_timeout_ms = 60000,
                                     .handler = api_handler(n->api)};
+    o.lane_delay_max_ms[HTTP_LANE_WRITE] = WRITE_DELAY_MAX_MS;
     return http_server_start(op, &o, &n->http);
 }
 
