@@ -23,7 +23,9 @@ struct text_index;
 
 struct segment {
     atomic_uint refs;
-    struct cache *cache; /* NULL: held whole */
+    struct cache *cache;  /* NULL: held whole */
+    struct cache *budget; /* NULL: counted elsewhere (tails) */
+    uint64_t reserved;    /* of it */
     char *key;
     uint64_t size;
     struct buf held; /* [held_offset, size) of the object */

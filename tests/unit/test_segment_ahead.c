@@ -199,7 +199,8 @@ static void one_segment_needs_no_planning_and_no_room_is_no_failure(void **state
     segment_ahead_free(ahead);
 
     struct cache_usage usage = cache_usage(o.cache);
-    assert_true(cache_reserve(o.cache, usage.memory_max));
+    uint64_t rest = usage.memory_max - usage.reserved_bytes;
+    assert_true(cache_reserve(o.cache, rest));
     ahead = segment_ahead_new();
     for (size_t i = 0; i < SEGMENTS; i++)
         segment_ahead_fetch(ahead, o.segments[i], rows, 3, what);
@@ -207,8 +208,34 @@ static void one_segment_needs_no_planning_and_no_room_is_no_failure(void **state
     assert_string_equal(o.op.error, "");
     segment_ahead_free(ahead);
     segment_ahead_free(NULL);
-    cache_unreserve(o.cache, usage.memory_max);
+    cache_unreserve(o.cache, rest);
     close_all(&o);
+    objects_release(&o);
+}
+
+static void what_segments_hold_counts_in_the_budget(void **state)
+{
+    (void)state;
+    struct objects o;
+    uint64_t held = 0;
+    objects_make(&o);
+    open_all(&o);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        held += segment_memory(o.segments[i]);
+    assert_int_equal(cache_usage(o.cache).reserved_bytes, held);
+    close_all(&o);
+    assert_int_equal(cache_usage(o.cache).reserved_bytes, 0);
+
+    cold_cache(&o, held / SEGMENTS * 2);
+    struct segment *s, *none;
+    assert_int_equal(segment_open(&o.op, o.cache, o.list[0].key, o.list[0].size, &s),
+                     ERR_OK);
+    uint64_t rest = cache_usage(o.cache).memory_max - segment_memory(s);
+    assert_true(cache_reserve(o.cache, rest));
+    assert_int_equal(segment_open(&o.op, o.cache, o.list[1].key, o.list[1].size, &none),
+                     ERR_BUSY);
+    cache_unreserve(o.cache, rest);
+    segment_unref(s);
     objects_release(&o);
 }
 
@@ -259,6 +286,7 @@ int main(void)
         cmocka_unit_test(a_filter_over_many_segments_takes_one_round),
         cmocka_unit_test(views_and_documents_of_many_segments_take_one_round_each),
         cmocka_unit_test(one_segment_needs_no_planning_and_no_room_is_no_failure),
+        cmocka_unit_test(what_segments_hold_counts_in_the_budget),
         cmocka_unit_test(a_damaged_answer_is_not_kept),
     };
     return cmocka_run_group_tests_name("segment ahead", tests, NULL, NULL);
