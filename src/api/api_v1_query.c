@@ -748,7 +748,9 @@ enum err v1_query(struct op *op, struct api_call *call)
     struct json_value root;
 
     int64_t start_us = clock_us();
-    enum err e = api_call_json(op, call, &json, &root);
+    enum err e = registry_query_begin(op, call->registry, call->name);
+    if (e) return e;
+    e = api_call_json(op, call, &json, &root);
     if (!e) e = run_query(op, call, &root, json, &run);
     if (!e) {
         uint64_t took_us = (uint64_t)(clock_us() - start_us);
@@ -757,6 +759,7 @@ enum err v1_query(struct op *op, struct api_call *call)
     }
     snapshot_unref(run.snapshot);
     json_close(json);
+    registry_query_end(call->registry, call->name);
     return e;
 }
 
