@@ -63,6 +63,7 @@ static bool query_node(const struct config *c)
 static struct cache *open_cache(const struct config *c, struct store *store)
 {
     struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    if (c->storage.backend == STORAGE_S3) cache_gather(cache);
     if (c->cache.disk_size > 0)
         cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
     return cache;

@@ -73,7 +73,8 @@ uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
 /* ---- opening ---- */
 
 /* A stored segment. size is what the manifest says: an object of another size is
- * ERR_CORRUPT. Borrows nothing but the cache. */
+ * ERR_CORRUPT. Borrows nothing but the cache, in whose budget it counts what it holds;
+ * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
