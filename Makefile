@@ -97,7 +97,7 @@ $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
-$(B)/tests/test_sim: $(SIM)
+$(B)/tests/test_sim $(B)/tests/test_registry_time: $(SIM)
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9

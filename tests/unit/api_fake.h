@@ -33,7 +33,7 @@ static struct {
     bool more; /* a listing goes on */
     struct aggregate_group *groups;
     size_t group_count;
-    bool not_ready;
+    bool not_ready, crowded;
     int64_t query_us;
     /* what came out */
     int calls;
@@ -312,6 +312,19 @@ enum err registry_write(struct op *op, struct registry *r, const char *name,
                                     .deleted = batch->delete_count,
                                     .token = fake_token};
     return fake_result(op);
+}
+
+enum err registry_query_begin(struct op *op, struct registry *r, const char *name)
+{
+    (void)r;
+    (void)name;
+    return fake.crowded ? op_fail(op, ERR_BUSY, "as many queries as may run") : ERR_OK;
+}
+
+void registry_query_end(struct registry *r, const char *name)
+{
+    (void)r;
+    (void)name;
 }
 
 enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
