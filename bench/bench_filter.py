@@ -27,6 +27,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import warnings
 
 import numpy
 
@@ -95,9 +96,14 @@ class Elacsym:
 
     def ask(self, method, path, body):
         data = None if body is None else json.dumps(body)
-        self.connection.request(method, path, data, {"Content-Type": "application/json"})
-        answer = self.connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        for attempt in range(2):
+            try:
+                self.connection.request(method, path, data, {"Content-Type": "application/json"})
+                answer = self.connection.getresponse()
+                return answer.status, json.loads(answer.read())
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                self.connection.close()  # it was idle for too long while the others loaded
+        raise SystemExit("the server went away")
 
     def load(self, rows):
         attributes = {
@@ -200,9 +206,11 @@ class Lance:
             "tag": pyarrow.array([f"tag{n}" for n in rows.tag]), "text": pyarrow.array(rows.texts),
             "vector": pyarrow.FixedSizeListArray.from_arrays(flat, DIM)})
         self.table = db.create_table("d", table)
-        self.table.create_scalar_index("n", index_type="BTREE")
-        self.table.create_scalar_index("tag", index_type="BITMAP")
-        self.table.create_fts_index("text", use_tantivy=False, stem=False, remove_stop_words=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.table.create_scalar_index("n", index_type="BTREE")
+            self.table.create_scalar_index("tag", index_type="BITMAP")
+            self.table.create_fts_index("text", use_tantivy=False, stem=False, remove_stop_words=False)
         self.table.optimize()
 
     @staticmethod
