@@ -1,6 +1,7 @@
 #include "attr/attr_filter.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #include "attr/column.h"
 #include "base/op.h"
@@ -150,10 +151,17 @@ static enum err rows_of_condition(struct op *op, const struct filter *f,
 /* ---- groups ---- */
 
 struct ordered {
-    struct filter **children;
-    uint64_t *rows; /* that answer the question, about */
-    size_t count;
+    const struct filter *child;
+    uint64_t rows; /* that answer the question, about */
+    size_t index;
 };
+
+static int compare_ordered(const void *a, const void *b)
+{
+    const struct ordered *x = a, *y = b;
+    if (x->rows != y->rows) return x->rows < y->rows ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
 
 /* Groups are not looked into: whoever does so at every level looks at the lowest ones
  * once a level. */
@@ -173,26 +181,19 @@ static enum err estimate_child(struct op *op, const struct filter *f, struct que
 
 /* The children, those that leave the fewest rows first. */
 static enum err order_children(struct op *op, const struct filter *f, struct question q,
-                               struct ordered *out)
+                               struct ordered **out)
 {
-    *out = (struct ordered){.count = f->child_count};
-    out->children = op_new_array(op, struct filter *, f->child_count + 1);
-    out->rows = op_new_array(op, uint64_t, f->child_count + 1);
-    if (!out->children || !out->rows) return ERR_LIMIT;
+    bool worth = f->child_count > 1 && f->child_count <= ORDERED_MAX;
+    struct ordered *children = op_new_array(op, struct ordered, f->child_count + 1);
+    if (!children) return ERR_LIMIT;
     for (size_t i = 0; i < f->child_count; i++) {
-        uint64_t rows = 0;
-        enum err e = f->child_count > 1 && f->child_count <= ORDERED_MAX
-                         ? estimate_child(op, f->children[i], q, &rows)
-                         : ERR_OK;
+        children[i] = (struct ordered){.child = f->children[i], .index = i};
+        enum err e =
+            worth ? estimate_child(op, f->children[i], q, &children[i].rows) : ERR_OK;
         if (e) return e;
-        size_t at = i;
-        for (; at > 0 && out->rows[at - 1] > rows; at--) {
-            out->rows[at] = out->rows[at - 1];
-            out->children[at] = out->children[at - 1];
-        }
-        out->rows[at] = rows;
-        out->children[at] = f->children[i];
     }
+    qsort(children, f->child_count, sizeof *children, compare_ordered);
+    *out = children;
     return ERR_OK;
 }
 
@@ -201,14 +202,14 @@ static enum err rows_of_all(struct op *op, const struct filter *f, struct questi
                             struct rowset **out)
 {
     struct rowset *rows = q.among ? rowset_copy(q.among) : NULL;
-    struct ordered children;
+    struct ordered *children = NULL;
     enum err e = order_children(op, f, q, &children);
 
     for (size_t i = 0; i < f->child_count && !e; i++) {
         struct rowset *child = NULL;
         if (rows && rowset_count(rows) == 0) break;
         struct question narrower = {q.input, q.truth, rows};
-        e = rows_of(op, children.children[i], narrower, &child);
+        e = rows_of(op, children[i].child, narrower, &child);
         if (e) break;
         rowset_unref(rows);
         rows = child;

@@ -169,6 +169,7 @@ static enum err group_rows(struct table *t, const uint32_t *rows, size_t n,
     for (size_t i = 0; i < n; i++) {
         enum err e = group_of(t, rows[i], &groups[i]);
         if (e) return e;
+        assert(t->groups && groups[i] < t->count);
         t->groups[groups[i]].count++;
     }
     return ERR_OK;

@@ -77,7 +77,7 @@ struct ranking {
     size_t count;
 };
 
-enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
+enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out);
 enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
                    const struct allowed *allowed, size_t depth, struct ranking *out);

@@ -11,6 +11,7 @@
 
 #include "attr/column.h"
 #include "base/op.h"
+#include "base/rowset.h"
 #include "query/exec.h"
 
 /* A row's place among those of its source: nulls last, then sort, then id. */
@@ -140,37 +141,57 @@ static void consider(struct listing *l, uint32_t row)
     if (is_behind(l, &entry)) l->entries[l->count++] = entry;
 }
 
-/* Up to COLUMN_BLOCK rows, ascending. */
-static enum err consider_rows(struct op *op, struct listing *l, const uint32_t *rows,
-                              size_t count)
+/* Does the whole window lie before the place to go on from? Rows ascend by id. */
+static bool is_passed(const struct listing *l, uint32_t first, uint32_t end)
 {
-    uint32_t block = UINT32_MAX;
-    bool hopeless = false;
-
-    enum err e = op_check(op);
-    if (e) return e;
-    if (l->count > 2 * l->wanted) cut(l);
-    for (size_t i = 0; i < count; i++) {
-        if (rows[i] / COLUMN_BLOCK != block) {
-            block = rows[i] / COLUMN_BLOCK;
-            hopeless = is_hopeless(l, block);
-        }
-        if (!hopeless) consider(l, rows[i]);
-    }
-    return ERR_OK;
+    const struct query_place *after = query_of(l)->after;
+    if (!after || l->by_attr) return false;
+    const struct segment *s = l->x->snapshot->sources[l->source].segment;
+    struct doc_id id = segment_id(s, l->descending ? first : end - 1);
+    int order = doc_id_compare(&id, &after->id);
+    return l->descending ? order >= 0 : order <= 0;
 }
 
+/* The allowed rows of [first, end), at most COLUMN_BLOCK of them. */
+static void consider_window(struct listing *l, uint32_t first, uint32_t end)
+{
+    const struct rowset *allowed = l->x->allowed.rows[l->source];
+    uint64_t bits[COLUMN_BLOCK / 64];
+
+    if (!allowed) {
+        for (uint32_t row = first; row < end; row++)
+            consider(l, row);
+        return;
+    }
+    size_t words = (end - first + 63) / 64;
+    rowset_bits(allowed, first, bits, words);
+    for (size_t word = 0; word < words; word++)
+        for (uint64_t left = bits[word]; left; left &= left - 1)
+            consider(l,
+                     first + (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left));
+}
+
+/* Window by window, in the order of ids: when the listing is by id, it ends with the
+ * window that fills it. */
 static enum err consider_source(struct op *op, struct listing *l, uint32_t source)
 {
-    uint32_t rows[COLUMN_BLOCK], from = 0;
-    enum err e = ERR_OK;
+    uint32_t rows = segment_row_count(l->x->snapshot->sources[source].segment);
+    uint32_t windows = rows / COLUMN_BLOCK + (rows % COLUMN_BLOCK != 0);
+    bool backward = !l->by_attr && l->descending;
 
     source_start(l, source);
-    for (size_t n; !e && (n = exec_rows(l->x, source, from, rows, COLUMN_BLOCK)) > 0;
-         from = rows[n - 1] + 1)
-        e = consider_rows(op, l, rows, n);
-    if (!e) cut(l);
-    return e;
+    for (uint32_t i = 0; i < windows; i++) {
+        uint32_t window = backward ? windows - 1 - i : i, first = window * COLUMN_BLOCK;
+        uint32_t end = rows - first < COLUMN_BLOCK ? rows : first + COLUMN_BLOCK;
+        enum err e = op_check(op);
+        if (e) return e;
+        if (is_passed(l, first, end) || is_hopeless(l, window)) continue;
+        consider_window(l, first, end);
+        if (!l->by_attr && l->count >= l->wanted) break;
+        if (l->count > 2 * l->wanted) cut(l);
+    }
+    cut(l);
+    return ERR_OK;
 }
 
 /* ---- across sources ---- */

@@ -21,13 +21,13 @@ static size_t trial_depth(size_t depth, double fraction)
     return (size_t)((double)depth / fraction * MARGIN) + 16;
 }
 
-/* A rank alone needs the best only; counts and whatever else the filter itself decides
- * need all of its rows. */
+/* Words need the best only; counts and whatever else the filter itself decides need all
+ * of its rows, and a scan of vectors is the shorter the fewer are left. */
 static bool may_search_first(const struct query *q)
 {
     if (q->rank_count == 0 || q->count || q->aggregate) return false;
     for (size_t i = 0; i < q->rank_count; i++)
-        if (q->ranks[i].filter) return false;
+        if (q->ranks[i].filter || q->ranks[i].kind == RANK_VECTOR) return false;
     return true;
 }
 

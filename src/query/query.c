@@ -267,17 +267,7 @@ static void exec_release(struct exec *x)
 
 /* ---- stages ---- */
 
-static enum err vector_source(struct op *op, const struct exec *x,
-                              const struct rank *rank, const struct allowed *allowed,
-                              uint32_t source, struct topk *best)
-{
-    const struct snapshot *s = x->snapshot;
-    if (allowed->none[source]) return ERR_OK;
-    return segment_vector_search(op, s->sources[source].segment, s->schema->metric,
-                                 rank->vector, allowed->rows[source], source, best);
-}
-
-enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
+enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     const struct snapshot *s = x->snapshot;
@@ -287,12 +277,9 @@ enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
     if (!out->hits) return ERR_LIMIT;
     topk_init(&best, out->hits, depth, exec_compare_ids, s);
     for (uint32_t i = 0; i < s->source_count; i++) {
-        struct trial trial;
-        bool tries, again = false;
-        enum err e = trial_begin(op, x, allowed, i, depth, &tries, &trial);
-        if (!e) e = vector_source(op, x, rank, allowed, i, tries ? &trial.best : &best);
-        if (!e && tries) e = trial_end(op, x, i, &trial, &best, &again);
-        if (!e && again) e = vector_source(op, x, rank, allowed, i, &best);
+        if (allowed->none[i]) continue;
+        enum err e = segment_vector_search(op, s->sources[i].segment, s->schema->metric,
+                                           rank->vector, allowed->rows[i], i, &best);
         if (e) return e;
     }
     topk_finish(&best);

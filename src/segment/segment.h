@@ -6,8 +6,9 @@
  * through the cache, or wholly in memory: the tail of a namespace is made of small
  * segments in memory, so everything that can be searched is a segment, and there is one
  * implementation of each index. Rows are dense numbers, 0 to row_count - 1; each row is
- * one document; ids are unique within a segment. What was deleted since is not in here:
- * the snapshot keeps a row set of dead rows beside each segment.
+ * one document; ids are unique within a segment, and rows ascend by id. What was
+ * deleted since is not in here: the snapshot keeps a row set of dead rows beside each
+ * segment.
  *
  * Threads  a segment is shared by reference count and never changes; any thread may
  *          ask.

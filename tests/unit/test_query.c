@@ -702,8 +702,9 @@ a_dear_filter_that_leaves_much_is_asked_last_and_a_narrow_one_first(void **state
                             .values = &few,
                             .value_count = 1};
     for (int i = 0; i < 2; i++) {
-        expect_plan(&w, &ranks[i], &quarter, 1, 4, 1, 0, 0);
-        expect_plan(&w, &ranks[i], &far, 30000, 1, 0, 1, 0);
+        bool text = ranks[i].kind == RANK_TEXT; /* a scan of vectors gains by filters */
+        expect_plan(&w, &ranks[i], &quarter, 1, 4, text, 0, 0);
+        expect_plan(&w, &ranks[i], &far, 30000, 1, 0, text, 0);
         expect_plan(&w, &ranks[i], &narrow, 0, 1, 0, 0, 1);
     }
     /* What needs all rows of the filter asks it first. */
