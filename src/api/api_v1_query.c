@@ -610,6 +610,9 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "store_requests", cost->store_requests);
     put_count(w, "store_bytes", cost->store_bytes);
     put_count(w, "cache_hits", cost->cache_hits);
+    put_count(w, "cache_bytes", cost->cache_bytes);
+    put_count(w, "disk_hits", cost->disk_hits);
+    put_count(w, "disk_bytes", cost->disk_bytes);
     put_count(w, "cache_misses", cost->cache_misses);
     json_key(w, "stages_ms");
     json_begin_object(w);

@@ -55,6 +55,14 @@ static bool query_node(const struct config *c)
     return c->distributed.enabled && c->distributed.role == ROLE_QUERY;
 }
 
+static struct cache *open_cache(const struct config *c, struct store *store)
+{
+    struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    if (c->cache.disk_size > 0)
+        cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
+    return cache;
+}
+
 /* Nodes with different lists of indexers must notice it: the list as one number. */
 static uint64_t fingerprint(const struct config_list *nodes)
 {
@@ -178,7 +186,7 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     enum store_use use = query_node(c) ? STORE_FOLLOW : STORE_WRITE;
     enum err e = node_store_open(op, c, use, &n->store);
     if (e) goto done;
-    n->cache = cache_new(n->store, (uint64_t)c->cache.memory_size);
+    n->cache = open_cache(c, n->store);
     n->registry = open_registry(c, n);
     n->readiness =
         readiness_new(n->store, READINESS_PROBE_MS, READINESS_SILENCE_MAX_MS);

@@ -197,15 +197,22 @@ struct breach {
 
 /*
  * The log is broken at a slot: normal once, when it was collected since we read the
- * manifest. At the same slot under the same, newest manifest again, it is damage.
+ * manifest. At the same slot under the same, newest manifest again, it is damage, unless
+ * the namespace was dropped and purged meanwhile, manifests and all.
  */
-static enum err judge(struct op *op, const struct keys *keys, const struct follower *f,
-                      uint64_t slot, struct breach *last)
+static enum err judge(struct op *op, const struct registry_options *env,
+                      const struct keys *keys, const struct follower *f, uint64_t slot,
+                      struct breach *last)
 {
     struct breach now = {slot, f->snapshot->manifest_version};
-    bool again = last->slot == now.slot && last->version == now.version;
+    bool again = last->slot == now.slot && last->version == now.version, current;
+    uint64_t next = 0;
     *last = now;
-    return again ? wal_broken(op, keys, slot) : ERR_OK;
+    if (!again) return ERR_OK;
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next, &current);
+    if (e) return e;
+    return current ? wal_broken(op, keys, slot) : absent(op, keys);
 }
 
 enum err follower_refresh(struct op *op, const struct registry_options *env,
@@ -230,7 +237,7 @@ enum err follower_refresh(struct op *op, const struct registry_options *env,
             continue;
         }
         if (!e) e = catch_up(op, env, keys, f, &complete, &broken);
-        if (!e && !complete) e = judge(op, keys, f, broken, &breach);
+        if (!e && !complete) e = judge(op, env, keys, f, broken, &breach);
         if (e == ERR_BUSY) follower_release(f, env->cache);
         if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
         if (!complete) continue;

@@ -176,21 +176,28 @@ static enum err peek(struct op *op, const struct registry_options *env,
     return e;
 }
 
+/* For when something is missing: what was dropped may be purged, all of it. */
+static enum err check_not_dropped(struct op *op, const struct registry_options *env,
+                                  const struct keys *keys)
+{
+    uint64_t next = 0;
+    bool current;
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next, &current);
+    return !e && !current ? dropped(op, keys) : e;
+}
+
 /*
  * A slot is missing above our manifest's floor. We listed the log after we claimed our
- * epoch, so only a newer owner can have deleted it, whose manifest is there then, or
- * the purge of a dropped namespace, whose DELETE is.
+ * epoch, so only two can have deleted it: a newer owner, whose manifest is there then,
+ * or whoever purged the namespace after its DROP, as the catalog then says.
  */
 static enum err explain_gap(struct op *op, const struct registry_options *env,
                             const struct keys *keys, const struct manifest *m,
                             uint64_t missing)
 {
     struct manifest *newest = NULL;
-    uint64_t next_record = 0;
-    bool current;
-    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                    &next_record, &current);
-    if (!e && !current) e = dropped(op, keys);
+    enum err e = check_not_dropped(op, env, keys);
     if (!e) e = manifest_newest(op, env->store, keys, &newest);
     if (!e && newest && newest->version == m->version)
         e = wal_broken(op, keys, missing);
@@ -321,7 +328,8 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
 enum err tenure_missing(struct op *op, const struct registry_options *env,
                         const struct keys *keys, const struct tenure *t)
 {
-    enum err e = tenure_validate(op, env, keys, t);
+    enum err e = check_not_dropped(op, env, keys);
+    if (!e) e = tenure_validate(op, env, keys, t);
     return e ? e
              : op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
                        keys->name);
