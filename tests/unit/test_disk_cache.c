@@ -169,18 +169,18 @@ static void a_queue_without_room_drops_and_says_how_much(void **state)
     disk_cache_free(w.disk);
     struct disk_cache_options small = {.folder = w.folder,
                                        .size_max = SIZE,
-                                       .memory_max = 64 << 10};
-    w.disk = disk_cache_new(&small); /* 32 KiB of queue */
+                                       .memory_max = 32 << 10};
+    w.disk = disk_cache_new(&small); /* 16 KiB of queue, pieces of 28 */
     offer(&w, "large", 0, 40 << 10, true);
     settle(&w);
     assert_false(has(&w, "large", 0, 40 << 10));
-    assert_in_range(disk_cache_usage(w.disk).dropped_bytes, 40 << 10, 50 << 10);
-    offer(&w, "small", 0, 20 << 10, true);
+    assert_in_range(disk_cache_usage(w.disk).dropped_bytes, 28 << 10, 29 << 10);
+    offer(&w, "small", 0, 10 << 10, true);
     settle(&w);
-    assert_true(has(&w, "small", 0, 20 << 10));
+    assert_true(has(&w, "small", 0, 10 << 10));
     for (uint64_t i = 0; i < 200; i++) {
-        offer(&w, "many", i << 32, 10 << 10, true);
-        assert_true(disk_cache_usage(w.disk).queued_bytes <= 32 << 10);
+        offer(&w, "many", i << 32, 5 << 10, true);
+        assert_true(disk_cache_usage(w.disk).queued_bytes <= 16 << 10);
     }
     settle(&w);
     assert_int_equal(disk_cache_usage(w.disk).queued_bytes, 0);
