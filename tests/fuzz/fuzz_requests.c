@@ -253,8 +253,14 @@ static enum err body_query(struct op *op, struct json_value *root,
     struct v1_query parsed;
     struct query query;
     struct v1_picks picks;
+    struct snapshot *snapshot = op_alloc(op, sizeof *snapshot);
+    if (!snapshot) return ERR_LIMIT;
+    snapshot->schema = schema_new(schema->vector_dim, schema->metric, schema->attrs,
+                                  schema->attr_count);
+    snapshot->id_kind = ID_U64;
     enum err e = v1_query_parse(op, root, &parsed);
-    if (!e) e = v1_query_bind(op, &parsed, schema, ID_U64, &query, &picks);
+    if (!e) e = v1_query_bind(op, &parsed, snapshot, &query, &picks);
+    schema_unref(snapshot->schema);
     return e;
 }
 
@@ -272,6 +278,9 @@ static void seeds_query_body(fuzz_emit *emit, void *context)
         "\"include_vector\":true,\"include_attributes\":[\"int\"],\"fusion\":{"
         "\"method\":\"rrf\","
         "\"k\":60,\"weights\":{\"vector\":1,\"full_text\":2}},\"explain\":true}",
+        "{\"count\":true,\"aggregate\":{\"count\":true,\"sum\":[\"int\"],\"min\":"
+        "\"int\","
+        "\"max\":\"string\",\"group_by\":\"bool\"},\"order_by\":{\"field\":\"int\"}}",
         "{\"filter\":{\"field\":\"string\",\"op\":\"prefix\",\"value\":\"a\"},\"order_"
         "by\":"
         "{\"field\":\"int\",\"direction\":\"desc\"},\"consistency\":\"eventual\"}",
