@@ -27,6 +27,7 @@
 enum {
     JOIN_FACTOR = 2,
     ZSTD_LEVEL = 3,
+    VECTOR_INDEX_FROM = 2048, /* vectors; fewer are scanned in half a millisecond */
     DISCARD_TIMEOUT_MS = 10000,
     LEFTOVERS_MAX = 64
 };
@@ -178,13 +179,15 @@ static enum err choose(struct op *op, const struct registry_options *env, struct
 
 static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
 {
-    static const struct segment_options options = {.zstd_level = ZSTD_LEVEL};
+    struct segment_options options = {.zstd_level = ZSTD_LEVEL,
+                                      .index_from = VECTOR_INDEX_FROM};
     struct segment_input *inputs =
         mem_new_array(struct segment_input, j->frozen->source_count);
     struct buf bytes = BUF_INIT;
     uint32_t rows = 0;
     size_t n = 0;
 
+    memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     for (uint32_t i = 0; i < j->frozen->source_count; i++)
         if (j->taken[i])
             inputs[n++] = (struct segment_input){j->frozen->sources[i].segment,

@@ -32,7 +32,7 @@ struct ranking {
 };
 
 enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
-                     size_t depth, struct ranking *out);
+                     size_t depth, struct segment_work *work, struct ranking *out);
 enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
                    size_t depth, struct ranking *out);
 /* The first top_k allowed rows in the query's order. */

@@ -7,6 +7,10 @@
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
 
+/* A document that one rank misses loses half of its sum: a hybrid search misses this
+ * part of what a vector search alone may miss. */
+static const float HYBRID_MISSES = 0.2F;
+
 int exec_compare_ids(const void *context, const struct hit *a, const struct hit *b)
 {
     const struct snapshot *s = context;
@@ -126,21 +130,33 @@ static void exec_release(struct exec *x)
 
 /* ---- stages ---- */
 
+static float recall_of(const struct query *q)
+{
+    float recall = q->recall > 0 ? q->recall : QUERY_RECALL_DEFAULT;
+    return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
+}
+
 enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
-                     size_t depth, struct ranking *out)
+                     size_t depth, struct segment_work *work, struct ranking *out)
 {
     const struct snapshot *s = x->snapshot;
+    struct segment_near near = {.metric = s->schema->metric,
+                                .query = rank->vector,
+                                .recall = recall_of(x->query)};
+    struct segment_target *targets =
+        op_new_array(op, struct segment_target, s->source_count + 1);
     struct topk best;
+    size_t n = 0;
 
     out->hits = op_new_array(op, struct hit, depth);
-    if (!out->hits) return ERR_LIMIT;
+    if (!out->hits || !targets) return ERR_LIMIT;
     topk_init(&best, out->hits, depth, exec_compare_ids, s);
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        if (x->skip[i]) continue;
-        enum err e = segment_vector_search(op, s->sources[i].segment, s->schema->metric,
-                                           rank->vector, x->allowed[i], i, &best);
-        if (e) return e;
-    }
+    for (uint32_t i = 0; i < s->source_count; i++)
+        if (!x->skip[i])
+            targets[n++] =
+                (struct segment_target){s->sources[i].segment, x->allowed[i], i};
+    enum err e = segment_nearest(op, targets, n, &near, &best, work);
+    if (e) return e;
     topk_finish(&best);
     out->count = best.count;
     return ERR_OK;
@@ -161,8 +177,9 @@ static enum err run_ranks(struct op *op, const struct exec *x, size_t depth,
     for (size_t i = 0; i < x->query->rank_count; i++) {
         const struct rank *rank = &x->query->ranks[i];
         bool vector = rank->kind == RANK_VECTOR;
-        enum err e = vector ? rank_vector(op, x, rank, depth, &rankings[i])
-                            : rank_text(op, x, rank, depth, &rankings[i]);
+        enum err e =
+            vector ? rank_vector(op, x, rank, depth, &explain->vectors, &rankings[i])
+                   : rank_text(op, x, rank, depth, &rankings[i]);
         if (e) return e;
         lap(&since_us, vector ? &explain->vector_us : &explain->text_us);
     }

@@ -26,6 +26,9 @@ enum {
     QUERY_TERMS_MAX = 1024
 };
 
+/* Part of the true neighbours that a query finds unless it says otherwise. */
+#define QUERY_RECALL_DEFAULT 0.95F
+
 enum rank_kind { RANK_VECTOR, RANK_TEXT };
 
 struct rank_field {
@@ -55,6 +58,7 @@ struct query {
     int order_attr;              /* FILTER_ATTR_ID: by id */
     bool descending;
     uint32_t top_k;
+    float recall; /* of vector ranks: wanted; 1: exact, 0: the default */
     bool include_vector;
     bool include_attributes; /* all of them are fetched; the front end picks */
     bool explain;
@@ -69,6 +73,7 @@ struct query_hit {
 struct query_explain {
     uint64_t filter_us, vector_us, text_us, order_us, fuse_us, fetch_us, total_us;
     uint64_t sources, stored_sources, rows, live_rows, filtered_rows;
+    struct segment_work vectors;
     const char *plan; /* static: "vector", "text", "hybrid", "listing" */
 };
 
@@ -79,10 +84,11 @@ struct query_result {
 };
 
 /*
- * Runs the query on the snapshot. Exact in this order: score (higher first), then id.
- * Hybrid: each rank to depth max(10 * top_k, 100), then the sum of weight / (k + rank).
- * Errors of segment.h; ERR_INVALID for what the
- * schema forbids (a rank on a field that has no full text) naming the field.
+ * Runs the query on the snapshot. Order: score (higher first), then id. Scores are
+ * exact; a vector rank may miss rows that are among the nearest, so many as recall
+ * allows, and nothing else may. Hybrid: each rank to depth max(10 * top_k, 100), then
+ * the sum of weight / (k + rank). Errors of segment.h; ERR_INVALID for what the schema
+ * forbids (a rank on a field that has no full text) naming the field.
  */
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,
                    struct query_result *result);
