@@ -34,7 +34,8 @@ enum {
     /* A write mostly waits for the store, so waiting for a worker longer than a query
      * may is no sign of overload. */
     WRITE_DELAY_MAX_MS = 1000,
-    DESCRIPTORS_SPARE = 512, /* for files and peers */
+    ADMIN_DELAY_MAX_MS = 10000, /* overload is no reason to call a node dead */
+    DESCRIPTORS_SPARE = 512,    /* for files and peers */
     CONNECTIONS_MIN = 8,
     STOP_POLL_MS = 5
 };
@@ -62,6 +63,7 @@ static bool query_node(const struct config *c)
 static struct cache *open_cache(const struct config *c, struct store *store)
 {
     struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    if (c->storage.backend == STORAGE_S3) cache_gather(cache);
     if (c->cache.disk_size > 0)
         cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
     return cache;
@@ -135,6 +137,7 @@ static struct registry *open_registry(const struct config *c, struct node *n)
     o.segment_docs_max = (uint64_t)c->compaction.max_total_docs;
     o.gc_grace_ms = c->gc_grace_secs * 1000;
     o.staleness_max_ms = c->consistency_max_staleness_ms;
+    o.scratch = c->cache.disk_path;
     o.background = true;
     return registry_new(&o);
 }
@@ -199,6 +202,7 @@ static enum err open_http(struct op *op, const struct config *c, struct node *n)
         .idle_timeout_ms = 60000,
         .handler = api_handler(n->api)};
     o.lane_delay_max_ms[HTTP_LANE_WRITE] = WRITE_DELAY_MAX_MS;
+    o.lane_delay_max_ms[HTTP_LANE_ADMIN] = ADMIN_DELAY_MAX_MS;
     o.lane_delay_max_ms[HTTP_LANE_FORWARD] = WRITE_DELAY_MAX_MS;
     return http_server_start(op, &o, &n->http);
 }

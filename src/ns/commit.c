@@ -530,7 +530,7 @@ static enum err resolve_filter(struct op *op, const struct namespace *ns,
         uint32_t rows[CHUNK], from = 0;
         struct rowset *match = NULL;
 
-        enum err e = segment_filter(op, source->segment, p->filter, &match);
+        enum err e = segment_filter(op, source->segment, p->filter, NULL, NULL, &match);
         if (e) return e;
         if (source->dead) rowset_andnot(match, source->dead);
         e = room_for_deletes(op, &batch, rowset_count(match), deletes_max, &capacity);
@@ -648,15 +648,17 @@ static void lead_join(struct op *op, struct namespace *ns)
     if (ns->state != NS_READY) return;
     struct snapshot *base = snapshot_ref(ns->tenure.snapshot);
     struct snapshot *next = NULL;
-    uint32_t frozen = ns->frozen_sources;
+    uint32_t frozen = ns->frozen_tail, first = frozen;
+    while (first - frozen < base->source_count && base->sources[first - frozen].stored)
+        first++;
 
     mutex_unlock(&ns->lock);
-    enum err e = state_join_tail(op, base, frozen, &next);
+    enum err e = state_join_tail(op, base, first, &next);
     mutex_lock(&ns->lock);
     if (e) log_warn(op, "tail segments were not joined", "error=%s", op->error);
     /* The indexer may have replaced or frozen them meanwhile; then the join is moot. */
     bool current = ns->state == NS_READY && ns->tenure.snapshot == base &&
-                   ns->frozen_sources <= frozen;
+                   ns->frozen_tail <= frozen;
     if (!e && next && current)
         namespace_set_snapshot_locked(ns, next);
     else

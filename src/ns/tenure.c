@@ -20,6 +20,7 @@ void tenure_release(struct tenure *t)
 {
     manifest_unref(t->manifest);
     snapshot_unref(t->snapshot);
+    snapshot_unref(t->base);
     idempotency_free(t->table);
     mem_free(t->fences);
     *t = (struct tenure){0};
@@ -335,7 +336,7 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
     struct manifest *newest = NULL;
     enum err e = manifest_newest(op, env->store, keys, &newest);
     if (e) return e;
-    if (!newest || newest->epoch != t->epoch || newest->floor > t->fence_slot)
+    if (!newest || newest->epoch != t->epoch)
         e = newest
                 ? fenced_by_manifest(op, env, keys, newest)
                 : op_fail(op, ERR_FENCED, "namespace \"%s\" was removed", keys->name);
@@ -512,6 +513,7 @@ static enum err validate_first(struct op *op, const struct registry_options *env
 {
     enum published published;
     enum err e = manifest_confirm(op, env->store, keys, t->manifest, &published);
+    assert(t->manifest->floor <= t->fence_slot);
     if (e || published == PUBLISHED) return e;
     e = tenure_validate(op, env, keys, t); /* has the words */
     return e ? e : overtaken(op, keys);
@@ -533,6 +535,7 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
     t.epoch = t.manifest->epoch;
     e = look_second(op, env, keys, old, &t, &at_end);
     if (e) goto done;
+    t.base = snapshot_ref(t.snapshot);
     t.table_stored = idempotency_version(t.table);
     e = put_fence(op, env, keys, &t, at_end, &fence);
     if (!e) e = validate_first(op, env, keys, &t);

@@ -23,7 +23,8 @@ struct tenure {
     struct put_id last;  /* put-id of slot next - 1 */
     uint64_t fence_slot; /* our fence */
     struct manifest *manifest;
-    struct snapshot *snapshot;
+    struct snapshot *snapshot; /* the effect of the log below next, … */
+    struct snapshot *base;     /* … and below manifest->wm */
     struct idempotency *table;
     uint64_t table_stored;         /* idempotency_version of what the manifest stores */
     struct manifest_fence *fences; /* fences in slots >= manifest->wm, ascending */
@@ -48,11 +49,11 @@ void tenure_release(struct tenure *t); /* harmless on zeros */
 /* What the two questions below need to know of a tenure; owns nothing. */
 static inline struct tenure tenure_mark(const struct tenure *t)
 {
-    return (struct tenure){.epoch = t->epoch, .fence_slot = t->fence_slot};
+    return (struct tenure){.epoch = t->epoch};
 }
 
-/* OPEN step 6: is the newest manifest still of our epoch, with our fence above its
- * floor? ERR_FENCED if not. */
+/* Is the newest manifest still of our epoch, so that nobody has opened the namespace
+ * since? ERR_FENCED if not. */
 enum err tenure_validate(struct op *op, const struct registry_options *env,
                          const struct keys *keys, const struct tenure *t);
 

@@ -22,6 +22,7 @@ static struct {
     /* what the world is like */
     struct schema *schema;
     enum id_kind id_kind;
+    bool reborn; /* the namespace has another incarnation */
     const char *content_type, *idempotency_key, *min_commit;
     enum err fail[8]; /* of the next calls that can fail, 0 for success */
     int64_t retry_after_ms;
@@ -30,6 +31,9 @@ static struct {
     const struct doc *docs; /* what a query or a look-up finds */
     size_t doc_count;
     double score;
+    bool more; /* a listing goes on */
+    struct aggregate_group *groups;
+    size_t group_count;
     bool not_ready, crowded;
     int64_t query_us;
     bool routed_elsewhere;   /* by the router's hint */
@@ -174,14 +178,46 @@ static inline void print_rank(const struct rank *r, const struct schema *schema)
                        (double)r->fields[i].weight);
         if (r->all_words) buf_append_str(&fake.seen, " and");
     }
-    buf_printf(&fake.seen, " weight=%g; ", (double)r->weight);
+    buf_append_str(&fake.seen, "; ");
+}
+
+static inline void print_score(const struct score *s)
+{
+    for (size_t i = 0; i < s->child_count; i++) {
+        const struct score *share = &s->children[i];
+        if (share->op == SCORE_MINMAX)
+            buf_printf(&fake.seen, "+%g*minmax", share->weight);
+        else
+            buf_printf(&fake.seen, "+%g/(%g+rank)", share->weight, share->k);
+    }
+    buf_append_str(&fake.seen, "; ");
+}
+
+static inline void print_attrs(const char *name, const int *attrs, size_t count,
+                               const struct schema *schema)
+{
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&fake.seen, "%s %s; ", name, schema->attrs[attrs[i]].name);
+}
+
+static inline void print_survey(const struct query *q, const struct schema *schema)
+{
+    const struct aggregate *a = q->aggregate;
+    if (q->count) buf_append_str(&fake.seen, "count; ");
+    if (!a) return;
+    buf_append_str(&fake.seen, "aggregate; ");
+    print_attrs("sum", a->sums, a->sum_count, schema);
+    print_attrs("min", a->mins, a->min_count, schema);
+    print_attrs("max", a->maxs, a->max_count, schema);
+    if (a->group_by != QUERY_UNGROUPED)
+        print_attrs("group by", &a->group_by, 1, schema);
 }
 
 static inline void print_query(const struct query *q, const struct schema *schema)
 {
     for (size_t i = 0; i < q->rank_count; i++)
         print_rank(&q->ranks[i], schema);
-    if (q->rank_count > 1) buf_printf(&fake.seen, "rrf k=%g; ", q->rrf_k);
+    if (q->score) print_score(q->score);
     if (q->filter) {
         print_filter(q->filter, schema);
         buf_append_str(&fake.seen, "; ");
@@ -191,6 +227,9 @@ static inline void print_query(const struct query *q, const struct schema *schem
                    q->order_attr == FILTER_ATTR_ID ? "id"
                                                    : schema->attrs[q->order_attr].name,
                    q->descending ? "desc" : "asc");
+    if (q->after)
+        buf_printf(&fake.seen, "after %llu; ", (unsigned long long)q->after->id.u64);
+    print_survey(q, schema);
     buf_printf(&fake.seen, "top %u%s%s%s", q->top_k, q->include_vector ? " vector" : "",
                q->include_attributes ? " attributes" : "",
                q->explain ? " explain" : "");
@@ -312,6 +351,7 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
     s->epoch = fake_token.epoch;
     s->slot = fake_token.slot;
     memcpy(s->incarnation, fake_token.incarnation, sizeof s->incarnation);
+    s->incarnation[0] ^= fake.reborn;
     s->source_count = 1;
     *out = s;
     return ERR_OK;
@@ -375,6 +415,16 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
     return fake_result(op);
 }
 
+/* A group without documents, unless the test set some. */
+static inline struct aggregate_group *fake_groups(struct op *op)
+{
+    if (fake.groups) return fake.groups;
+    struct aggregate_group *g = op_new(op, struct aggregate_group);
+    g->sums = op_new_array(op, struct aggregate_sum, QUERY_AGGREGATES_MAX);
+    g->mins = g->maxs = op_new_array(op, struct value, QUERY_AGGREGATES_MAX);
+    return g;
+}
+
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,
                    struct query_result *result)
 {
@@ -384,8 +434,20 @@ enum err query_run(struct op *op, struct snapshot *snapshot, const struct query 
         hits[i] = (struct query_hit){fake.score, fake.docs[i]};
         if (!query->include_vector) hits[i].doc.vector = NULL;
     }
+    struct query_place last = {.value = VALUE_NULL};
+    if (fake.doc_count > 0) {
+        const struct doc *d = &fake.docs[fake.doc_count - 1];
+        last.id = d->id;
+        if (query->ordered && query->order_attr >= 0)
+            last.value = d->values[query->order_attr];
+    }
     *result = (struct query_result){.hits = hits,
+                                    .last = last,
                                     .count = fake.doc_count,
+                                    .match_count = 77,
+                                    .more = fake.more,
+                                    .groups = fake_groups(op),
+                                    .group_count = fake.group_count,
                                     .explain = {.plan = "vector",
                                                 .sources = 3,
                                                 .stored_sources = 2,
