@@ -9,6 +9,7 @@ which tools/s3_server.sh installs), else the simulator of tests/s3sim. nginx is 
 with examples/distributed/nginx.conf in which only the addresses are changed.
 """
 import argparse
+import atexit
 import json
 import os
 import pathlib
@@ -53,6 +54,7 @@ class Process:
     def __init__(self, folder, name):
         self.folder, self.name, self.process = pathlib.Path(folder), name, None
         self.folder.mkdir(parents=True, exist_ok=True)
+        atexit.register(lambda: self.running and self.kill())  # whatever failed before
 
     def launch(self, command, environment, **more):
         with open(self.folder / f"{self.name}.log", "ab") as log:
