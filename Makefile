@@ -6,7 +6,9 @@
 #   make s3              on MinIO: the store contract, kills and pauses, end to end
 #   make s3-matrix       the same on MinIO, Ceph and SeaweedFS; s3rver is refused
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
-#   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
+#   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
+#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
+#   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -42,7 +44,8 @@ LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -l
 ARCH := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
 isa = $(if $(filter %_avx2.c,$1),-mavx2 -mfma)$(if $(filter %_avx512.c,$1),-mavx512f \
-  -mavx512bw -mavx512vl -mavx512dq -mfma)
+  -mavx512bw -mavx512vl -mavx512dq -mfma)$(if $(filter %/rabitq_avx512.c,$1), -mavx512vbmi \
+  -mavx512vnni)
 endif
 file_flags = $(strip $(call isa,$1) $(if $(filter src/base/%.cpp,$1),-fno-exceptions))
 
@@ -103,7 +106,7 @@ $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
 # of a real process, every prefix of what reached the disk.
-.PHONY: model sim crash-sweep crash-kill powerfail
+.PHONY: model sim crash-sweep crash-kill powerfail query-random
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
 sim: $(B)/tests/run_sim
@@ -116,6 +119,8 @@ crash-kill: all
 	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+query-random: $(B)/tests/test_query_random
+	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
 # libFuzzer on one reader of untrusted bytes; what it finds worth keeping stays in
 # build/fuzz/corpus. make fuzz T=manifest SECONDS=600; names: run_fuzz --list.
@@ -141,6 +146,17 @@ s3 s3-matrix: build/release/elacsym build/release/tests/test_store_s3
 	$(S3_TEST) $(S3_KILLS) minio \
 	  $(if $(filter s3-matrix,$@),radosgw seaweedfs s3rver)
 
+# A whole cluster as local processes, on MinIO where Go can install it.
+.PHONY: cluster cluster-test
+cluster: all
+	@tools/setup.sh test
+	@tools/s3_server.sh install || true
+	@exec $(VENV) tests/cluster/cluster.py $(ARGS)
+cluster-test: all
+	@tools/setup.sh test
+	@tools/s3_server.sh install || true
+	$(CLUSTER) -s $(if $(LONG),--long) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
 unit: $(UNIT)
@@ -150,6 +166,7 @@ unit: $(UNIT)
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
+CLUSTER := $(VENV) -m pytest -q tests/cluster
 E2E := $(VENV) -m pytest -q tests/e2e
 # The whole server under the sanitizers too, without the large collections.
 E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test_s3_trouble.py
@@ -161,7 +178,9 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
+  --alone '$(CLUSTER)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
 
@@ -230,8 +249,9 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 # ---- benchmarks: ratios to a peer in the same run, for machines are noisy ----
 
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
+$(B)/bench/bench_idle $(B)/bench/bench_churn: $(B)/bench/namespaces.o
 
 bench: all $(BENCH)
 	@tools/setup.sh test
@@ -239,6 +259,10 @@ bench: all $(BENCH)
 	@for b in bench/*.py; do echo "== $$b"; $(VENV) $$b || exit 1; done
 bench-%: $(B)/bench/bench_%
 	@$<
+# With the libraries of others beside us, as far as build/venv has them.
+bench-vector: $(B)/bench/bench_vector
+	@tools/setup.sh test
+	@$(VENV) bench/bench_vector_peers.py
 
 clean:
 	rm -rf build compile_commands.json

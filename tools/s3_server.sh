@@ -1,11 +1,11 @@
 #!/bin/sh
-# s3_server.sh minio|radosgw|seaweedfs|s3rver|stop - a real S3 server on loopback, for
+# s3_server.sh minio|radosgw|seaweedfs|s3rver|install|stop - a real S3 server on loopback, for
 # tests. s3rver ignores If-None-Match: only good to be refused.
 # Installs it on first use into build/tools (radosgw: Debian's packages), starts it on free
 # ports, makes the bucket, and prints the environment that reaches it, for
 #     eval "$(tools/s3_server.sh minio)"
 # One at a time; its files are in build/s3, where stop finds what to end.
-# Status 3: it cannot be had here, the last line says why.
+# install only installs MinIO. Status 3: it cannot be had here, the last line says why.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -244,9 +244,10 @@ minio | radosgw | seaweedfs | s3rver)
     fi
     print_environment "$1"
     ;;
+install) install_minio ;;
 stop) stop ;;
 *)
-    echo "usage: tools/s3_server.sh minio|radosgw|seaweedfs|s3rver|stop" >&2
+    echo "usage: tools/s3_server.sh minio|radosgw|seaweedfs|s3rver|install|stop" >&2
     exit 2
     ;;
 esac
