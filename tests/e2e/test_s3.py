@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 
+import pytest
 
 import buckets
 from elacsym import REPOSITORY, Client, Server, free_port
@@ -43,6 +44,16 @@ def everything(ns):
     ]
 
 
+def same(before, after):
+    """Equal answers. Text statistics count deleted rows until they are merged away, and what a restart replays or indexes has none of them: scores may differ a little."""
+    for old, new in zip(before, after, strict=True):
+        if isinstance(old, list):
+            assert [r["score"] for r in new] == pytest.approx([r["score"] for r in old], rel=0.1)
+            old, new = ([{**r, "score": 0} for r in rows] for rows in (old, new))
+        assert new == old
+    return True
+
+
 def quick_start():
     """The commands of the guide's S3 quick start."""
     page = (REPOSITORY / "docs/deployment.md").read_text()
@@ -67,7 +78,7 @@ def test_the_guide_s_quick_start_works_with_the_environment_alone(tmp_path):
     process = subprocess.Popen(["bash", "-c", commands], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
     try:
-        assert '"serving"' in process.stderr.readline()
+        assert any('"serving"' in line for line in iter(process.stderr.readline, ""))
         ns = Client(port).namespace("quick")
         fill(ns)
         assert len(everything(ns)[0]) == 20
@@ -117,7 +128,7 @@ def test_after_a_kill_and_without_any_cache_the_bucket_answers_everything(own_se
         shutil.rmtree(own_server.root / "cache", ignore_errors=True)
         assert not (own_server.root / "data").exists()
         own_server.start()
-        assert everything(own_server.client().namespace("kept")) == before
+        assert same(before, everything(own_server.client().namespace("kept")))
 
 
 def test_a_node_on_another_machine_finds_everything_in_the_bucket(own_server, tmp_path):
@@ -128,7 +139,7 @@ def test_a_node_on_another_machine_finds_everything_in_the_bucket(own_server, tm
     other = Server(tmp_path / "elsewhere")
     other.bucket = own_server.bucket
     other.start()
-    assert everything(other.client().namespace("moved")) == before
+    assert same(before, everything(other.client().namespace("moved")))
     assert other.stop() == 0
 
 
