@@ -571,24 +571,57 @@ static void carry_deaths(struct draft *d, const struct source *before,
     rowset_unref(died);
 }
 
+/* Adds made behind the stored sources, with the rows dead that died in what it is made
+ * of since frozen. */
+static void draft_add_made(struct draft *d, const struct snapshot *frozen,
+                           const struct snapshot *now, const bool *taken,
+                           struct segment *made)
+{
+    uint32_t index = d->s->source_count, i = 0;
+
+    if (!made) return;
+    draft_add(d, made, NULL, 0, true);
+    for (uint32_t k = 0; k < frozen->source_count; k++) {
+        if (!taken[k]) continue;
+        while (now->sources[i].segment != frozen->sources[k].segment)
+            i++;
+        carry_deaths(d, &frozen->sources[k], &now->sources[i], index);
+    }
+}
+
+/* The next source of frozen, from index on, that is taken; its count if none is. */
+static uint32_t next_taken(const struct snapshot *frozen, const bool *taken,
+                           uint32_t index)
+{
+    while (index < frozen->source_count && !taken[index])
+        index++;
+    return index;
+}
+
 struct snapshot *state_replace(const struct snapshot *frozen,
                                const struct snapshot *now, const bool *taken,
                                struct segment *made, uint64_t manifest_version)
 {
     struct draft d = draft_new(now->source_count + 1);
+    uint32_t wanted = next_taken(frozen, taken, 0);
+    bool added = false;
 
     draft_inherit(&d, now);
     d.s->manifest_version = manifest_version;
-    for (uint32_t i = 0; i < frozen->source_count; i++) {
-        assert(frozen->sources[i].segment == now->sources[i].segment);
-        if (!taken[i]) draft_add_source(&d, &now->sources[i]);
+    for (uint32_t i = 0; i < now->source_count; i++) {
+        const struct source *source = &now->sources[i];
+        if (!source->stored && !added) {
+            draft_add_made(&d, frozen, now, taken, made);
+            added = true;
+        }
+        bool replaced = wanted < frozen->source_count &&
+                        source->segment == frozen->sources[wanted].segment;
+        if (replaced)
+            wanted = next_taken(frozen, taken, wanted + 1);
+        else
+            draft_add_source(&d, source);
     }
-    uint32_t made_index = d.s->source_count;
-    if (made) draft_add(&d, made, NULL, 0, true);
-    for (uint32_t i = 0; made && i < frozen->source_count; i++)
-        if (taken[i])
-            carry_deaths(&d, &frozen->sources[i], &now->sources[i], made_index);
-    for (uint32_t i = frozen->source_count; i < now->source_count; i++)
-        draft_add_source(&d, &now->sources[i]);
+    if (!added) draft_add_made(&d, frozen, now, taken, made);
+    assert(wanted == frozen->source_count);
     return draft_finish(&d);
 }

@@ -131,7 +131,7 @@ static void a_filter_over_many_segments_takes_one_round(void **state)
         for (size_t i = 0; i < SEGMENTS; i++) {
             struct rowset *rows;
             assert_int_equal(segment_filter(&o.op, o.segments[i], o.world.filters[f],
-                                            &rows),
+                                            NULL, NULL, &rows),
                              ERR_OK);
             rowset_unref(rows);
         }
