@@ -6,6 +6,7 @@
 #include "base/rowset.h"
 #include "base/task.h"
 #include "query/exec.h"
+#include "segment/segment_ahead.h"
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
 
@@ -229,14 +230,19 @@ static enum err open_views(struct op *op, struct exec *x)
     add_column_attrs(x->query, &columns);
 
     if (texts.count + columns.count == 0) return ERR_OK;
-    for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        if (x->allowed.none[i] && texts.count == 0) continue;
-        enum err e =
-            segment_view_open(op, x->snapshot->sources[i].segment, texts.attrs,
-                              texts.count, columns.attrs, columns.count, &x->views[i]);
-        if (e) return e;
-    }
-    return ERR_OK;
+    struct segment_ahead *ahead = segment_ahead_new();
+    for (uint32_t i = 0; i < x->snapshot->source_count; i++)
+        if (!x->allowed.none[i] || texts.count > 0)
+            segment_ahead_view(ahead, x->snapshot->sources[i].segment, texts.attrs,
+                               texts.count, columns.attrs, columns.count);
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t i = 0; i < x->snapshot->source_count && !e; i++)
+        if (!x->allowed.none[i] || texts.count > 0)
+            e = segment_view_open(op, x->snapshot->sources[i].segment, texts.attrs,
+                                  texts.count, columns.attrs, columns.count,
+                                  &x->views[i]);
+    segment_ahead_free(ahead);
+    return e;
 }
 
 static enum err exec_init(struct op *op, struct snapshot *snapshot,
@@ -383,7 +389,21 @@ static enum err rank_all(struct op *op, struct exec *x, struct scored **hits,
     return e;
 }
 
-/* Reads the documents of the hits, one call per source that has any. */
+/* The hits of one source: their rows, and which hits they are. */
+static size_t hits_of(const struct scored *hits, size_t count, uint32_t source,
+                      uint32_t *rows, size_t *places)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (hits[i].hit.source != source) continue;
+        rows[n] = hits[i].hit.row;
+        places[n++] = i;
+    }
+    return n;
+}
+
+/* Reads the documents of the hits: of all sources in one round, then one call per
+ * source that has any. */
 static enum err fetch(struct op *op, const struct exec *x, const struct scored *hits,
                       struct query_result *result)
 {
@@ -391,25 +411,26 @@ static enum err fetch(struct op *op, const struct exec *x, const struct scored *
     struct segment_fetch what = {.vector = x->query->include_vector,
                                  .attributes = x->query->include_attributes};
     uint32_t *rows = op_new_array(op, uint32_t, result->count + 1);
-    size_t *places = op_new_array(op, size_t, result->count + 1);
+    size_t *places = op_new_array(op, size_t, result->count + 1), n;
     struct doc *docs = op_new_array(op, struct doc, result->count + 1);
     if (!rows || !places || !docs) return ERR_LIMIT;
 
-    for (uint32_t source = 0; source < s->source_count; source++) {
-        size_t n = 0;
-        for (size_t i = 0; i < result->count; i++) {
-            if (hits[i].hit.source != source) continue;
-            rows[n] = hits[i].hit.row;
-            places[n++] = i;
-        }
+    struct segment_ahead *ahead = segment_ahead_new();
+    for (uint32_t i = 0; i < s->source_count; i++) {
+        n = hits_of(hits, result->count, i, rows, places);
+        segment_ahead_fetch(ahead, s->sources[i].segment, rows, n, what);
+    }
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t source = 0; source < s->source_count && !e; source++) {
+        n = hits_of(hits, result->count, source, rows, places);
         if (n == 0) continue;
-        enum err e = segment_fetch(op, s->sources[source].segment, s->schema, rows, n,
-                                   what, docs);
-        if (e) return e;
-        for (size_t i = 0; i < n; i++)
+        e = segment_fetch(op, s->sources[source].segment, s->schema, rows, n, what,
+                          docs);
+        for (size_t i = 0; i < n && !e; i++)
             result->hits[places[i]].doc = docs[i];
     }
-    return ERR_OK;
+    segment_ahead_free(ahead);
+    return e;
 }
 
 static void describe(const struct exec *x, struct query_explain *explain)
@@ -469,14 +490,28 @@ static enum err put_hits(struct op *op, const struct exec *x, const struct score
     return e;
 }
 
+/* The columns of all sources that the filter looks at, in one round. They stay pinned
+ * until all sources are filtered. */
+static enum err plan_all(struct op *op, struct exec *x)
+{
+    const struct snapshot *s = x->snapshot;
+    struct segment_ahead *ahead = segment_ahead_new();
+
+    for (uint32_t i = 0; x->query->filter && i < s->source_count; i++)
+        segment_ahead_filter(ahead, s->sources[i].segment, x->query->filter);
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t i = 0; !e && i < s->source_count; i++)
+        e = plan_source(op, x, i);
+    segment_ahead_free(ahead);
+    return e;
+}
+
 static enum err run(struct op *op, struct exec *x, struct query_result *r)
 {
     struct scored *hits = NULL;
     int64_t since_us = clock_us();
-    enum err e = ERR_OK;
 
-    for (uint32_t i = 0; !e && i < x->snapshot->source_count; i++)
-        e = plan_source(op, x, i);
+    enum err e = plan_all(op, x);
     lap(&since_us, &r->explain.filter_us);
     if (!e) e = open_views(op, x);
     if (!e) e = survey(op, x, r);

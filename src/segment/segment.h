@@ -67,10 +67,15 @@ enum err segment_merge(struct op *op, struct schema *schema,
                        const struct segment_input *inputs, size_t n, struct buf *out,
                        uint32_t *row_count);
 
+/* About how many bytes of the heap a merge of these takes, beside the bytes that it
+ * appends to out. */
+uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
+
 /* ---- opening ---- */
 
 /* A stored segment. size is what the manifest says: an object of another size is
- * ERR_CORRUPT. Borrows nothing but the cache. */
+ * ERR_CORRUPT. Borrows nothing but the cache, in whose budget it counts what it holds;
+ * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */

@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "api/api_v1_namespace.h"
+#include "api/router.h"
 #include "base/json.h"
 #include "base/op.h"
 #include "ns/registry.h"
@@ -35,12 +36,18 @@ static struct {
     size_t group_count;
     bool not_ready, crowded;
     int64_t query_us;
+    bool routed_elsewhere;   /* by the router's hint */
+    const char *routed_body; /* another node's answer, with status 418 */
+    enum err routed_error;
     /* what came out */
     int calls;
     struct buf seen;
     uint8_t digest[16];
     struct commit_token min_seen;
     enum consistency consistency;
+    int routed; /* requests that the router was asked about */
+    bool routed_write;
+    char routed_name[129];
     bool gone_seen; /* the last snapshot was asked for in place of another */
     struct http_response response;
     enum http_lane lane;
@@ -491,15 +498,49 @@ static inline bool fake_ready(void *context, const char **why)
     return !fake.not_ready;
 }
 
+static inline void fake_routed(const struct router_request *request)
+{
+    fake.routed_write = request->write;
+    (void)snprintf(fake.routed_name, sizeof fake.routed_name, "%s", request->name);
+}
+
+static inline bool fake_elsewhere(void *context, const struct router_request *request)
+{
+    assert_ptr_equal(context, &fake);
+    fake_routed(request);
+    return fake.routed_elsewhere;
+}
+
+static inline enum err fake_pass(void *context, struct op *op,
+                                 const struct router_request *request,
+                                 struct http_response *response, bool *answered)
+{
+    assert_ptr_equal(context, &fake);
+    fake_routed(request);
+    fake.routed++;
+    *answered = fake.routed_body != NULL;
+    if (*answered) {
+        response->status = 418;
+        buf_append_str(&response->body, fake.routed_body);
+    }
+    op->retry_after_ms = fake.routed_error ? fake.retry_after_ms : 0;
+    return fake.routed_error ? op_fail(op, fake.routed_error, "the owner is away")
+                             : ERR_OK;
+}
+
 static inline struct api *fake_api(void)
 {
+    static const struct router router = {.context = &fake,
+                                         .elsewhere = fake_elsewhere,
+                                         .pass = fake_pass};
     static struct api *api;
     struct api_options options = {.node_id = "node-1",
                                   .role = "indexer",
                                   .body_bytes_max = 64 << 20,
                                   .slow_query_ms = 1000,
                                   .ready = fake_ready,
-                                  .version = "1.2.3"};
+                                  .version = "1.2.3",
+                                  .router = &router};
     if (!api) api = api_new(&options);
     return api;
 }
