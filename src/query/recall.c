@@ -88,7 +88,7 @@ static enum err compare(struct op *op, struct snapshot *s, struct location self,
                         const float *vector, const struct recall_options *options,
                         struct recall_result *out)
 {
-    struct rank rank = {.kind = RANK_VECTOR, .weight = 1, .vector = vector};
+    struct rank rank = {.kind = RANK_VECTOR, .vector = vector};
     struct query query = {.ranks = &rank,
                           .rank_count = 1,
                           .filter = options->filter,

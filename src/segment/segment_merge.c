@@ -241,3 +241,36 @@ enum err segment_merge(struct op *op, struct schema *schema,
     merge_release(&m);
     return e ? op_fail(op, e, "merge") : ERR_OK;
 }
+
+/* Columns and text indexes are built in memory from those of the inputs, and both are
+ * there for a moment with their bytes; vectors and documents only pass through. */
+uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n)
+{
+    enum { INDEX_FACTOR = 3 };
+    uint64_t rows = 0, indexes = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct segment *s = inputs[i].segment;
+        uint64_t streamed = (s->vectors ? s->vectors->size : 0) +
+                            (s->documents ? s->documents->size : 0);
+        rows += s->layout.row_count;
+        indexes += s->size - (streamed < s->size ? streamed : s->size);
+    }
+    return INDEX_FACTOR * indexes + rows * sizeof(struct live_row);
+}
+
+struct segment_growth segment_merge_index(const struct segment_options *options,
+                                          const struct segment_input *inputs, size_t n)
+{
+    uint64_t vectors = 0;
+    uint32_t dim = 0;
+    for (size_t i = 0; i < n; i++) {
+        vectors += inputs[i].segment->layout.vector_count;
+        dim = inputs[i].segment->layout.vector_dim;
+    }
+    if (options->index_from == 0 || vectors < options->index_from || dim == 0)
+        return (struct segment_growth){0, 0};
+    uint64_t bytes = vectors * ivf_bytes_per_vector(dim);
+    return (struct segment_growth){.bytes = bytes,
+                                   .memory = bytes + ivf_build_memory(dim, vectors)};
+}
