@@ -249,8 +249,9 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 # ---- benchmarks: ratios to a peer in the same run, for machines are noisy ----
 
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
+$(B)/bench/bench_idle $(B)/bench/bench_churn: $(B)/bench/namespaces.o
 
 bench: all $(BENCH)
 	@tools/setup.sh test

@@ -323,7 +323,6 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
 {
     struct segment_options options = {.zstd_level = ZSTD_LEVEL,
                                       .index_from = VECTOR_INDEX_FROM};
-    memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     struct segment_growth index = segment_merge_index(&options, inputs, n);
     bytes += index.bytes;
     bool spooled =
@@ -333,6 +332,7 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
         segment_merge_memory(inputs, n) + index.memory + (spooled ? 0 : bytes);
     uint32_t rows = 0;
 
+    memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
     if (!e && spooled) e = open_spool(op, ns, bytes, &spool);
     if (!e)

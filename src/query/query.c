@@ -277,9 +277,8 @@ static float recall_of(const struct query *q)
     return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
 }
 
-enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
-                     const struct allowed *allowed, size_t depth,
-                     struct segment_work *work, struct ranking *out)
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
+                     const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     const struct snapshot *s = x->snapshot;
     struct segment_near near = {.metric = s->schema->metric,
@@ -297,7 +296,7 @@ enum err rank_vector(struct op *op, const struct exec *x, const struct rank *ran
         if (!allowed->none[i])
             targets[n++] =
                 (struct segment_target){s->sources[i].segment, allowed->rows[i], i};
-    enum err e = segment_nearest(op, targets, n, &near, &best, work);
+    enum err e = segment_nearest(op, targets, n, &near, &best, &x->vectors);
     if (e) return e;
     topk_finish(&best);
     out->count = best.count;
@@ -313,7 +312,7 @@ static void lap(int64_t *since_us, uint64_t *stage_us)
 }
 
 static enum err run_rank(struct op *op, struct exec *x, const struct rank *rank,
-                         size_t depth, struct segment_work *work, struct ranking *out)
+                         size_t depth, struct ranking *out)
 {
     struct allowed own = {NULL, NULL};
     enum err e = ERR_OK;
@@ -321,9 +320,8 @@ static enum err run_rank(struct op *op, struct exec *x, const struct rank *rank,
     if (rank->filter) e = allow_rank(op, x, rank->filter, &own);
     const struct allowed *allowed = rank->filter ? &own : &x->allowed;
     if (!e)
-        e = rank->kind == RANK_VECTOR
-                ? rank_vector(op, x, rank, allowed, depth, work, out)
-                : rank_text(op, x, rank, allowed, depth, out);
+        e = rank->kind == RANK_VECTOR ? rank_vector(op, x, rank, allowed, depth, out)
+                                      : rank_text(op, x, rank, allowed, depth, out);
     allowed_release(&own, x->snapshot->source_count);
     return e;
 }
@@ -334,7 +332,7 @@ static enum err run_ranks(struct op *op, struct exec *x, size_t depth,
     int64_t since_us = clock_us();
     for (size_t i = 0; i < x->query->rank_count; i++) {
         const struct rank *rank = &x->query->ranks[i];
-        enum err e = run_rank(op, x, rank, depth, &explain->vectors, &rankings[i]);
+        enum err e = run_rank(op, x, rank, depth, &rankings[i]);
         if (e) return e;
         lap(&since_us,
             rank->kind == RANK_VECTOR ? &explain->vector_us : &explain->text_us);
@@ -467,6 +465,7 @@ static void describe(const struct exec *x, struct query_explain *explain)
     explain->sources = s->source_count;
     explain->live_rows = s->row_count;
     explain->filter = x->work;
+    explain->vectors = x->vectors;
     explain->retried = x->retried;
     for (uint32_t i = 0; i < s->source_count; i++) {
         uint64_t rows = segment_row_count(s->sources[i].segment);

@@ -34,10 +34,10 @@ enum {
     QUERY_UNGROUPED = -2
 };
 
-/* ---- ranks ---- */
-
 /* Part of the true neighbours that a query finds unless it says otherwise. */
 #define QUERY_RECALL_DEFAULT 0.95F
+
+/* ---- ranks ---- */
 
 enum rank_kind { RANK_VECTOR, RANK_TEXT };
 

@@ -115,6 +115,7 @@ enum err record_cursor_get(struct op *op, struct record_cursor *c,
                            struct slice *record);
 void record_cursor_release(struct record_cursor *c);
 
+enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
 /* segment_nearest that scans targets with at most scan_max allowed rows; tests make it
  * small. */
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
@@ -122,7 +123,6 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
                               uint64_t scan_max, struct topk *best,
                               struct segment_work *work);
 
-enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
 /* segment_open with a first read of tail_size bytes; tests make it small. */
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out);
