@@ -323,10 +323,13 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
 {
     struct segment_options options = {.zstd_level = ZSTD_LEVEL,
                                       .index_from = VECTOR_INDEX_FROM};
+    struct segment_growth index = segment_merge_index(&options, inputs, n);
+    bytes += index.bytes;
     bool spooled =
         bytes >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
     struct spool spool = {.buf = BUF_INIT};
-    uint64_t memory = segment_merge_memory(inputs, n) + (spooled ? 0 : bytes);
+    uint64_t memory =
+        segment_merge_memory(inputs, n) + index.memory + (spooled ? 0 : bytes);
     uint32_t rows = 0;
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);

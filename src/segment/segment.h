@@ -73,6 +73,14 @@ enum err segment_merge(struct op *op, struct schema *schema,
  * appends to out. */
 uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
 
+/* What the vector index adds to a merge, at most: to its result, and to the memory that
+ * it takes meanwhile. */
+struct segment_growth {
+    uint64_t bytes, memory;
+};
+struct segment_growth segment_merge_index(const struct segment_options *options,
+                                          const struct segment_input *inputs, size_t n);
+
 /* ---- opening ---- */
 
 /* A stored segment. size is what the manifest says: an object of another size is

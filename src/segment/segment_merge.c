@@ -258,3 +258,19 @@ uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n)
     }
     return INDEX_FACTOR * indexes + rows * sizeof(struct live_row);
 }
+
+struct segment_growth segment_merge_index(const struct segment_options *options,
+                                          const struct segment_input *inputs, size_t n)
+{
+    uint64_t vectors = 0;
+    uint32_t dim = 0;
+    for (size_t i = 0; i < n; i++) {
+        vectors += inputs[i].segment->layout.vector_count;
+        dim = inputs[i].segment->layout.vector_dim;
+    }
+    if (options->index_from == 0 || vectors < options->index_from || dim == 0)
+        return (struct segment_growth){0, 0};
+    uint64_t bytes = vectors * ivf_bytes_per_vector(dim);
+    return (struct segment_growth){.bytes = bytes,
+                                   .memory = bytes + ivf_build_memory(dim, vectors)};
+}

@@ -348,3 +348,9 @@ void clusters_release(struct clusters *c)
     mem_free(c->far);
     *c = (struct clusters){0};
 }
+
+uint64_t clusters_memory(size_t dim, uint64_t count)
+{
+    uint64_t all = count * dim * sizeof(float);
+    return all < SAMPLE_BYTES_MAX ? all : SAMPLE_BYTES_MAX;
+}

@@ -44,5 +44,7 @@ struct clusters {
 void clusters_find(const struct row_source *source,
                    const struct clusters_options *options, struct clusters *out);
 void clusters_release(struct clusters *c);
+/* Bytes of the sample that clusters_find trains on, at most. */
+uint64_t clusters_memory(size_t dim, uint64_t count);
 
 #endif

@@ -549,3 +549,19 @@ void ivf_bytes_release(struct ivf_bytes *b)
     buf_release(&b->slots);
     buf_release(&b->records);
 }
+
+uint64_t ivf_bytes_per_vector(uint32_t dim)
+{
+    uint64_t padded = rotation_padded(dim + 1);
+    uint64_t block = rabitq_block_size(padded) / BLOCK_CODES;
+    /* Clusters have a centroid and its code, and half a block on average is empty. */
+    uint64_t shared = (5 * padded + 64 + rabitq_block_size(padded)) / CLUSTER_SIZE_MIN;
+    return block + padded + RABITQ_FACTORS8_SIZE + sizeof(uint32_t) + shared;
+}
+
+uint64_t ivf_build_memory(uint32_t dim, uint64_t count)
+{
+    enum { BOOKKEEPING = 24 }; /* a row */
+    return clusters_memory(rotation_padded(dim + 1) + AUGMENT, count) +
+           count * BOOKKEEPING;
+}
