@@ -23,7 +23,7 @@
 
 enum { TOP = 10, RUNS = 3, TERM_ROWS_MIN = 20, TERMS_MAX = 12 };
 
-static const struct analysis plain = {LANG_ENGLISH, false, false, false};
+static const struct analysis plain = {LANG_ENGLISH, false, false, false, false};
 
 static uint64_t next_random(uint64_t *state)
 {

@@ -43,6 +43,10 @@ struct v1_query {
     float vector_weight, text_weight; /* in the fusion */
     uint32_t top_k;
     enum consistency consistency;
+    struct slice *highlights;
+    size_t highlight_count;
+    uint8_t fuzzy;
+    bool prefix;
     bool all_words;
     bool has_fusion;
     bool descending;

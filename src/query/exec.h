@@ -13,6 +13,7 @@
 #include "segment/segment.h"
 
 struct rowset;
+struct text_plan;
 
 struct exec {
     struct snapshot *snapshot;
@@ -20,6 +21,7 @@ struct exec {
     struct rowset **allowed;     /* per source; NULL: all rows */
     bool *skip;                  /* per source: no row is allowed */
     struct segment_view **views; /* per source: text indexes and order columns */
+    struct text_plan **plans;    /* per rank: of a text that was ranked, else NULL */
 };
 
 /* Order of two hits by document id; context is the snapshot. */
@@ -35,6 +37,8 @@ enum err rank_vector(struct op *op, const struct exec *x, const struct rank *ran
                      size_t depth, struct ranking *out);
 enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
                    size_t depth, struct ranking *out);
+/* Fills in the highlights of the result's hits, whose documents were fetched. */
+enum err mark_hits(struct op *op, const struct exec *x, struct query_result *r);
 /* The first top_k allowed rows in the query's order. */
 enum err list_rows(struct op *op, const struct exec *x, struct ranking *out);
 

@@ -4,6 +4,7 @@
 #include "base/rowset.h"
 #include "base/task.h"
 #include "query/exec.h"
+#include "query/text_plan.h"
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
 
@@ -82,6 +83,14 @@ static size_t text_attrs(const struct query *q, int *attrs)
     return n;
 }
 
+static bool any_phrase(const struct query *q)
+{
+    bool any = false;
+    for (size_t i = 0; i < q->rank_count; i++)
+        any |= q->ranks[i].kind == RANK_TEXT && text_plan_has_phrase(q->ranks[i].text);
+    return any;
+}
+
 static enum err open_views(struct op *op, struct exec *x)
 {
     const struct query *q = x->query;
@@ -92,13 +101,14 @@ static enum err open_views(struct op *op, struct exec *x)
     if (!attrs) return ERR_LIMIT;
     size_t text_count = text_attrs(q, attrs);
     size_t column_count = q->ordered && q->order_attr != FILTER_ATTR_ID;
+    bool positions = any_phrase(q);
 
     if (text_count + column_count == 0) return ERR_OK;
     for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
         if (x->skip[i] && text_count == 0) continue;
         enum err e =
             segment_view_open(op, x->snapshot->sources[i].segment, attrs, text_count,
-                              &q->order_attr, column_count, &x->views[i]);
+                              positions, &q->order_attr, column_count, &x->views[i]);
         if (e) return e;
     }
     return ERR_OK;
@@ -112,7 +122,8 @@ static enum err exec_init(struct op *op, struct snapshot *snapshot,
     x->allowed = op_new_array(op, struct rowset *, n + 1);
     x->skip = op_new_array(op, bool, n + 1);
     x->views = op_new_array(op, struct segment_view *, n + 1);
-    return x->allowed && x->skip && x->views ? ERR_OK : ERR_LIMIT;
+    x->plans = op_new_array(op, struct text_plan *, q->rank_count + 1);
+    return x->allowed && x->skip && x->views && x->plans ? ERR_OK : ERR_LIMIT;
 }
 
 static void exec_release(struct exec *x)
@@ -201,13 +212,22 @@ static enum err rank_all(struct op *op, const struct exec *x, struct fused **hit
     return ERR_OK;
 }
 
+static bool wants_highlights(const struct query *q)
+{
+    bool wants = false;
+    for (size_t i = 0; i < q->rank_count; i++)
+        wants |= q->ranks[i].highlight_count > 0;
+    return wants;
+}
+
 /* Reads the documents of the hits, one call per source that has any. */
 static enum err fetch(struct op *op, const struct exec *x, const struct fused *hits,
                       struct query_result *result)
 {
     const struct snapshot *s = x->snapshot;
     struct segment_fetch what = {.vector = x->query->include_vector,
-                                 .attributes = x->query->include_attributes};
+                                 .attributes = x->query->include_attributes ||
+                                               wants_highlights(x->query)};
     uint32_t *rows = op_new_array(op, uint32_t, result->count + 1);
     size_t *places = op_new_array(op, size_t, result->count + 1);
     struct doc *docs = op_new_array(op, struct doc, result->count + 1);
@@ -280,6 +300,7 @@ enum err query_run(struct op *op, struct snapshot *snapshot, const struct query 
         r.hits[i].score = query->rank_count ? hits[i].score : 0;
     since_us = clock_us();
     e = fetch(op, &x, hits, &r);
+    if (!e) e = mark_hits(op, &x, &r);
     if (e) goto done;
     lap(&since_us, &r.explain.fetch_us);
     describe(&x, &r.explain);

@@ -27,14 +27,23 @@ const char *section_kind_name(enum section_kind kind)
         [SECTION_PRESENCE] = "presence",
         [SECTION_DOCUMENT_INDEX] = "document index",
         [SECTION_IDS] = "ids",
+        [SECTION_POSITIONS] = "positions",
     };
-    assert(kind >= SECTION_VECTORS && kind <= SECTION_IDS);
+    assert(kind >= SECTION_VECTORS && kind <= SECTION_LAST);
     return names[kind];
 }
 
+/* Where a section lies among the others. */
 static uint64_t order_of(enum section_kind kind, uint32_t field)
 {
-    return (uint64_t)kind << 32 | field;
+    uint64_t place =
+        kind == SECTION_POSITIONS ? 2 * SECTION_TEXT + 1 : 2 * (uint64_t)kind;
+    return place << 32 | field;
+}
+
+static bool of_attribute(enum section_kind kind)
+{
+    return kind == SECTION_COLUMN || kind == SECTION_TEXT || kind == SECTION_POSITIONS;
 }
 
 const struct section *layout_section(const struct segment_layout *l,
@@ -217,18 +226,18 @@ void segment_directory_encode(const struct segment_layout *l, size_t start,
     footer_encode(&footer, out->size - start + SEGMENT_FOOTER_SIZE, out);
 }
 
-/* True when the counts call for the section. */
+/* True when the counts call for the section, or allow it. */
 static bool section_wanted(const struct segment_layout *l, enum section_kind kind,
                            uint32_t field)
 {
-    bool of_attr = kind == SECTION_COLUMN || kind == SECTION_TEXT;
-    if (of_attr ? field >= l->attr_count : field != 0) return false;
+    if (of_attribute(kind) ? field >= l->attr_count : field != 0) return false;
     switch (kind) {
     case SECTION_VECTORS: return l->vector_count > 0;
     case SECTION_DOCUMENTS:
     case SECTION_DOCUMENT_INDEX: return l->any_value;
     case SECTION_COLUMN: return l->attrs[field].value_count > 0;
     case SECTION_TEXT:
+    case SECTION_POSITIONS:
         return l->attrs[field].value_count > 0 && l->attrs[field].full_text;
     case SECTION_NORMS: return l->vector_count > 0 && l->metric == METRIC_COSINE;
     case SECTION_PRESENCE: return l->vector_count > 0 && l->vector_count < l->row_count;
@@ -237,13 +246,15 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
     }
 }
 
-static uint32_t sections_wanted(const struct segment_layout *l)
+/* How many sections of the kinds from first to last the counts call for. */
+static uint32_t sections_wanted(const struct segment_layout *l, enum section_kind first,
+                                enum section_kind last)
 {
     uint32_t count = 0;
-    for (uint32_t kind = SECTION_VECTORS; kind <= SECTION_IDS; kind++) {
-        bool of_attr = kind == SECTION_COLUMN || kind == SECTION_TEXT;
-        for (uint32_t field = 0; field < (of_attr ? l->attr_count : 1); field++)
-            count += section_wanted(l, (enum section_kind)kind, field);
+    for (enum section_kind kind = first; kind <= last; kind++) {
+        uint32_t fields = of_attribute(kind) ? l->attr_count : 1;
+        for (uint32_t field = 0; field < fields; field++)
+            count += section_wanted(l, kind, field);
     }
     return count;
 }
@@ -285,7 +296,7 @@ static void section_decode(struct reader *r, const struct segment_layout *l,
     s->block_size = get_u32(r);
     s->offset = get_u64(r);
     s->size = get_u64(r);
-    r->failed = r->failed || kind < SECTION_VECTORS || kind > SECTION_IDS ||
+    r->failed = r->failed || kind < SECTION_VECTORS || kind > SECTION_LAST ||
                 !section_wanted(l, s->kind, s->field) || s->offset != offset ||
                 s->size > end || section_end(s) > end || !size_fits(l, s) ||
                 !block_size_fits(l, s);
@@ -337,17 +348,19 @@ static void attrs_decode(struct reader *r, struct segment_layout *l,
 static void sections_decode(struct reader *r, uint64_t end, struct segment_layout *l)
 {
     uint64_t offset = SEGMENT_HEADER_SIZE, previous = 0;
+    uint32_t positions = 0;
     for (uint32_t i = 0; i < l->section_count && !r->failed; i++) {
         struct section *s = &l->sections[i];
         section_decode(r, l, offset, end, s);
         if (r->failed) return;
-        r->failed =
-            order_of(s->kind, s->field) <= previous ||
-            (s->kind >= SECTION_RESIDENT_FIRST) != (s->offset >= l->resident_offset);
+        r->failed = order_of(s->kind, s->field) <= previous ||
+                    section_is_resident(s->kind) != (s->offset >= l->resident_offset);
         previous = order_of(s->kind, s->field);
         offset = section_end(s);
+        positions += s->kind == SECTION_POSITIONS;
     }
-    r->failed = r->failed || offset != end;
+    uint32_t required = sections_wanted(l, SECTION_VECTORS, SECTION_IDS);
+    r->failed = r->failed || offset != end || l->section_count - positions != required;
 }
 
 enum err segment_directory_decode(struct op *op, struct slice directory,
@@ -367,7 +380,8 @@ enum err segment_directory_decode(struct op *op, struct slice directory,
     if (!r.failed) attrs_decode(&r, &l, attrs);
     l.attrs = attrs;
     l.section_count = get_u32(&r);
-    if (r.failed || l.section_count != sections_wanted(&l))
+    if (r.failed ||
+        l.section_count > sections_wanted(&l, SECTION_VECTORS, SECTION_LAST))
         return op_fail(op, ERR_CORRUPT, "damaged directory");
 
     l.sections = mem_calloc(1, l.section_count * sizeof *l.sections +

@@ -7,7 +7,8 @@
  *
  * Header, 64 bytes, always the same: 0 "elacsegm", 8 u32 version, 12 zeros.
  *
- * Sections lie in the order of the directory (by kind, then field), each at a multiple
+ * Sections lie in the order of the directory (by kind, positions behind texts, then by
+ * field), each at a multiple
  * of 64, the gap filled with zeros that belong to the section before. A section is
  * checked in blocks of block_size bytes (the last one with its gap): CRC32C of each in
  * the directory. The documents are checked by blocks of their own.
@@ -30,6 +31,9 @@
  *                               the section's gap)
  *    8 ids           0          u64[rows], or for strings u32 end[rows] and the bytes;
  *                               strictly ascending
+ *    9 positions     attribute  text/positions.h, of a text; lies behind the texts. Not
+ *                               there where it would be empty, nor in segments that
+ *                               were written before there were positions
  *
  * A block of documents is a run of records, one a row: varint size, then varint count
  * of values that are not null and for each, by ascending attribute: varint attribute,
@@ -83,7 +87,8 @@ enum section_kind {
     SECTION_PRESENCE,
     SECTION_DOCUMENT_INDEX,
     SECTION_IDS,
-    SECTION_RESIDENT_FIRST = SECTION_PRESENCE
+    SECTION_POSITIONS,
+    SECTION_LAST = SECTION_POSITIONS
 };
 
 struct section {
@@ -115,6 +120,12 @@ struct segment_footer {
     uint64_t resident_offset, directory_offset;
     uint8_t digest[16];
 };
+
+/* Kept in memory by a reader: presence, document index, ids. */
+static inline bool section_is_resident(enum section_kind kind)
+{
+    return kind >= SECTION_PRESENCE && kind <= SECTION_IDS;
+}
 
 /* Where the section's gap ends and the next section, or the directory, starts. */
 static inline uint64_t section_end(const struct section *s)

@@ -32,7 +32,7 @@ static struct section *section_begin(struct segment_writer *w, enum section_kind
                           .block_size = block_size,
                           .offset = w->out->size - w->start};
     assert(s->offset % SECTION_ALIGNMENT == 0);
-    if (kind >= SECTION_RESIDENT_FIRST && w->layout.resident_offset == 0)
+    if (section_is_resident(kind) && w->layout.resident_offset == 0)
         w->layout.resident_offset = s->offset;
     return s;
 }
@@ -44,10 +44,11 @@ static void section_finish(struct segment_writer *w, struct section *s)
 }
 
 static void section_write(struct segment_writer *w, enum section_kind kind,
-                          const struct buf *bytes, const struct buf *more)
+                          uint32_t field, const struct buf *bytes,
+                          const struct buf *more)
 {
     if (bytes->size == 0) return;
-    struct section *s = section_begin(w, kind, 0, CHECK_BLOCK_SIZE);
+    struct section *s = section_begin(w, kind, field, CHECK_BLOCK_SIZE);
     buf_append_slice(w->out, buf_slice(bytes));
     if (more) buf_append_slice(w->out, buf_slice(more));
     section_finish(w, s);
@@ -60,7 +61,7 @@ static void layout_init(struct segment_writer *w, enum id_kind id_kind,
 {
     const struct schema *schema = w->schema;
     struct segment_layout *l = &w->layout;
-    size_t sections_max = 2 * (size_t)schema->attr_count + SECTION_IDS;
+    size_t sections_max = 3 * (size_t)schema->attr_count + SECTION_LAST;
 
     l->sections = mem_calloc(1, sections_max * sizeof *l->sections +
                                     schema->attr_count * sizeof *l->attrs);
@@ -93,6 +94,7 @@ void writer_init(struct segment_writer *w, const struct schema *schema,
     w->values = mem_new_array(struct value, schema->attr_count);
     w->columns = mem_new_array(struct column_builder *, schema->attr_count);
     w->texts = mem_new_array(struct text_builder *, schema->attr_count);
+    w->positions = mem_new_array(struct buf, schema->attr_count);
     if (vector_count > 0 && vector_count < row_count)
         buf_append_zeros(&w->presence,
                          ((size_t)row_count + 63) / 64 * sizeof(uint64_t));
@@ -251,9 +253,13 @@ static void indexes_write(struct segment_writer *w)
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
         if (!w->texts[i]) continue;
         struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
-        text_builder_finish(w->texts[i], w->row_count, w->out);
+        text_builder_finish(w->texts[i], w->row_count, w->out, &w->positions[i]);
         w->texts[i] = NULL;
         section_finish(w, s);
+    }
+    for (uint32_t i = 0; i < w->schema->attr_count; i++) {
+        section_write(w, SECTION_POSITIONS, i, &w->positions[i], NULL);
+        buf_release(&w->positions[i]);
     }
 }
 
@@ -263,7 +269,7 @@ static void document_index_write(struct segment_writer *w)
     struct buf index = BUF_INIT;
     for (size_t i = 0; i < w->blocks.size / sizeof *blocks; i++)
         document_block_encode(&blocks[i], &index);
-    section_write(w, SECTION_DOCUMENT_INDEX, &index, NULL);
+    section_write(w, SECTION_DOCUMENT_INDEX, 0, &index, NULL);
     buf_release(&index);
 }
 
@@ -285,10 +291,10 @@ void writer_finish(struct segment_writer *w)
     assert(w->row == w->row_count);
     documents_finish(w);
     indexes_write(w);
-    section_write(w, SECTION_NORMS, &w->norms, NULL);
-    section_write(w, SECTION_PRESENCE, &w->presence, NULL);
+    section_write(w, SECTION_NORMS, 0, &w->norms, NULL);
+    section_write(w, SECTION_PRESENCE, 0, &w->presence, NULL);
     document_index_write(w);
-    section_write(w, SECTION_IDS, &w->ids, &w->id_bytes);
+    section_write(w, SECTION_IDS, 0, &w->ids, &w->id_bytes);
     directory_write(w);
 }
 
@@ -297,9 +303,11 @@ void writer_release(struct segment_writer *w)
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
         column_builder_free(w->columns[i]);
         text_builder_free(w->texts[i]);
+        buf_release(&w->positions[i]);
     }
     mem_free(w->columns);
     mem_free(w->texts);
+    mem_free(w->positions);
     mem_free(w->values);
     op_release(&w->scratch);
     segment_layout_release(&w->layout);

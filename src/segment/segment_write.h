@@ -36,8 +36,9 @@ struct segment_writer {
     struct value *values; /* of the row at hand */
     struct column_builder **columns;
     struct text_builder **texts;
-    struct buf block;  /* records not yet written */
-    struct buf blocks; /* struct document_block */
+    struct buf *positions; /* of the texts that are written */
+    struct buf block;      /* records not yet written */
+    struct buf blocks;     /* struct document_block */
     uint32_t block_row;
 };
 

@@ -62,6 +62,24 @@ static bool varints_decode(struct slice bytes, int64_t before, uint32_t row_coun
     return at == end;
 }
 
+bool postings_small_size(struct slice bytes, uint32_t count, size_t *size,
+                         uint64_t *frequencies)
+{
+    const uint8_t *at = bytes.data, *end = bytes.data + bytes.size;
+
+    assert(count <= POSTINGS_SMALL);
+    *frequencies = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t gap, more = 0;
+        if (!varint_get(&at, end, &gap)) return false;
+        bool once = gap & 1;
+        if (!once && !varint_get(&at, end, &more)) return false;
+        *frequencies += once ? 1 : more + 2;
+    }
+    *size = (size_t)(at - bytes.data);
+    return true;
+}
+
 /* ---- packing ---- */
 
 static uint32_t bits_for(const uint32_t values[POSTINGS_BLOCK])

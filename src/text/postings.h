@@ -46,6 +46,11 @@ void postings_encode(const struct posting *postings, size_t count,
 
 /* ---- reading ---- */
 
+/* How many bytes the list of count <= POSTINGS_SMALL postings takes at the start of
+ * these, and the sum of its frequencies. False if it is none. */
+bool postings_small_size(struct slice bytes, uint32_t count, size_t *size,
+                         uint64_t *frequencies);
+
 struct postings {
     struct slice bytes;   /* borrowed */
     uint32_t count;       /* postings in the list */

@@ -1,8 +1,9 @@
 /*
  * Building: each term has a slot in a hash table, its bytes in one buffer, and its
- * postings as varints in a buffer of its own. The posting of the row at hand waits in
- * the slot until a later row has the term, so the three terms in four that occur in one
- * row only never allocate anything. Nothing but finish looks at terms in order.
+ * postings and positions as varints in buffers of its own. The posting of the row at
+ * hand waits in the slot until a later row has the term, and the last position until
+ * there is another one, so the three terms in four that occur once never allocate
+ * anything. Nothing but finish looks at terms in order.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,12 +16,15 @@
 #include "text/text_layout.h"
 
 struct term {
-    struct buf postings; /* all but the last one */
-    size_t key;          /* in the builder's keys */
+    struct buf postings;  /* all but the last one */
+    struct buf positions; /* numbers as positions_encode wants them, but the last */
+    size_t key;           /* in the builder's keys */
     uint32_t hash;
     uint32_t count;      /* postings, the last one too */
     int64_t before;      /* last row in postings, -1: none */
     struct posting last; /* grows while its row is being added */
+    uint32_t position;   /* the last one */
+    uint32_t number;     /* what it will be stored as */
     uint8_t key_size;
 };
 
@@ -47,11 +51,17 @@ struct text_builder *text_builder_new(const struct analysis *analysis)
     return b;
 }
 
+static void term_release(struct term *t)
+{
+    buf_release(&t->postings);
+    buf_release(&t->positions);
+}
+
 void text_builder_free(struct text_builder *b)
 {
     if (!b) return;
     for (uint32_t i = 0; i < b->term_count; i++)
-        buf_release(&b->terms[i].postings);
+        term_release(&b->terms[i]);
     buf_release(&b->keys);
     buf_release(&b->lengths);
     mem_free(b->terms);
@@ -114,11 +124,17 @@ static void term_flush(struct term *t)
     t->before = t->last.row;
 }
 
-static void term_count_in(struct text_builder *b, struct slice key, uint32_t row)
+static void term_count_in(struct text_builder *b, struct slice key, uint32_t row,
+                          uint32_t position)
 {
     struct term *t = term_get(b, key);
-    if (t->count && t->last.row == row) {
-        if (t->last.frequency < UINT32_MAX) t->last.frequency++;
+    bool again = t->count && t->last.row == row;
+
+    if (t->count) put_varint(&t->positions, t->number);
+    t->number = again ? position - t->position - 1 : position;
+    t->position = position;
+    if (again) {
+        t->last.frequency++;
         return;
     }
     if (t->count) term_flush(t);
@@ -126,15 +142,21 @@ static void term_count_in(struct text_builder *b, struct slice key, uint32_t row
     t->last = (struct posting){row, 1};
 }
 
-static uint64_t text_add(struct text_builder *b, uint32_t row, struct slice text)
+/* Adds the words of one text; *position is that of its first word, and afterwards of
+ * the first word of another text of the row. */
+static uint64_t text_add(struct text_builder *b, uint32_t row, struct slice text,
+                         uint32_t *position)
 {
     struct analyzer *analyzer = analyzer_get(&b->analysis);
     struct token token;
+    uint32_t first = *position;
     uint64_t length = 0;
 
     analyzer_start(analyzer, text);
-    for (; analyzer_next(analyzer, &token); length++)
-        term_count_in(b, token.term, row);
+    for (; analyzer_next(analyzer, &token); length++) {
+        term_count_in(b, token.term, row, first + token.position);
+        *position = first + token.position + POSITION_GAP;
+    }
     return length;
 }
 
@@ -142,14 +164,15 @@ void text_builder_add(struct text_builder *b, uint32_t row, bool array,
                       const struct value *v)
 {
     uint64_t length = 0;
+    uint32_t position = 0;
 
     assert(row >= b->lengths.size);
     if (v->null) return;
     if (array)
         for (uint32_t i = 0; i < v->count; i++)
-            length += text_add(b, row, v->items[i].s);
+            length += text_add(b, row, v->items[i].s, &position);
     else
-        length = text_add(b, row, v->one.s);
+        length = text_add(b, row, v->one.s, &position);
     if (length == 0) return;
 
     buf_append_zeros(&b->lengths, row - b->lengths.size);
@@ -193,93 +216,58 @@ static struct sort_key *terms_sort(const struct text_builder *b)
     return keys;
 }
 
-/* Reads back our own varints. */
-static void postings_collect(const struct term *t, struct posting *out)
+/* Reads back our own varints; how many positions there are. */
+static size_t term_collect(const struct term *t, struct text_term_rooms *rooms)
 {
     struct reader r = reader_of(buf_slice(&t->postings));
     int64_t before = -1;
+    size_t numbers = 0;
 
+    text_term_reserve(rooms, t->count, 0);
     for (uint32_t i = 0; i < t->count; i++) {
+        struct posting *p = &rooms->postings[i];
         uint64_t gap = get_varint(&r);
-        out[i].row = (uint32_t)(before + 1 + (int64_t)(gap >> 1));
-        out[i].frequency = gap & 1 ? 1 : (uint32_t)get_varint(&r) + 2;
-        before = out[i].row;
+        p->row = (uint32_t)(before + 1 + (int64_t)(gap >> 1));
+        p->frequency = gap & 1 ? 1 : (uint32_t)get_varint(&r) + 2;
+        before = p->row;
+        numbers += p->frequency;
     }
     assert(reader_done(&r));
+
+    text_term_reserve(rooms, 0, numbers);
+    r = reader_of(buf_slice(&t->positions));
+    for (size_t i = 0; i < numbers; i++)
+        rooms->numbers[i] = (uint32_t)get_varint(&r);
+    assert(reader_done(&r));
+    return numbers;
 }
 
-/* Rooms that are used again for each term. */
-struct finish_rooms {
-    struct posting *postings;
-    uint32_t postings_room;
-    struct buf body;
-};
-
-static void term_write(struct text_builder *b, struct term *t,
-                       struct finish_rooms *rooms, struct buf *lists,
-                       struct dictionary_writer *dictionary)
-{
-    term_flush(t);
-    buf_clear(&rooms->body);
-    put_varint(&rooms->body, t->count);
-    if (t->count <= POSTINGS_SMALL) {
-        buf_append_slice(&rooms->body, buf_slice(&t->postings));
-    } else {
-        if (t->count > rooms->postings_room) {
-            rooms->postings_room = t->count > UINT32_MAX / 2 ? t->count : t->count * 2;
-            rooms->postings = mem_realloc(rooms->postings, rooms->postings_room *
-                                                               sizeof *rooms->postings);
-        }
-        size_t begin = lists->size;
-        postings_collect(t, rooms->postings);
-        postings_encode(rooms->postings, t->count, b->lengths.data, lists);
-        put_varint(&rooms->body, begin);
-        put_varint(&rooms->body, lists->size - begin);
-    }
-    dictionary_put(dictionary, term_key(b, t), buf_slice(&rooms->body));
-    buf_release(&t->postings);
-}
-
-void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf *out)
+void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf *out,
+                         struct buf *positions)
 {
     struct dictionary_writer dictionary = DICTIONARY_WRITER_INIT;
-    struct finish_rooms rooms = {0};
-    struct buf lists = BUF_INIT, pages = BUF_INIT, index = BUF_INIT;
-    uint32_t page_count;
+    struct text_term_rooms rooms = {0};
+    struct buf lists = BUF_INIT;
 
     assert(row_count >= b->lengths.size);
     buf_append_zeros(&b->lengths, row_count - b->lengths.size);
     struct sort_key *keys = terms_sort(b);
-    for (uint32_t i = 0; i < b->term_count; i++)
-        term_write(b, &b->terms[keys[i].term], &rooms, &lists, &dictionary);
-    dictionary_finish(&dictionary, &pages, &index, &page_count);
-
-    put_u32(out, TEXT_MAGIC);
-    put_u16(out, TEXT_VERSION);
-    put_u16(out, ANALYSIS_VERSION);
-    put_u8(out, (uint8_t)b->analysis.language);
-    put_u8(out, b->analysis.stemming);
-    put_u8(out, b->analysis.remove_stopwords);
-    put_u8(out, b->analysis.case_sensitive);
-    put_u32(out, row_count);
-    put_u32(out, b->document_count);
-    put_u32(out, b->term_count);
-    put_u64(out, b->total_length);
-    put_u64(out, lists.size);
-    put_u64(out, pages.size);
-    put_u64(out, index.size);
-    put_u32(out, page_count);
-    put_u32(out, 0);
-    buf_append_slice(out, buf_slice(&b->lengths));
-    buf_append_slice(out, buf_slice(&lists));
-    buf_append_slice(out, buf_slice(&pages));
-    buf_append_slice(out, buf_slice(&index));
-
+    for (uint32_t i = 0; i < b->term_count; i++) {
+        struct term *t = &b->terms[keys[i].term];
+        term_flush(t);
+        put_varint(&t->positions, t->number);
+        size_t numbers = term_collect(t, &rooms);
+        text_term_write(&rooms, term_key(b, t), t->count, numbers, b->lengths.data,
+                        &lists, positions, &dictionary);
+        term_release(t);
+    }
+    struct text_totals totals = {.row_count = row_count,
+                                 .document_count = b->document_count,
+                                 .term_count = b->term_count,
+                                 .total_length = b->total_length};
+    text_layout_write(&b->analysis, &totals, b->lengths.data, &lists, &dictionary, out);
     mem_free(keys);
-    mem_free(rooms.postings);
-    buf_release(&rooms.body);
+    text_term_release(&rooms);
     buf_release(&lists);
-    buf_release(&pages);
-    buf_release(&index);
     text_builder_free(b);
 }

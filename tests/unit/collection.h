@@ -119,7 +119,9 @@ static inline void collection_index(const struct collection *c,
         struct value v = {.one.s = collection_text(c, i)};
         text_builder_add(b, (uint32_t)i, false, &v);
     }
-    text_builder_finish(b, (uint32_t)c->count, out);
+    struct buf positions = BUF_INIT;
+    text_builder_finish(b, (uint32_t)c->count, out, &positions);
+    buf_release(&positions);
 }
 
 /* The clauses of a text's terms: a repeated one has its weight as often. */

@@ -15,7 +15,7 @@
 #include "unit/data.h"
 #include "unit/test.h"
 
-static const struct analysis bare = {LANG_ENGLISH, false, false, false};
+static const struct analysis bare = {LANG_ENGLISH, false, false, false, false};
 
 /* Terms with a bar between two. */
 static void terms_of(const struct analysis *analysis, struct slice text,
@@ -186,7 +186,7 @@ static void case_is_folded_by_language(void **state)
 static void case_sensitive_text_is_not_folded(void **state)
 {
     (void)state;
-    struct analysis a = {LANG_ENGLISH, false, true, true};
+    struct analysis a = {LANG_ENGLISH, false, true, true, false};
     check(&a, "The Cat and the \u00c9COLE", "The|Cat|\u00c9COLE");
 }
 
@@ -223,7 +223,7 @@ static void each_language_has_its_stop_words_and_stems(void **state)
         {LANG_TURKISH, "Evler ve \u0130stanbul'da \u0130\u00c7\u0130N", "ev|istanbul"},
     };
     for (size_t i = 0; i < COUNT_OF(table); i++) {
-        struct analysis a = {table[i].language, true, true, false};
+        struct analysis a = {table[i].language, true, true, false, false};
         check(&a, table[i].text, table[i].terms);
     }
 }
@@ -232,7 +232,7 @@ static void every_listed_stop_word_is_left_out(void **state)
 {
     (void)state;
     for (int l = LANG_ARABIC; l <= LANG_LAST; l++) {
-        struct analysis a = {(enum language)l, true, true, false};
+        struct analysis a = {(enum language)l, true, true, false, false};
         check(&a, stopwords_of(a.language), "");
         a.case_sensitive = true;
         check(&a, stopwords_of(a.language), "");
@@ -564,7 +564,7 @@ static void analyze_in_thread(void *arg)
 {
     (void)arg;
     for (int l = LANG_ARABIC; l <= LANG_LAST; l++) {
-        struct analysis a = {(enum language)l, true, true, false};
+        struct analysis a = {(enum language)l, true, true, false, false};
         struct buf got = BUF_INIT;
         terms_of(&a,
                  SLICE_LITERAL("Houses \xc3\x89"

@@ -60,7 +60,7 @@ static struct schema *world_schema(uint64_t *rng)
         [ATTR_BODY] = {.name = "body",
                        .type = ATTR_STRING,
                        .full_text = true,
-                       .analysis = {LANG_GERMAN, false, false, false}},
+                       .analysis = {LANG_GERMAN, false, false, false, false}},
         [ATTR_WHEN] = {.name = "when", .type = ATTR_DATETIME},
     };
     return schema_new(DIM, (enum metric_kind)(1 + random_index(rng, 3)), attrs, ATTRS);

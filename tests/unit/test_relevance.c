@@ -144,7 +144,8 @@ static void check(const char *folder, enum language language, double gate)
                     {"stop words out", false, true},
                     {"neither", false, false}};
     for (size_t i = 0; i < COUNT_OF(variants); i++) {
-        struct analysis a = {language, variants[i].stemming, variants[i].stop, false};
+        struct analysis a = {language, variants[i].stemming, variants[i].stop, false,
+                             false};
         double ndcg = collection_ndcg(folder, &a);
         if (ndcg < 0) return;
         print_message("%-12s %.4f  %s\n", folder, ndcg, variants[i].name);

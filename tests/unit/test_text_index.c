@@ -16,7 +16,7 @@
 #include "unit/test.h"
 
 /* Words as they are: what is tested here is not the analysis. */
-static const struct analysis plain = {LANG_ENGLISH, false, false, false};
+static const struct analysis plain = {LANG_ENGLISH, false, false, false, false};
 
 static struct value text_value(const char *text)
 {
@@ -40,7 +40,7 @@ struct corpus {
     uint8_t *lengths;
     uint32_t document_count;
     uint64_t total_length;
-    struct buf bytes;
+    struct buf bytes, positions;
     struct text_index *index;
 };
 
@@ -103,9 +103,10 @@ static void corpus_make(struct corpus *c, struct op *op, uint64_t *seed,
         if (test_random(seed) % 50 == 0) continue; /* no text */
         corpus_add_row(c, b, seed, row, (uint32_t)(test_random(seed) % length_max));
     }
-    text_builder_finish(b, row_count, &c->bytes);
+    text_builder_finish(b, row_count, &c->bytes, &c->positions);
     assert_int_equal(text_index_open(op, buf_slice(&c->bytes), row_count, &c->index),
                      0);
+    text_index_attach(c->index, buf_slice(&c->positions));
 }
 
 static void corpus_release(struct corpus *c)
@@ -116,6 +117,7 @@ static void corpus_release(struct corpus *c)
     mem_free(c->lengths);
     text_index_close(c->index);
     buf_release(&c->bytes);
+    buf_release(&c->positions);
 }
 
 /* ---- a query, both ways ---- */
@@ -309,7 +311,9 @@ static struct text_index *open_texts(struct op *op, struct buf *bytes,
         struct value v = texts[row] ? text_value(texts[row]) : VALUE_NULL;
         text_builder_add(b, row, false, &v);
     }
-    text_builder_finish(b, count, bytes);
+    struct buf positions = BUF_INIT;
+    text_builder_finish(b, count, bytes, &positions);
+    buf_release(&positions);
     assert_int_equal(text_index_open(op, buf_slice(bytes), count, &t), ERR_OK);
     return t;
 }
@@ -360,7 +364,9 @@ static void the_items_of_an_array_count_as_one_text(void **state)
     struct text_builder *b = text_builder_new(&plain);
     text_builder_add(b, 0, true, &two);
     text_builder_add(b, 1, true, &none);
-    text_builder_finish(b, 2, &bytes);
+    struct buf positions = BUF_INIT;
+    text_builder_finish(b, 2, &bytes, &positions);
+    buf_release(&positions);
     assert_int_equal(text_index_open(&op, buf_slice(&bytes), 2, &t), ERR_OK);
     assert_int_equal(text_index_document_count(t), 1);
     assert_int_equal(text_index_total_length(t), 3);
@@ -382,9 +388,9 @@ static void clauses_of_absent_fields_and_terms_match_nothing(void **state)
     op_init(&op, OP_NO_DEADLINE, 0);
     bm25_norms(1.5, inverse);
     struct text_index *t = open_texts(&op, &bytes, texts, 2);
-    struct text_clause clauses[] = {{NULL, SLICE_LITERAL("a"), 0, 1, inverse},
-                                    {t, SLICE_LITERAL("zz"), 1, 1, inverse},
-                                    {t, SLICE_LITERAL("b"), 2, 1, inverse}};
+    struct text_clause clauses[] = {{NULL, SLICE_LITERAL("a"), NULL, 0, 1, inverse},
+                                    {t, SLICE_LITERAL("zz"), NULL, 1, 1, inverse},
+                                    {t, SLICE_LITERAL("b"), NULL, 2, 1, inverse}};
     struct text_search search = {.clauses = clauses,
                                  .clause_count = 3,
                                  .group_count = 3,
@@ -422,8 +428,9 @@ static void a_canceled_search_stops(void **state)
     op_init(&op, OP_NO_DEADLINE, 0);
     corpus_make(&c, &op, &seed, 2000, 10, 10);
     bm25_norms(5, inverse);
-    struct text_clause clauses[] = {{c.index, SLICE_LITERAL("w1"), 0, 1, inverse},
-                                    {c.index, SLICE_LITERAL("w2"), 1, 1, inverse}};
+    struct text_clause clauses[] = {{c.index, SLICE_LITERAL("w1"), NULL, 0, 1, inverse},
+                                    {c.index, SLICE_LITERAL("w2"), NULL, 1, 1,
+                                     inverse}};
     struct text_search search = {.clauses = clauses,
                                  .clause_count = 2,
                                  .group_count = 2,
@@ -517,7 +524,7 @@ static void query_damaged(struct text_index *t, uint32_t row_count)
         struct slice term = word_text(i * i, words[i]);
         uint64_t df = text_index_frequency(t, term);
         float weight = bm25_idf(text_index_document_count(t), df);
-        clauses[i] = (struct text_clause){t, term, i, weight, inverse};
+        clauses[i] = (struct text_clause){t, term, NULL, i, weight, inverse};
     }
     for (int all = 0; all < 2; all++) {
         struct text_search search = {.clauses = clauses,
