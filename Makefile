@@ -6,6 +6,7 @@
 #   make s3              the store contract on MinIO
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
 #   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
+#   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make bench           all benchmarks; make bench-json one of them
 #   make SAN=address,undefined TARGET | make SAN=thread TARGET    in another flavour
 # Add a file to src/*/ or tests/unit/test_*.c and it is built and run. A folder tests/X
@@ -113,6 +114,20 @@ crash-kill: all
 powerfail: $(B)/tests/test_powerfail
 	$<
 
+# libFuzzer on one reader of untrusted bytes; what it finds worth keeping stays in
+# build/fuzz/corpus. make fuzz T=manifest SECONDS=600; names: run_fuzz --list.
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: $(B)/tests/run_fuzz
+	@[ -n "$(T)" ] || { echo 'make fuzz T=NAME [SECONDS=60]; names:'; $< --list; exit 2; }
+	@$(MAKE_ALL) SAN=fuzzer-no-link,address,undefined B=build/fuzz CC=clang-14 CXX=clang++-14 \
+	  CFLAGS='-DFUZZ_LIBFUZZER -Wno-unknown-warning-option' \
+	  CXXFLAGS=-Wno-unknown-warning-option LDFLAGS=-fsanitize=fuzzer build/fuzz/tests/run_fuzz
+	@mkdir -p build/fuzz/corpus/$(T)
+	@$< --target $(T) --write build/fuzz/corpus/$(T)
+	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
+	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
+
 # The store contract on a real server, MinIO on loopback (Go installs it on first use).
 .PHONY: s3
 s3: $(B)/tests/test_store_s3
@@ -135,7 +150,9 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
-  --test build/release/tests/run_model --test build/release/tests/run_fault
+  --test build/release/tests/run_model --test build/release/tests/run_fault \
+  --test 'build/release/tests/run_fuzz --rounds 20000' \
+  --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \

@@ -19,6 +19,7 @@ BELOW = {
     "query": "base doc vec text attr segment ns",
     "http": "base",
     "api": "base doc vec text attr segment ns query http",
+    "inspect": "base store cache doc segment ns http api",
     "node": "base store cache doc vec text attr segment ns query http api",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

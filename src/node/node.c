@@ -14,11 +14,11 @@
 #include "cache/cache.h"
 #include "http/http_server.h"
 #include "node/config.h"
+#include "node/node_store.h"
 #include "node/readiness.h"
 #include "node/version.h"
 #include "ns/registry.h"
-#include "store/store_dir.h"
-#include "store/store_s3.h"
+#include "store/store.h"
 
 enum {
     ADMIN_THREADS = 2,
@@ -47,48 +47,9 @@ struct node {
     struct http_server *http;
 };
 
-/* The kernel may have dropped pages that we believed to be written: what is in memory
- * may be ahead of the disk for good. Only a restart reads what is really there. */
-static void store_poisoned(void *context, const char *why)
-{
-    (void)context;
-    log_error(NULL, "store failed, the process ends", "why=%s", why);
-    _exit(1);
-}
-
 static bool query_node(const struct config *c)
 {
     return c->distributed.enabled && c->distributed.role == ROLE_QUERY;
-}
-
-static enum err open_s3(struct op *op, const struct config *c, struct store **out)
-{
-    const struct store_s3_options options = {.endpoint = c->storage.s3_endpoint,
-                                             .bucket = c->storage.s3_bucket,
-                                             .region = c->storage.s3_region,
-                                             .content_md5 = c->storage.s3_content_md5,
-                                             .environment =
-                                                 (const char *const *)environ};
-    struct store *store = NULL;
-    enum err e = store_s3_open(op, &options, &store);
-    /* A node that only reads may hold credentials that only read. */
-    if (!e && !query_node(c)) e = store_s3_probe(op, store);
-    if (e) {
-        store_free(store);
-        return op_fail(op, e, "storage.backend = s3");
-    }
-    *out = store;
-    return ERR_OK;
-}
-
-static enum err open_store(struct op *op, const struct config *c, struct store **out)
-{
-    if (c->storage.backend == STORAGE_S3) return open_s3(op, c, out);
-    struct store_dir_options options = {.root = c->storage.local_root_path,
-                                        .allow_unsafe_fs =
-                                            c->storage.local_allow_unsafe_fs,
-                                        .on_poison = store_poisoned};
-    return store_dir_open(op, &options, out);
 }
 
 /* Nodes with different lists of indexers must notice it: the list as one number. */
@@ -208,7 +169,9 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     struct node *n = mem_new(struct node);
     bool s3 = c->storage.backend == STORAGE_S3;
     n->config = c;
-    enum err e = open_store(op, c, &n->store);
+    /* A node that only reads may hold credentials that only read. */
+    enum store_use use = query_node(c) ? STORE_FOLLOW : STORE_WRITE;
+    enum err e = node_store_open(op, c, use, &n->store);
     if (e) goto done;
     n->cache = cache_new(n->store, (uint64_t)c->cache.memory_size);
     n->registry = open_registry(c, n);

@@ -46,9 +46,8 @@ static enum err decode(struct op *op, const char *key, const struct object *o,
     return ERR_OK;
 }
 
-/* Reads one record under its key. */
-static enum err read_record(struct op *op, struct store *store, const char *name,
-                            const char *key, struct catalog_record *out)
+enum err catalog_read(struct op *op, struct store *store, const char *name,
+                      const char *key, struct catalog_record *out)
 {
     struct buf bytes = BUF_INIT;
     struct object object;
@@ -60,7 +59,7 @@ static enum err read_record(struct op *op, struct store *store, const char *name
     enum err e = store_get(op, store, key, RECORD_SIZE_MAX, &bytes);
     /* The incarnation is what we came to learn: take it from the object itself. */
     if (!e && bytes.size >= OBJECT_HEADER_SIZE)
-        memcpy(incarnation, bytes.data + 16, sizeof incarnation);
+        memcpy(incarnation, bytes.data + OBJECT_INCARNATION_OFFSET, sizeof incarnation);
     if (!e) e = object_decode(op, key, buf_slice(&bytes), incarnation, number, &object);
     if (!e && object.kind != OBJECT_CATALOG)
         e = op_fail(op, ERR_CORRUPT, "object %s is not a catalog record", key);
@@ -79,7 +78,7 @@ enum err catalog_newest(struct op *op, struct store *store, const char *name,
     enum err e = store_list(op, store, dir.text, "", 0, &newest, &n);
     if (!e && n == 0)
         return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", name);
-    if (!e) e = read_record(op, store, name, newest, out);
+    if (!e) e = catalog_read(op, store, name, newest, out);
     return e ? op_fail(op, e, "look up namespace %s", name) : ERR_OK;
 }
 
@@ -114,7 +113,7 @@ enum err catalog_is_deleted(struct op *op, struct store *store, const char *name
         enum err e = store_list(op, store, dir.text, after, 0, page, &n);
         for (size_t i = 0; !e && i < n; i++) {
             struct catalog_record record;
-            e = read_record(op, store, name, page[i], &record);
+            e = catalog_read(op, store, name, page[i], &record);
             if (e) break;
             bool same = memcmp(record.incarnation, incarnation, INCARNATION_SIZE) == 0;
             *deleted = same && record.deleted;

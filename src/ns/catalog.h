@@ -31,6 +31,10 @@ void catalog_release(struct catalog_record *record);
 enum err catalog_newest(struct op *op, struct store *store, const char *name,
                         struct catalog_record *out);
 
+/* The record under this key of the name's catalog. ERR_CORRUPT, ERR_NOT_FOUND. */
+enum err catalog_read(struct op *op, struct store *store, const char *name,
+                      const char *key, struct catalog_record *out);
+
 /* Is this incarnation the one that exists now? */
 enum err catalog_is_current(struct op *op, struct store *store, const char *name,
                             const uint8_t incarnation[INCARNATION_SIZE], bool *current);

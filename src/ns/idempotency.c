@@ -64,6 +64,14 @@ uint64_t idempotency_count(const struct idempotency *t)
     return t->end - t->first;
 }
 
+void idempotency_each(const struct idempotency *t,
+                      void (*visit)(void *context, const struct idempotency_entry *e),
+                      void *context)
+{
+    for (uint64_t n = t->first; n < t->end; n++)
+        visit(context, entry_at(t, n));
+}
+
 uint64_t idempotency_version(const struct idempotency *t)
 {
     return t->end;

@@ -38,6 +38,10 @@ void idempotency_add(struct idempotency *t, const struct idempotency_entry *entr
 const struct idempotency_entry *idempotency_find(const struct idempotency *t,
                                                  struct slice key);
 uint64_t idempotency_count(const struct idempotency *t);
+/* All of them, oldest first. */
+void idempotency_each(const struct idempotency *t,
+                      void (*visit)(void *context, const struct idempotency_entry *e),
+                      void *context);
 /* Changes at every add; says whether a stored copy is still the newest. */
 uint64_t idempotency_version(const struct idempotency *t);
 

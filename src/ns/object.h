@@ -40,7 +40,11 @@ enum object_kind {
     OBJECT_KIND_LAST = OBJECT_IDEMPOTENCY
 };
 
-enum { OBJECT_HEADER_SIZE = 96, OBJECT_PUT_ID_OFFSET = 48 };
+enum {
+    OBJECT_HEADER_SIZE = 96,
+    OBJECT_INCARNATION_OFFSET = 16,
+    OBJECT_PUT_ID_OFFSET = 48
+};
 
 /* Nothing larger is read; WAL_BATCH_SIZE_MAX (wal.h) keeps log entries below. */
 #define OBJECT_SIZE_MAX ((size_t)256 << 20)

@@ -210,6 +210,7 @@ static enum err open_segment(struct op *op, struct cache *cache,
                              const struct manifest_segment *ms,
                              const struct snapshot *old, struct segment **out)
 {
+    *out = NULL;
     for (uint32_t i = 0; old && i < old->source_count; i++) {
         const struct source *source = &old->sources[i];
         if (!source->stored || strcmp(segment_key(source->segment), ms->key) != 0)
@@ -267,6 +268,20 @@ static enum err load_dead(struct op *op, struct store *store, const struct keys 
     return e;
 }
 
+enum err state_load_segment(struct op *op, struct store *store, struct cache *cache,
+                            const struct keys *keys, const struct manifest_segment *ms,
+                            const struct snapshot *old, struct segment **segment,
+                            struct rowset **dead)
+{
+    *dead = NULL;
+    enum err e = open_segment(op, cache, ms, old, segment);
+    if (!e) e = load_dead(op, store, keys, ms, dead);
+    if (!e) return ERR_OK;
+    segment_unref(*segment);
+    *segment = NULL;
+    return e;
+}
+
 static enum err load_source(struct op *op, struct store *store, struct cache *cache,
                             const struct keys *keys, const struct manifest_segment *ms,
                             const struct snapshot *old, struct draft *d)
@@ -274,16 +289,15 @@ static enum err load_source(struct op *op, struct store *store, struct cache *ca
     struct segment *segment = NULL;
     struct rowset *dead = NULL;
 
-    enum err e = open_segment(op, cache, ms, old, &segment);
-    if (!e) e = load_dead(op, store, keys, ms, &dead);
+    enum err e = state_load_segment(op, store, cache, keys, ms, old, &segment, &dead);
     if (!e) draft_add(d, segment, dead, ms->dead_count, true);
     segment_unref(segment);
     rowset_unref(dead);
     return e;
 }
 
-static enum err load_table(struct op *op, struct store *store, const struct keys *keys,
-                           const struct manifest *m, struct idempotency **table)
+enum err state_load_table(struct op *op, struct store *store, const struct keys *keys,
+                          const struct manifest *m, struct idempotency **table)
 {
     struct buf bytes = BUF_INIT;
     struct slice payload;
@@ -315,7 +329,7 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
     d.s->manifest_version = m->version;
     for (uint32_t i = 0; i < m->segment_count && !e; i++)
         e = load_source(op, store, cache, keys, &m->segments[i], old, &d);
-    if (!e) e = load_table(op, store, keys, m, table);
+    if (!e) e = state_load_table(op, store, keys, m, table);
     if (e) {
         draft_release(&d);
         return op_fail(op, e, "load manifest %llu of %s",

@@ -52,6 +52,16 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
                     const struct snapshot *old, struct snapshot **out,
                     struct idempotency **table);
 
+/* One segment of a manifest, compared with what the manifest says of it; *dead is NULL
+ * when nothing of it was deleted. Both are the caller's. old may be NULL. */
+enum err state_load_segment(struct op *op, struct store *store, struct cache *cache,
+                            const struct keys *keys, const struct manifest_segment *ms,
+                            const struct snapshot *old, struct segment **segment,
+                            struct rowset **dead);
+/* The table of keys that a manifest names, an empty one if it names none. */
+enum err state_load_table(struct op *op, struct store *store, const struct keys *keys,
+                          const struct manifest *m, struct idempotency **table);
+
 /* base and n requests, in order, as one step: the state at slot. applied has n items.
  */
 enum err state_apply(struct op *op, const struct snapshot *base,

@@ -76,6 +76,14 @@ enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **
 struct segment *segment_ref(struct segment *s);
 void segment_unref(struct segment *s); /* NULL is fine */
 
+/* ---- looking into one ---- */
+
+/* Reads every byte once and compares it with its checksum. ERR_CORRUPT names the
+ * section and block. Holds some MiB at a time, in the cache's budget. */
+enum err segment_verify(struct op *op, struct segment *s);
+/* Counts, attributes and sections for a person to read: a line each, appended. */
+void segment_describe(const struct segment *s, struct buf *out);
+
 /* ---- asking ---- */
 
 uint32_t segment_row_count(const struct segment *s);

@@ -107,8 +107,10 @@ static enum err fail_tree(struct op *op, struct store_dir *d, int error,
     return fail_errno(op, error, "open the folder");
 }
 
-static enum err check_healthy(struct op *op, struct store_dir *d)
+static enum err check_writable(struct op *op, struct store_dir *d)
 {
+    if (d->tmp < 0)
+        return op_fail(op, ERR_DENIED, "this store was opened for reading only");
     if (!atomic_load(&d->poisoned)) return ERR_OK;
     return op_fail(op, ERR_IO, "fsync failed earlier: this store takes no more writes");
 }
@@ -270,7 +272,7 @@ static enum err write_object(struct op *op, struct store_dir *d, const char *key
     for (size_t i = 0; i < n; i++)
         size += parts[i].size;
 
-    enum err e = check_healthy(op, d);
+    enum err e = check_writable(op, d);
     if (!e) e = admit(op, d, size);
     if (!e) e = try_write(op, d, key, parts, n);
     if (e == ERR_FULL && make_room(op, d, size)) {
@@ -471,7 +473,7 @@ static enum err store_dir_delete(struct op *op, struct store *s,
                                  const char *const *keys, size_t n)
 {
     struct store_dir *d = dir_of(s);
-    enum err e = check_healthy(op, d);
+    enum err e = check_writable(op, d);
 
     for (size_t i = 0, count; i < n && !e; i += count) {
         count = n - i;
@@ -513,6 +515,25 @@ static enum err open_tmp(struct op *op, struct store_dir *d)
     return d->tmp >= 0 ? ERR_OK : fail_errno(op, errno, "open .tmp");
 }
 
+static enum err open_root(struct op *op, struct store_dir *d, const char *root)
+{
+    d->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return d->root >= 0 ? ERR_OK : fail_errno(op, errno, "open");
+}
+
+static enum err open_for_writing(struct op *op, struct store_dir *d,
+                                 const struct store_dir_options *options)
+{
+    enum err e = dir_make_root(op, options->root, &d->root);
+    if (!e && !options->shared) e = dir_lock(op, d->root, &d->lock_file);
+    if (!e) e = dir_check_kind(op, d->root, options->allow_unsafe_fs);
+    if (!e) e = open_tmp(op, d);
+    if (!e && !options->shared) e = dir_sweep(op, d->tmp);
+    if (!e) e = dir_self_test(op, d->tmp);
+    if (!e && !options->shared) ballast_take(op, d);
+    return e;
+}
+
 enum err store_dir_open(struct op *op, const struct store_dir_options *options,
                         struct store **out)
 {
@@ -528,17 +549,12 @@ enum err store_dir_open(struct op *op, const struct store_dir_options *options,
     mutex_init(&d->space);
     *out = NULL;
 
-    enum err e = dir_make_root(op, options->root, &d->root);
-    if (!e && !options->shared) e = dir_lock(op, d->root, &d->lock_file);
-    if (!e) e = dir_check_kind(op, d->root, options->allow_unsafe_fs);
-    if (!e) e = open_tmp(op, d);
-    if (!e && !options->shared) e = dir_sweep(op, d->tmp);
-    if (!e) e = dir_self_test(op, d->tmp);
+    enum err e = options->read_only ? open_root(op, d, options->root)
+                                    : open_for_writing(op, d, options);
     if (e) {
         store_dir_free(&d->base);
         return op_fail(op, e, "open the store in %s", options->root);
     }
-    if (!options->shared) ballast_take(op, d);
     d->tree = dir_tree_new(d->root);
     d->files = dir_files_new(d->root);
     *out = &d->base;

@@ -26,13 +26,15 @@
 struct store_dir_options {
     const char *root; /* made if missing, with its parents */
     bool allow_unsafe_fs;
-    bool shared; /* tests only: take no lock, sweep nothing, keep no ballast */
+    bool shared;    /* tests only: take no lock, sweep nothing, keep no ballast */
+    bool read_only; /* beside whoever holds the lock: make and write nothing */
     void (*on_poison)(void *context, const char *why); /* NULL: abort() */
     void *poison_context;
 };
 
 /* ERR_BUSY: another process holds the lock (its pid is named). ERR_DENIED, ERR_IO,
- * ERR_INVALID with the path and the reason. */
+ * ERR_INVALID with the path and the reason. Writes to a store that was opened read_only
+ * are ERR_DENIED. */
 enum err store_dir_open(struct op *op, const struct store_dir_options *options,
                         struct store **out);
 

@@ -337,6 +337,15 @@ static void what_is_not_toml_is_one_line_with_its_place(void **state)
     buf_release(&deep);
 }
 
+static void letters_that_no_key_may_hold_are_refused_with_their_line(void **state)
+{
+    struct place *p = *state;
+    refused(p, "\xc3\xa9 = 1\n", nothing, WORDS("line 1", "saw '\xc3\xa9'"));
+    refused(p, "\n[\xc3\xa9]\n", nothing, WORDS("line 2", "saw '\xc3\xa9'"));
+    refused(p, "a = { \xc3\xa9 = 2 }\n", nothing, WORDS("line 1", "saw '\xc3\xa9'"));
+    refused(p, "a.\xe2\x82\xac = 2\n", nothing, WORDS("line 1", "saw"));
+}
+
 static void a_file_above_a_mebibyte_is_refused(void **state)
 {
     struct place *p = *state;
@@ -572,6 +581,7 @@ int main(void)
         PLACED(wrong_types_and_ranges_name_what_is_allowed),
         PLACED(variables_are_checked_like_keys),
         PLACED(what_is_not_toml_is_one_line_with_its_place),
+        PLACED(letters_that_no_key_may_hold_are_refused_with_their_line),
         PLACED(a_file_above_a_mebibyte_is_refused),
         PLACED(a_file_cut_anywhere_is_read_or_refused),
         PLACED(node_id_and_role_have_short_variables),
