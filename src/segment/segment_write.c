@@ -94,6 +94,7 @@ void writer_init(struct segment_writer *w, const struct schema *schema,
     w->values = mem_new_array(struct value, schema->attr_count);
     w->columns = mem_new_array(struct column_builder *, schema->attr_count);
     w->texts = mem_new_array(struct text_builder *, schema->attr_count);
+    w->merged_texts = mem_new_array(struct buf, schema->attr_count);
     w->positions = mem_new_array(struct buf, schema->attr_count);
     if (vector_count > 0 && vector_count < row_count)
         buf_append_zeros(&w->presence,
@@ -148,6 +149,15 @@ void writer_rows_end(struct segment_writer *w)
     (void)section_begin(w, SECTION_DOCUMENTS, 0, 0);
 }
 
+void writer_text(struct segment_writer *w, uint32_t attr, struct buf *text,
+                 struct buf *positions)
+{
+    assert(w->row == 0 && text->size > 0 && w->merged_texts[attr].size == 0);
+    w->merged_texts[attr] = *text;
+    w->positions[attr] = *positions;
+    *text = *positions = BUF_INIT;
+}
+
 /* ---- records ---- */
 
 static void block_flush(struct segment_writer *w)
@@ -179,7 +189,8 @@ static void value_add(struct segment_writer *w, uint32_t i, const struct value *
         w->columns[i] = column_builder_new(attr->type, attr->array);
         for (uint32_t row = 0; row < w->row; row++)
             column_builder_add(w->columns[i], &VALUE_NULL);
-        if (attr->full_text) w->texts[i] = text_builder_new(&attr->analysis);
+        if (attr->full_text && w->merged_texts[i].size == 0)
+            w->texts[i] = text_builder_new(&attr->analysis);
     }
     column_builder_add(w->columns[i], v);
     if (v->null) return;
@@ -241,6 +252,21 @@ static void documents_finish(struct segment_writer *w)
     last->check = crc32c(last->check, zeros, gap);
 }
 
+static void text_write(struct segment_writer *w, uint32_t i)
+{
+    bool merged = w->merged_texts[i].size > 0 && w->layout.attrs[i].value_count > 0;
+    if (!w->texts[i] && !merged) return;
+
+    struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
+    if (merged)
+        buf_append_slice(w->out, buf_slice(&w->merged_texts[i]));
+    else
+        text_builder_finish(w->texts[i], w->row_count, w->out, &w->positions[i]);
+    w->texts[i] = NULL;
+    buf_release(&w->merged_texts[i]);
+    section_finish(w, s);
+}
+
 static void indexes_write(struct segment_writer *w)
 {
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
@@ -250,13 +276,8 @@ static void indexes_write(struct segment_writer *w)
         w->columns[i] = NULL;
         section_finish(w, s);
     }
-    for (uint32_t i = 0; i < w->schema->attr_count; i++) {
-        if (!w->texts[i]) continue;
-        struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
-        text_builder_finish(w->texts[i], w->row_count, w->out, &w->positions[i]);
-        w->texts[i] = NULL;
-        section_finish(w, s);
-    }
+    for (uint32_t i = 0; i < w->schema->attr_count; i++)
+        text_write(w, i);
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
         section_write(w, SECTION_POSITIONS, i, &w->positions[i], NULL);
         buf_release(&w->positions[i]);
@@ -303,10 +324,12 @@ void writer_release(struct segment_writer *w)
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
         column_builder_free(w->columns[i]);
         text_builder_free(w->texts[i]);
+        buf_release(&w->merged_texts[i]);
         buf_release(&w->positions[i]);
     }
     mem_free(w->columns);
     mem_free(w->texts);
+    mem_free(w->merged_texts);
     mem_free(w->positions);
     mem_free(w->values);
     op_release(&w->scratch);

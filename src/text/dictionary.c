@@ -75,7 +75,11 @@ void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
     buf_append_slice(index, buf_slice(&w->key_offsets));
     buf_append_slice(index, buf_slice(&w->keys));
     *page_count = w->page_count;
+    dictionary_writer_release(w);
+}
 
+void dictionary_writer_release(struct dictionary_writer *w)
+{
     buf_release(&w->pages);
     buf_release(&w->page_offsets);
     buf_release(&w->key_offsets);
@@ -268,7 +272,8 @@ bool dictionary_walk_next(struct dictionary_walk *w)
 
     size_t size = e.shared + e.more.size;
     w->damaged =
-        size > DICTIONARY_TERM_MAX || e.shared > (w->in_run == 0 ? 0 : w->size);
+        size > DICTIONARY_TERM_MAX || e.shared > (w->in_run == 0 ? 0 : w->size) ||
+        slice_compare(e.more, slice_of(w->term + e.shared, w->size - e.shared)) <= 0;
     if (w->damaged) return false;
     w->in_run = (w->in_run + 1) % RUN_TERMS;
     if (e.more.size) memcpy(w->term + e.shared, e.more.data, e.more.size);

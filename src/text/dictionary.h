@@ -43,6 +43,9 @@ void dictionary_put(struct dictionary_writer *w, struct slice term, struct slice
 void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
                        struct buf *index, uint32_t *page_count);
 
+/* Releases a writer that is not to be finished; harmless on an empty one. */
+void dictionary_writer_release(struct dictionary_writer *w);
+
 /* ---- reading ---- */
 
 struct dictionary {

@@ -39,6 +39,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "doc/schema.h"
+#include "text/bm25.h"
 #include "text/dictionary.h"
 #include "text/positions.h"
 #include "text/postings.h"
@@ -72,6 +73,15 @@ enum err text_index_list(struct op *op, const struct text_index *t, struct slice
  * is NULL. False if it is damaged, or the positions are not attached. */
 bool text_body_open(const struct text_index *t, struct slice body, struct postings *out,
                     struct positions *out_positions);
+
+/* Can the row hold a term so often, by what is known of its length? */
+static inline bool text_frequency_fits(const struct text_index *t, uint32_t row,
+                                       uint32_t frequency)
+{
+    uint8_t byte = t->lengths[row];
+    return frequency <= t->total_length &&
+           (byte == UINT8_MAX || frequency < bm25_length_decode((uint8_t)(byte + 1)));
+}
 
 /* The numbers of a header; the rest of it is the layout's. */
 struct text_totals {

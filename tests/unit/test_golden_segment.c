@@ -213,10 +213,35 @@ static void segments_of_version_1_say_what_they_said(void **state)
     }
 }
 
+/* What an old segment lacks, its texts give when it is merged. */
+static void merging_gives_an_old_segment_positions(void **state)
+{
+    (void)state;
+    struct schema *schema = golden_schema(&goldens[0]);
+    struct segment_options options = {.zstd_level = 0};
+    struct segment_input input = {.segment = NULL};
+    struct buf merged = BUF_INIT, now;
+    uint32_t row_count;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct buf bytes = golden_segment(&op, &goldens[0]);
+    assert_int_equal(segment_open_memory(&op, &bytes, &input.segment), ERR_OK);
+    assert_int_equal(
+        segment_merge(&op, schema, &options, &input, 1, &merged, &row_count), ERR_OK);
+    now = golden_segment(&op, &goldens[COUNT_OF(goldens) - 1]);
+    assert_true(slice_equal(buf_slice(&merged), buf_slice(&now)));
+    segment_unref(input.segment);
+    schema_unref(schema);
+    buf_release(&merged);
+    buf_release(&now);
+    op_release(&op);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segments_of_version_1_say_what_they_said),
+        cmocka_unit_test(merging_gives_an_old_segment_positions),
     };
     return cmocka_run_group_tests_name("golden segment", tests, NULL, NULL);
 }
