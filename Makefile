@@ -5,6 +5,7 @@
 #   make unit            unit tests of one flavour, in the terminal
 #   make s3              the store contract on MinIO
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
+#   make text-random | lucene   long comparisons of full-text search
 #   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make bench           all benchmarks; make bench-json one of them
@@ -128,6 +129,14 @@ fuzz: $(B)/tests/run_fuzz
 	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
 	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
 
+# Full text: 10,000 random queries on each collection against a loop over all its words,
+# and our scores beside Lucene's (Debian's liblucene8-java).
+.PHONY: text-random lucene
+text-random: $(B)/tests/test_text_query
+	ELACSYM_TEXT_QUERIES=$(or $(QUERIES),10000) $<
+lucene: $(B)/tests/run_lucene
+	$< $(QUERIES)
+
 # The store contract on a real server, MinIO on loopback (Go installs it on first use).
 .PHONY: s3
 s3: $(B)/tests/test_store_s3
@@ -150,6 +159,7 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
+  --test 'build/release/tests/run_lucene 200' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'

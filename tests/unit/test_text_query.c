@@ -2,6 +2,7 @@
  * Full-text queries through query_run: against a loop over all words of all documents,
  * and what users rely on of phrases, beginnings, misspellings and highlights.
  */
+#include "unit/collection.h"
 #include "unit/text_oracle.h"
 
 /* Short words of few letters, so that many begin alike and are near each other. */
@@ -68,6 +69,49 @@ static void random_queries_equal_a_loop_over_all_words(void **state)
     random_corpus(500, 5, 30, 3, 300);
     random_corpus(3000, 2, 12, 12, 200);
     random_corpus(20000, 3, 8, 5, 60);
+}
+
+/* ---- collections ---- */
+
+/* A collection's text whole, and again as its sentences. */
+static void from_collection(void *context, uint32_t i, struct value *a, struct value *b,
+                            uint64_t *seed)
+{
+    static union scalar items[4096];
+    struct slice text = collection_text(context, i);
+    (void)seed;
+    *a = (struct value){.one.s = text};
+    *b = (struct value){.items = items};
+    for (size_t at = 0; at < text.size && b->count < COUNT_OF(items);) {
+        const uint8_t *dot = memchr(text.data + at, '.', text.size - at);
+        size_t end = dot ? (size_t)(dot - text.data) + 1 : text.size;
+        items[b->count++].s = slice_of(text.data + at, end - at);
+        at = end;
+    }
+}
+
+/* ELACSYM_TEXT_QUERIES: how many of each collection; make text-random asks many. */
+static void random_queries_on_collections_equal_a_loop(void **state)
+{
+    static const char *const files[] = {"ir-cranfield/docs.jsonl", "ir-npl/docs.jsonl",
+                                        "movies/docs.jsonl.zst",
+                                        "pkg200k/docs.jsonl.zst"};
+    const char *given = getenv("ELACSYM_TEXT_QUERIES");
+    size_t queries = given ? strtoull(given, NULL, 10) : 0;
+    uint64_t seed = test_seed();
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        struct collection docs;
+        struct oracle o;
+        bool large = i >= 2;
+        if (!given && large) break; /* some minutes under a sanitizer */
+        if (!collection_read(files[i], &docs)) continue;
+        oracle_make(&o, (uint32_t)docs.count, 4, 11, from_collection, &docs, &seed);
+        oracle_run(&o, &seed, given ? queries : 40);
+        print_message("%s: %zu queries\n", files[i], given ? queries : 40);
+        oracle_release(&o);
+        collection_release(&docs);
+    }
 }
 
 /* ---- small cases ---- */
@@ -467,6 +511,7 @@ int main(void)
         cmocka_unit_test(what_was_found_is_marked_and_everything_else_is_text),
         cmocka_unit_test(long_texts_are_cut_into_the_best_fragments),
         cmocka_unit_test(random_queries_equal_a_loop_over_all_words),
+        cmocka_unit_test(random_queries_on_collections_equal_a_loop),
     };
     return cmocka_run_group_tests_name("text query", tests, NULL, NULL);
 }
