@@ -237,6 +237,9 @@ bench: all $(BENCH)
 	@for b in bench/*.py; do echo "== $$b"; $(VENV) $$b || exit 1; done
 bench-%: $(B)/bench/bench_%
 	@$<
+# With the peers beside it: bench/bench_text_peers.py says which and how.
+bench-text: $(B)/bench/bench_text
+	@python3 bench/bench_text_peers.py $(QUERIES)
 
 clean:
 	rm -rf build compile_commands.json

@@ -95,3 +95,13 @@ def test_wrong_options_are_refused_by_name(titles, options, place):
     answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": "x", **options}})
     assert answer.status == 400
     assert answer.error.startswith(place)
+
+
+def test_a_query_of_ten_megabytes_is_refused(titles):
+    answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": "word " * 2_000_000}})
+    assert answer.status == 413 and "bytes, at most" in answer.error
+
+
+def test_a_query_of_too_many_words_is_refused(titles):
+    answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": " ".join(f"w{i}" for i in range(1100))}})
+    assert answer.status == 400 and answer.error.startswith("full_text.query: more than 1024 words")

@@ -226,8 +226,9 @@ static void merging_gives_an_old_segment_positions(void **state)
     op_init(&op, OP_NO_DEADLINE, 0);
     struct buf bytes = golden_segment(&op, &goldens[0]);
     assert_int_equal(segment_open_memory(&op, &bytes, &input.segment), ERR_OK);
-    assert_int_equal(
-        segment_merge(&op, schema, &options, &input, 1, &merged, &row_count), ERR_OK);
+    assert_int_equal(segment_merge(&op, schema, &options, &input, 1, &merged,
+                                   &row_count),
+                     ERR_OK);
     now = golden_segment(&op, &goldens[COUNT_OF(goldens) - 1]);
     assert_true(slice_equal(buf_slice(&merged), buf_slice(&now)));
     segment_unref(input.segment);

@@ -497,6 +497,64 @@ static void long_texts_are_cut_into_the_best_fragments(void **state)
     shelf_release(&s);
 }
 
+/* ---- hostile texts ---- */
+
+/* A million different terms, a word of 64 KiB, marks without a base, directions, bytes
+ * of no text: each is indexed, found by what can be found in it, and marked. */
+static void hostile_texts_are_indexed_and_asked(void **state)
+{
+    (void)state;
+    struct buf million = BUF_INIT, long_word = BUF_INIT, marks = BUF_INIT;
+    struct buf same = BUF_INIT, phrases = BUF_INIT;
+    struct shelf s;
+    for (uint32_t i = 0; i < 1000000; i++)
+        buf_printf(&million, "t%x ", i);
+    buf_append_str(&long_word, "alpha ");
+    for (uint32_t i = 0; i < 65536; i++)
+        buf_append_byte(&long_word, 'x');
+    buf_append_str(&long_word, " omega");
+    for (uint32_t i = 0; i < 100000; i++)
+        buf_append_str(&marks, "\u0301\u202e\u200d");
+    buf_append_str(&marks, " e");
+    for (uint32_t i = 0; i < 5000; i++)
+        buf_append_str(&marks, "\u0301");
+    buf_append_str(&marks, " \u202ehebrew\u202c");
+    for (uint32_t i = 0; i < 500000; i++)
+        buf_append_str(&same, "aa ");
+    for (uint32_t i = 0; i < 100; i++)
+        buf_append_str(&phrases, "\"aa aa aa\" ");
+    struct buf *all[] = {&million, &long_word, &marks, &same, &phrases};
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        buf_append_byte(all[i], 0);
+    const char *const docs[][2] = {
+        {(const char *)million.data, NULL},
+        {(const char *)long_word.data, NULL},
+        {(const char *)marks.data, NULL},
+        {(const char *)same.data, NULL},
+        {"\x01\x02 \x7f", NULL},
+    };
+    const struct rank begins = {.prefix = true}, near = {.fuzzy = 2};
+    shelf_make(&s, &ANALYSIS_DEFAULT, docs, COUNT_OF(docs));
+    expect_found(&s, &plain_or, "tf423f", "0");
+    expect_found(&s, &begins, "t", "0");
+    expect_found(&s, &near, "t12345", "0");
+    expect_found(&s, &plain_or, "\"t1000 t1001 t1002\"", "0");
+    expect_found(&s, &plain_and, "alpha omega", "1");
+    expect_found(&s, &plain_or, "\"alpha omega\"", "");
+    expect_found(&s, &plain_or, "hebrew", "2");
+    expect_found(&s, &plain_or, (const char *)phrases.data, "3");
+    expect_found(&s, &plain_or, (const char *)long_word.data, "1");
+    expect_found(&s, &near, (const char *)marks.data, "2");
+    static const int title = FIELD_TITLE;
+    struct rank rank = {.highlights = &title, .highlight_count = 1};
+    struct query_result r;
+    assert_int_equal(shelf_run(&s, &rank, "aa t1 hebrew alpha", &r), ERR_OK);
+    assert_int_equal(r.count, 4);
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        buf_release(all[i]);
+    shelf_release(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -510,6 +568,7 @@ int main(void)
         cmocka_unit_test(accents_do_not_count_with_ascii_folding),
         cmocka_unit_test(what_was_found_is_marked_and_everything_else_is_text),
         cmocka_unit_test(long_texts_are_cut_into_the_best_fragments),
+        cmocka_unit_test(hostile_texts_are_indexed_and_asked),
         cmocka_unit_test(random_queries_equal_a_loop_over_all_words),
         cmocka_unit_test(random_queries_on_collections_equal_a_loop),
     };
