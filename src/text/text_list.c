@@ -100,7 +100,8 @@ static enum err phrase_frequency(struct op *op, const struct text_index *t,
 
     *frequency = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct cursor *c = &words[i].cursor;
+        struct cursor *c = &words[i].cursor;
+        postings_frequencies(&c->rows);
         if (!text_frequency_fits(t, c->rows.rows[c->at], c->rows.frequencies[c->at]))
             return op_fail(op, ERR_CORRUPT, "text index: damaged frequencies");
         positions_walk(&words[i].positions, c->block, &c->rows, c->at, &words[i].walk);
