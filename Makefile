@@ -8,6 +8,7 @@
 #   make text-random | lucene   long comparisons of full-text search
 #   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
+#   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
 #   make SAN=address,undefined TARGET | make SAN=thread TARGET    in another flavour
 # Add a file to src/*/ or tests/unit/test_*.c and it is built and run. A folder tests/X
@@ -34,7 +35,7 @@ INCLUDES := -Isrc -Itests -D_GNU_SOURCE
 CFLAGS_ALL := -std=c17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CWARN) $(CFLAGS)
 CXXFLAGS_ALL := -std=c++17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CXXFLAGS)
 LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lcurl -lcrypto -lexpat -lmicrohttpd -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
+LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
 
 # Some files are compiled for one instruction set and entered only after simd_level said
 # so; no exception leaves the C++ files of base.
@@ -97,7 +98,7 @@ $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
-$(B)/tests/test_sim: $(SIM)
+$(B)/tests/test_sim $(B)/tests/test_registry_time: $(SIM)
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
@@ -188,6 +189,11 @@ run:
 	@tools/setup.sh run
 	@$(MAKE_ALL) all
 	@exec build/release/elacsym $(ARGS)
+
+# A Debian package: program, systemd unit, man page, completion, docs.
+.PHONY: deb
+deb: all
+	@tools/make_deb.sh
 
 # ---- habits ----
 

@@ -140,6 +140,8 @@ static sigset_t block_signals(void)
 {
     sigset_t set;
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ,
+                 SIG_IGN); /* a file that may not grow is an error like others */
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);

@@ -703,6 +703,9 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "store_requests", cost->store_requests);
     put_count(w, "store_bytes", cost->store_bytes);
     put_count(w, "cache_hits", cost->cache_hits);
+    put_count(w, "cache_bytes", cost->cache_bytes);
+    put_count(w, "disk_hits", cost->disk_hits);
+    put_count(w, "disk_bytes", cost->disk_bytes);
     put_count(w, "cache_misses", cost->cache_misses);
     json_key(w, "stages_ms");
     json_begin_object(w);
@@ -840,7 +843,9 @@ enum err v1_query(struct op *op, struct api_call *call)
     struct json_value root;
 
     int64_t start_us = clock_us();
-    enum err e = api_call_json(op, call, &json, &root);
+    enum err e = registry_query_begin(op, call->registry, call->name);
+    if (e) return e;
+    e = api_call_json(op, call, &json, &root);
     if (!e) e = run_query(op, call, &root, json, &run);
     if (!e) {
         uint64_t took_us = (uint64_t)(clock_us() - start_us);
@@ -849,6 +854,7 @@ enum err v1_query(struct op *op, struct api_call *call)
     }
     snapshot_unref(run.snapshot);
     json_close(json);
+    registry_query_end(call->registry, call->name);
     return e;
 }
 

@@ -40,10 +40,13 @@ struct op_counters {
     uint64_t rounds;         /* sequential waits for the store */
     uint64_t store_requests; /* requests to the store */
     uint64_t store_bytes;    /* bytes moved to or from the store */
-    uint64_t cache_hits;     /* ranges served from memory */
-    uint64_t cache_misses;
-    uint64_t segments;    /* sources searched */
-    uint64_t rows_scored; /* vectors and postings scored */
+    uint64_t cache_hits;     /* ranges served from memory, and their bytes */
+    uint64_t cache_bytes;
+    uint64_t disk_hits; /* from the disk cache */
+    uint64_t disk_bytes;
+    uint64_t cache_misses; /* from the store */
+    uint64_t segments;     /* sources searched */
+    uint64_t rows_scored;  /* vectors and postings scored */
 };
 
 struct op {

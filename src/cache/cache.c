@@ -16,8 +16,10 @@
 
 #include "base/codec.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "cache/disk_cache.h"
 #include "store/store.h"
 
 enum {
@@ -27,7 +29,8 @@ enum {
     SMALL_SHARE = 10,          /* one tenth */
     USES_TO_STAY = 2,
     USES_MAX = 3,
-    MALLOC_OVERHEAD = 64, /* of the two allocations an entry is made of */
+    DISK_MEMORY_SHARE = 32, /* one part of so many */
+    MALLOC_OVERHEAD = 64,   /* of the two allocations an entry is made of */
     DATA_ALIGNMENT = 64,
     CANCEL_POLL_MS = 100
 };
@@ -60,10 +63,23 @@ struct queue {
     uint64_t bytes;
 };
 
+enum tier { MEMORY, DISK, STORE, TIERS };
+
+/* Ranges that a tier answered with, and their bytes. */
+struct tier_count {
+    uint64_t ranges, bytes;
+};
+
 struct cache {
     struct store *store;
-    uint64_t memory_max;
-    size_t slots; /* in both tables; a power of two */
+    struct disk_cache *disk; /* NULL: none; set before anybody else knows the cache */
+    struct {
+        struct metric *ranges, *bytes;
+    } metrics[TIERS];
+    struct metric *memory_used;
+    uint64_t memory_max,
+        disk_share; /* of it, reserved for the disk's index and queue */
+    size_t slots;   /* in both tables; a power of two */
 
     struct mutex lock; /* guards everything below */
     struct cond fetched;
@@ -73,6 +89,29 @@ struct cache {
     uint64_t bytes, pinned_bytes, reserved_bytes, entries;
     uint64_t hits, misses, evictions;
 };
+
+static void make_metrics(struct cache *c)
+{
+    static const char *const labels[TIERS] = {[MEMORY] = "tier=\"memory\"",
+                                              [DISK] = "tier=\"disk\"",
+                                              [STORE] = "tier=\"store\""};
+    for (size_t i = 0; i < TIERS; i++) {
+        c->metrics[i].ranges =
+            metric_counter("elacsym_cache_ranges_total",
+                           "Ranges of objects, by what answered.", labels[i]);
+        c->metrics[i].bytes =
+            metric_counter("elacsym_cache_bytes_total",
+                           "Bytes of these ranges, by what answered.", labels[i]);
+    }
+    c->memory_used = metric_gauge("elacsym_cache_memory_bytes",
+                                  "Memory of cached ranges and reservations.", NULL);
+}
+
+static void tier_add(struct cache *c, enum tier tier, struct tier_count count)
+{
+    if (count.ranges) metric_add(c->metrics[tier].ranges, count.ranges);
+    if (count.bytes) metric_add(c->metrics[tier].bytes, count.bytes);
+}
 
 struct cache *cache_new(struct store *store, uint64_t memory_max)
 {
@@ -86,7 +125,22 @@ struct cache *cache_new(struct store *store, uint64_t memory_max)
     cond_init(&c->fetched);
     c->buckets = mem_new_array(struct cache_entry *, c->slots);
     c->ghosts = mem_new_array(uint64_t, c->slots);
+    make_metrics(c);
     return c;
+}
+
+void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max)
+{
+    uint64_t share = c->memory_max / DISK_MEMORY_SHARE;
+    struct disk_cache_options options = {.folder = folder,
+                                         .size_max = size_max,
+                                         .memory_max = share};
+
+    assert(!c->disk);
+    bool fits = cache_reserve(c, share);
+    assert(fits); /* nothing is in it yet */
+    c->disk = disk_cache_new(&options);
+    c->disk_share = share;
 }
 
 /* Entries. */
@@ -278,7 +332,8 @@ void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n)
 static size_t pin_present(struct op *op, struct cache *c, struct cache_pin *pins,
                           size_t n)
 {
-    size_t missing = 0, hits = 0, misses = 0;
+    struct tier_count memory = {0};
+    size_t missing = 0, on_their_way = 0;
     for (size_t i = 0; i < n; i++) {
         if (pins[i].entry) continue;
         struct cache_entry *entry = find(c, &pins[i], hash_of(&pins[i]));
@@ -287,16 +342,21 @@ static size_t pin_present(struct op *op, struct cache *c, struct cache_pin *pins
             continue;
         }
         pin_entry(c, &pins[i], entry);
-        if (entry->state == READY)
-            hits++;
-        else
-            misses++;
+        if (entry->state == READY) {
+            memory.ranges++;
+            memory.bytes += entry->size;
+        } else {
+            on_their_way++;
+        }
+        pins[i].again |= entry->uses == 0;
         if (entry->uses < USES_MAX) entry->uses++;
     }
-    op->counters.cache_hits += hits;
-    op->counters.cache_misses += misses;
-    c->hits += hits;
-    c->misses += misses;
+    op->counters.cache_hits += memory.ranges;
+    op->counters.cache_bytes += memory.bytes;
+    op->counters.cache_misses += on_their_way;
+    c->hits += memory.ranges;
+    c->misses += on_their_way;
+    tier_add(c, MEMORY, memory);
     return missing;
 }
 
@@ -335,7 +395,6 @@ static enum err pin_missing(struct op *op, struct cache *c, struct cache_pin *pi
         fetch->first = pins[i].entry;
         fetch->count++;
     }
-    op->counters.cache_misses += fetch->count;
     c->misses += fetch->count;
     return ERR_OK;
 }
@@ -361,48 +420,125 @@ static void settle(struct cache *c, struct cache_entry *entry, enum err e)
     entry->cost -= entry->size;
 }
 
-/* What came must pass the check of the pin it is for. */
-static enum err check_all(struct op *op, const struct fetch *fetch,
-                          struct store_range *ranges)
-{
-    enum err first = ERR_OK;
-    size_t i = 0;
+/* What one fetch is about: its entries, and how each of them fares. */
+struct arrivals {
+    size_t count;
+    struct cache_entry **entries;
+    enum err *errs;
+    bool *from_disk;
+};
 
-    for (struct cache_entry *at = fetch->first; at; at = at->newer, i++) {
-        if (ranges[i].err || !at->check) continue;
-        struct slice data = slice_of(at->data, at->size);
-        ranges[i].err = at->check(op, at->context, at->offset, data);
-        if (!first) first = ranges[i].err;
+static struct arrivals arrivals_of(const struct fetch *fetch)
+{
+    struct arrivals a = {.entries = mem_new_array(struct cache_entry *, fetch->count),
+                         .errs = mem_new_array(enum err, fetch->count),
+                         .from_disk = mem_new_array(bool, fetch->count)};
+    for (struct cache_entry *at = fetch->first; at; at = at->newer)
+        a.entries[a.count++] = at;
+    return a;
+}
+
+static void arrivals_release(struct arrivals *a)
+{
+    mem_free(a->entries);
+    mem_free(a->errs);
+    mem_free(a->from_disk);
+}
+
+/* What came must pass the check of the pin it is for. */
+static enum err check(struct op *op, const struct cache_entry *entry)
+{
+    if (!entry->check) return ERR_OK;
+    return entry->check(op, entry->context, entry->offset,
+                        slice_of(entry->data, entry->size));
+}
+
+/* Bytes of the disk that are refused count as not there. */
+static void fetch_from_disk(struct op *op, struct cache *c, struct arrivals *a)
+{
+    struct disk_range *ranges = mem_new_array(struct disk_range, a->count);
+
+    for (size_t i = 0; i < a->count; i++)
+        ranges[i] = (struct disk_range){.key = a->entries[i]->key,
+                                        .offset = a->entries[i]->offset,
+                                        .size = a->entries[i]->size,
+                                        .data = a->entries[i]->data};
+    disk_cache_read(c->disk, ranges, a->count);
+    for (size_t i = 0; i < a->count; i++) {
+        if (!ranges[i].found) continue;
+        a->from_disk[i] = check(op, a->entries[i]) == ERR_OK;
+        if (a->from_disk[i]) continue;
+        op_clear_error(op);
+        disk_cache_forget(c->disk, ranges[i].key, ranges[i].offset, ranges[i].size);
     }
+    mem_free(ranges);
+}
+
+/* One store_read for all that the disk did not have. */
+static enum err fetch_from_store(struct op *op, struct cache *c, struct arrivals *a)
+{
+    struct store_range *ranges = mem_new_array(struct store_range, a->count);
+    size_t n = 0;
+
+    for (size_t i = 0; i < a->count; i++)
+        if (!a->from_disk[i])
+            ranges[n++] = (struct store_range){.key = a->entries[i]->key,
+                                               .offset = a->entries[i]->offset,
+                                               .size = a->entries[i]->size,
+                                               .data = a->entries[i]->data};
+    enum err first = store_read(op, c->store, ranges, n);
+    n = 0;
+    for (size_t i = 0; i < a->count; i++) {
+        if (a->from_disk[i]) continue;
+        a->errs[i] = ranges[n++].err;
+        if (!a->errs[i]) a->errs[i] = check(op, a->entries[i]);
+        if (!first) first = a->errs[i];
+    }
+    mem_free(ranges);
     return first;
 }
 
-/* One store_read for all of them, without the lock: until it is settled nobody else
- * looks at an entry's bytes or its place in a queue. */
+static void count_arrivals(struct op *op, struct cache *c, const struct arrivals *a)
+{
+    struct tier_count disk = {0}, store = {0};
+
+    for (size_t i = 0; i < a->count; i++) {
+        struct tier_count *tier = a->from_disk[i] ? &disk : &store;
+        tier->ranges++;
+        if (!a->errs[i]) tier->bytes += a->entries[i]->size;
+    }
+    op->counters.disk_hits += disk.ranges;
+    op->counters.disk_bytes += disk.bytes;
+    op->counters.cache_misses += store.ranges;
+    tier_add(c, DISK, disk);
+    tier_add(c, STORE, store);
+}
+
+/*
+ * Disk first, then one store_read, without the lock: until it is settled nobody else
+ * writes to an entry that is being fetched. What came from the store is offered to the
+ * disk afterwards; the caller's pins hold it.
+ */
 static enum err fetch_all(struct op *op, struct cache *c, const struct fetch *fetch)
 {
-    struct store_range *ranges = mem_new_array(struct store_range, fetch->count);
-    size_t n = 0;
+    struct arrivals a = arrivals_of(fetch);
 
-    for (struct cache_entry *at = fetch->first; at; at = at->newer)
-        ranges[n++] = (struct store_range){.key = at->key,
-                                           .offset = at->offset,
-                                           .size = at->size,
-                                           .data = at->data};
-    enum err e = store_read(op, c->store, ranges, n);
-    enum err refused = check_all(op, fetch, ranges);
-    if (!e) e = refused;
+    if (c->disk) fetch_from_disk(op, c, &a);
+    enum err e = fetch_from_store(op, c, &a);
+    count_arrivals(op, c, &a);
 
     mutex_lock(&c->lock);
-    struct cache_entry *at = fetch->first;
-    for (size_t i = 0; i < n; i++) {
-        struct cache_entry *next = at->newer;
-        settle(c, at, ranges[i].err);
-        at = next;
-    }
+    for (size_t i = 0; i < a.count; i++)
+        settle(c, a.entries[i], a.errs[i]);
     cond_broadcast(&c->fetched);
+    metric_set(c->memory_used, (double)(c->bytes + c->reserved_bytes));
     mutex_unlock(&c->lock);
-    mem_free(ranges);
+
+    for (size_t i = 0; c->disk && i < a.count; i++)
+        if (!a.errs[i] && !a.from_disk[i])
+            disk_cache_offer(c->disk, a.entries[i]->key, a.entries[i]->offset,
+                             slice_of(a.entries[i]->data, a.entries[i]->size), false);
+    arrivals_release(&a);
     return e;
 }
 
@@ -438,6 +574,7 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
     for (size_t i = 0; i < n; i++) {
         pins[i].entry = NULL;
         pins[i].data = SLICE_EMPTY;
+        pins[i].again = false;
     }
     while (again && !e) {
         struct fetch fetch = {NULL, 0};
@@ -451,9 +588,28 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
         cache_unpin(c, pins, n);
         return e;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         pins[i].data = slice_of(pins[i].entry->data, pins[i].size);
+        if (c->disk && pins[i].again)
+            disk_cache_offer(c->disk, pins[i].key, pins[i].offset, pins[i].data, true);
+    }
     return ERR_OK;
+}
+
+void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size)
+{
+    struct cache_pin range = {.key = key, .offset = offset, .size = size};
+
+    mutex_lock(&c->lock);
+    struct cache_entry *entry = find(c, &range, hash_of(&range));
+    if (entry && entry->state == READY) {
+        unlist(c, entry);
+        if (entry->queued) queue_remove(c, entry);
+        entry->state = FAILED; /* the last one to unpin it frees it */
+        if (entry->pins == 0) entry_free(c, entry);
+    }
+    mutex_unlock(&c->lock);
+    if (c->disk) disk_cache_forget(c->disk, key, offset, size);
 }
 
 /* The rest of the budget. */
@@ -463,6 +619,7 @@ bool cache_reserve(struct cache *c, uint64_t bytes)
     mutex_lock(&c->lock);
     bool fits = make_room(c, bytes);
     if (fits) c->reserved_bytes += bytes;
+    metric_set(c->memory_used, (double)(c->bytes + c->reserved_bytes));
     mutex_unlock(&c->lock);
     return fits;
 }
@@ -487,6 +644,7 @@ struct cache_usage cache_usage(struct cache *c)
                                 .misses = c->misses,
                                 .evictions = c->evictions};
     mutex_unlock(&c->lock);
+    if (c->disk) usage.disk = disk_cache_usage(c->disk);
     return usage;
 }
 
@@ -494,6 +652,7 @@ void cache_free(struct cache *c)
 {
     if (!c) return;
     assert(c->pinned_bytes == 0);
+    disk_cache_free(c->disk);
     for (size_t i = 0; i < QUEUES; i++) {
         while (c->queues[i].oldest) {
             struct cache_entry *entry = c->queues[i].oldest;

@@ -1,11 +1,16 @@
 /*
- * cache.h - ranges of immutable objects, in memory, in one budget.
+ * cache.h - ranges of immutable objects: in memory, in one budget, and below it on a
+ * local disk, in another.
  *
  * Objects never change, so nothing is ever invalidated; a range of a deleted object
  * ages out. A pin holds bytes in place; unpinned ranges are evicted, scan-resistantly,
  * when the budget is full. A range being fetched is fetched once however many ask.
  * Other users of memory (tails) reserve from the same budget, so the sum stays inside
  * it. Pinned and reserved bytes can exceed the budget only by what cache_pin refuses.
+ *
+ * The disk is optional and never a reason to fail (disk_cache.h). It is asked about
+ * what is not in memory, in the same single flight; it is offered what came from the
+ * store, and again what memory is asked for a second time.
  *
  * Threads  any. Time: cache_pin blocks for one round of store reads, more only when
  *          another's fetch that it waited for failed.
@@ -21,6 +26,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "cache/disk_cache.h"
 
 struct op;
 struct store;
@@ -34,8 +40,11 @@ struct cache_pin {
     size_t size;
     struct slice data;         /* out */
     struct cache_entry *entry; /* out; NULL while nothing is pinned */
-    /* Asked once about bytes that came from the store, before anybody sees them. What
-     * it refuses is not kept and cache_pin fails with its error. NULL: no questions. */
+    bool again;                /* the cache's own */
+    /* Asked once about bytes that came from disk or store, before anybody sees them.
+     * What it refuses is not kept; refused bytes of the disk are read from the store
+     * instead, for refused bytes of the store cache_pin fails with its error. NULL: no
+     * questions. */
     enum err (*check)(struct op *op, const void *context, uint64_t offset,
                       struct slice data);
     const void *context;
@@ -45,6 +54,9 @@ struct cache_pin {
 struct cache *cache_new(struct store *store,
                         uint64_t memory_max); /* store is borrowed */
 void cache_free(struct cache *c);             /* nothing may be pinned */
+/* Puts a disk cache of size_max bytes below the memory, before anything else is done
+ * with the cache. Its index and queue take a thirty-second of the memory. */
+void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max);
 
 /*
  * Pins all n ranges in one round: those not in memory are read from the store with one
@@ -58,6 +70,10 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
 /* Harmless on pins that hold nothing. */
 void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n);
 
+/* A range turned out to be damaged after it was pinned: the next one who asks for it
+ * gets it from the store. Who has it pinned keeps his bytes. */
+void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size);
+
 /* Takes bytes of the budget for something else, evicting ranges if needed; false when
  * pins and reservations leave no room. Give back with cache_unreserve. */
 bool cache_reserve(struct cache *c, uint64_t bytes);
@@ -66,6 +82,7 @@ void cache_unreserve(struct cache *c, uint64_t bytes);
 struct cache_usage {
     uint64_t memory_max, bytes, pinned_bytes, reserved_bytes, entries;
     uint64_t hits, misses, evictions;
+    struct disk_cache_usage disk; /* all zero without one */
 };
 struct cache_usage cache_usage(struct cache *c);
 

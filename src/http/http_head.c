@@ -4,257 +4,117 @@
 #include <string.h>
 #include <strings.h>
 
-static bool token_char(char c)
-{
-    return isalnum((unsigned char)c) || (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-static bool token(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (!token_char(text[i])) return false;
-    return size > 0;
-}
-
-/* Visible characters, spaces, tabs and bytes above ASCII: no control characters. */
-static bool value_clean(const char *value, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (value[i] != '\t' && ((unsigned char)value[i] < 0x20 || value[i] == 0x7f))
-            return false;
-    return true;
-}
-
-static bool target_clean(const char *target, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if ((unsigned char)target[i] <= 0x20 || (unsigned char)target[i] >= 0x7f)
-            return false;
-    return true;
-}
-
-static bool named(const struct http_field *f, const char *name)
-{
-    return f->name_size == strlen(name) &&
-           strncasecmp(f->name, name, f->name_size) == 0;
-}
-
-/* The first field of that name, and how many there are. */
-static const struct http_field *find(const struct http_head *head, const char *name,
-                                     size_t *count)
-{
-    const struct http_field *first = NULL;
-    *count = 0;
-    for (size_t i = 0; i < head->field_count; i++) {
-        if (!named(&head->fields[i], name)) continue;
-        if (!first) first = &head->fields[i];
-        ++*count;
-    }
-    return first;
-}
-
-static bool value_is(const struct http_field *f, const char *word)
-{
-    size_t size = f->value_size;
-    while (size && (f->value[size - 1] == ' ' || f->value[size - 1] == '\t'))
-        size--;
-    return size == strlen(word) && strncasecmp(f->value, word, size) == 0;
-}
-
 static int refuse(int status, const char **why, const char *words)
 {
     *why = words;
     return status;
 }
 
-static int check_request_line(const struct http_head *head, const char **why)
+/* ---- lists, RFC 9110 5.6.1: members between commas, each with parameters ---- */
+
+static void skip_spaces(const char **p)
 {
-    size_t method_size = strlen(head->method);
-    if (method_size + head->target_size + strlen("  HTTP/1.1") > HTTP_REQUEST_LINE_MAX)
-        return refuse(414, why, "the request line is longer than 8192 bytes");
-    if (!token(head->method, method_size))
-        return refuse(400, why, "the method is not a token");
-    if (strcmp(head->version, "HTTP/1.1") != 0 &&
-        strcmp(head->version, "HTTP/1.0") != 0)
-        return refuse(505, why, "the protocol must be HTTP/1.1 or HTTP/1.0");
-    if (head->target[0] != '/')
-        return refuse(400, why,
-                      "the request target must be a path that starts with '/'");
-    if (!target_clean(head->target, head->target_size))
-        return refuse(400, why,
-                      "the request target holds a character that must be "
-                      "percent-encoded");
-    return 0;
-}
-
-static int check_fields(const struct http_head *head, const char **why)
-{
-    size_t hosts;
-    if (head->field_count > HTTP_FIELDS_MAX)
-        return refuse(431, why, "the request has more than 100 header fields");
-    if (head->size > HTTP_HEAD_BYTES_MAX)
-        return refuse(431, why, "the head of the request is larger than 16384 bytes");
-    for (size_t i = 0; i < head->field_count; i++) {
-        const struct http_field *f = &head->fields[i];
-        if (!token(f->name, f->name_size))
-            return refuse(400, why, "a header field's name is not a token");
-        if (!value_clean(f->value, f->value_size))
-            return refuse(400, why, "a header field's value holds a control character");
-    }
-    (void)find(head, "host", &hosts);
-    if (hosts > 1) return refuse(400, why, "the request has more than one Host");
-    if (hosts == 0 && strcmp(head->version, "HTTP/1.1") == 0)
-        return refuse(400, why, "an HTTP/1.1 request needs a Host");
-    return 0;
-}
-
-/* Digits only; false on overflow too. */
-static bool parse_length(const struct http_field *f, uint64_t *size)
-{
-    *size = 0;
-    for (size_t i = 0; i < f->value_size; i++) {
-        char c = f->value[i];
-        if (c < '0' || c > '9' || *size > (UINT64_MAX - 9) / 10) return false;
-        *size = *size * 10 + (uint64_t)(c - '0');
-    }
-    return f->value_size > 0;
-}
-
-static int check_length(const struct http_head *head, struct http_framing *framing,
-                        const char **why)
-{
-    size_t lengths, codings;
-    const struct http_field *length = find(head, "content-length", &lengths);
-    const struct http_field *coding = find(head, "transfer-encoding", &codings);
-
-    framing->body_size = 0;
-    if (codings > 0 && lengths > 0)
-        return refuse(400, why,
-                      "the request has both Content-Length and Transfer-Encoding");
-    if (codings > 1 || (codings == 1 && !value_is(coding, "chunked")))
-        return refuse(501, why, "the only Transfer-Encoding we take is chunked");
-    if (codings == 1 && strcmp(head->version, "HTTP/1.0") == 0)
-        return refuse(400, why, "HTTP/1.0 has no Transfer-Encoding");
-    if (lengths > 1)
-        return refuse(400, why, "the request has more than one Content-Length");
-    if (codings == 1)
-        framing->body_size = HTTP_BODY_UNKNOWN;
-    else if (length && !parse_length(length, &framing->body_size))
-        return refuse(400, why, "Content-Length must be a number of bytes");
-    return 0;
-}
-
-static int check_content(const struct http_head *head, struct http_framing *framing,
-                         const char **why)
-{
-    size_t count;
-    const struct http_field *f = find(head, "expect", &count);
-    if (count > 1 || (f && !value_is(f, "100-continue")))
-        return refuse(417, why, "the only Expect we know is 100-continue");
-    framing->expects_continue = f && framing->body_size > 0;
-
-    f = find(head, "content-encoding", &count);
-    bool gzip = f && (value_is(f, "gzip") || value_is(f, "x-gzip"));
-    if (count > 1 || (f && !gzip && !value_is(f, "identity")))
-        return refuse(415, why, "the only Content-Encoding we take is gzip");
-    framing->gzip_body = gzip;
-    return 0;
-}
-
-static void skip_spaces(const char **p, const char *end)
-{
-    while (*p < end && (**p == ' ' || **p == '\t'))
+    while (**p == ' ' || **p == '\t')
         ++*p;
 }
 
-/* q=0, q=0.0 and so on: listed in order to be refused. */
-static bool weight_is_zero(const char *p, const char *end)
+/* The next member of a list: its first word. False at the end. */
+static bool next_member(const char **rest, struct slice *word)
 {
-    skip_spaces(&p, end);
-    if (p == end || *p++ != ';') return false;
-    skip_spaces(&p, end);
-    if (end - p < 3 || tolower((unsigned char)p[0]) != 'q' || p[1] != '=') return false;
-    for (p += 2; p < end; p++)
-        if (*p >= '1' && *p <= '9') return false;
-    return true;
+    while (**rest && strchr(",; \t", **rest))
+        ++*rest;
+    size_t size = strcspn(*rest, " \t,;");
+    *word = slice_of(*rest, size);
+    *rest += size;
+    return size > 0;
 }
 
-/* Does one member of an Accept-Encoding list ask for gzip? */
-static bool accepts_gzip(const char *p, const char *end)
+static void skip_member(const char **rest)
 {
-    skip_spaces(&p, end);
-    const char *word = p;
-    while (p < end && token_char(*p))
-        p++;
-    size_t size = (size_t)(p - word);
-    bool gzip = size == 4 && strncasecmp(word, "gzip", 4) == 0;
-    return gzip && !weight_is_zero(p, end);
+    *rest += strcspn(*rest, ",");
 }
 
-static bool takes_gzip(const struct http_head *head)
+static bool word_is(struct slice word, const char *text)
+{
+    return word.size == strlen(text) &&
+           strncasecmp((const char *)word.data, text, word.size) == 0;
+}
+
+/* q=0, q=0.0 and so on: listed in order to be refused. p stands behind the word. */
+static bool weight_is_zero(const char *p)
+{
+    skip_spaces(&p);
+    if (*p++ != ';') return false;
+    skip_spaces(&p);
+    if (tolower((unsigned char)p[0]) != 'q' || p[1] != '=') return false;
+    size_t size = strcspn(p + 2, ",");
+    return size > 0 && strcspn(p + 2, "123456789") >= size;
+}
+
+/* Is the word in one of the lists of that name, and not with a weight of zero? */
+static bool listed(const struct http_parse *head, const char *name, const char *text)
 {
     for (size_t i = 0; i < head->field_count; i++) {
-        const struct http_field *f = &head->fields[i];
-        if (!named(f, "accept-encoding")) continue;
-        const char *end = f->value + f->value_size;
-        for (const char *p = f->value; p < end;) {
-            const char *comma = memchr(p, ',', (size_t)(end - p));
-            const char *stop = comma ? comma : end;
-            if (accepts_gzip(p, stop)) return true;
-            p = comma ? comma + 1 : end;
-        }
+        const char *field = (const char *)head->text.data + head->fields[i].name;
+        const char *rest = (const char *)head->text.data + head->fields[i].value;
+        struct slice word;
+        if (strcasecmp(field, name) != 0) continue;
+        for (; next_member(&rest, &word); skip_member(&rest))
+            if (word_is(word, text) && !weight_is_zero(rest)) return true;
     }
     return false;
 }
 
-int http_head_check(const struct http_head *head, struct http_framing *framing,
-                    const char **why)
+/* ---- the terms ---- */
+
+static size_t query_parts(const char *target)
 {
-    *framing = (struct http_framing){0};
-    int status = check_request_line(head, why);
-    if (!status) status = check_fields(head, why);
-    if (!status) status = check_length(head, framing, why);
-    if (!status) status = check_content(head, framing, why);
-    if (!status) framing->gzip_answer = takes_gzip(head);
-    return status;
+    size_t parts = 1;
+    for (; *target; target++)
+        parts += *target == '&';
+    return parts;
 }
 
-static bool only_spaces(const char *from, const char *to)
+/* RFC 9112 9.3. */
+static bool keeps_alive(const struct http_parse *head)
 {
-    for (; from < to; from++)
-        if (*from != ' ' && *from != '\t') return false;
-    return true;
+    if (listed(head, "Connection", "close")) return false;
+    return head->minor == 1 || listed(head, "Connection", "keep-alive");
 }
 
-/*
- * A bare LF leaves one NUL where CRLF leaves two, so the next line lies one byte
- * nearer; a folded line moves its name elsewhere; a NUL in a value cuts it short.
- */
-bool http_head_layout_strict(const struct http_head *head)
+static bool gzip_coding(const char *coding)
 {
-    const char *end = head->method + head->size;
-    const char *next = head->method + strlen(head->method) + 1;
-    if (head->target != next) return false;
-    next += head->target_size + 1;
-    if (head->version != next) return false;
-    next += strlen(head->version) + 2;
-
-    for (size_t i = 0; i < head->field_count && i < HTTP_FIELDS_MAX; i++) {
-        const struct http_field *f = &head->fields[i];
-        const char *colon = f->name + f->name_size;
-        if (f->name != next || f->value <= colon || f->value > end) return false;
-        if (!only_spaces(colon + 1, f->value)) return false;
-        next = f->value + f->value_size + 2;
-        if (next > end) return false;
-    }
-    return next + 2 == end;
+    return strcasecmp(coding, "gzip") == 0 || strcasecmp(coding, "x-gzip") == 0;
 }
 
-bool http_request_id_sane(const char *id)
+int http_head_terms(struct http_parse *head, struct http_terms *terms, const char **why)
 {
+    size_t expects, codings;
+    const char *expect = http_parse_find(head, "Expect", &expects);
+    const char *coding = http_parse_find(head, "Content-Encoding", &codings);
+    *terms = (struct http_terms){.keep_alive = keeps_alive(head)};
+
+    if (query_parts(http_parse_target(head)) > HTTP_QUERY_PARTS_MAX)
+        return refuse(414, why, "the query string has more than 64 parts");
+    if (expects > 1 || (expect && strcasecmp(expect, "100-continue") != 0))
+        return refuse(417, why, "the only Expect we know is 100-continue");
+    terms->gzip_body = coding && gzip_coding(coding);
+    if (codings > 1 ||
+        (coding && !terms->gzip_body && strcasecmp(coding, "identity") != 0))
+        return refuse(415, why, "the only Content-Encoding we take is gzip");
+    /* RFC 9110 10.1.1: from an HTTP/1.0 client it means nothing. */
+    terms->expects_continue = expect && head->minor == 1 && head->body_size > 0;
+    terms->gzip_answer = listed(head, "Accept-Encoding", "gzip");
+    return 0;
+}
+
+const char *http_head_id(const struct http_parse *head)
+{
+    const char *id = http_parse_find(head, "X-Request-Id", NULL);
+    if (!id) return NULL;
     size_t size = strlen(id);
-    if (size == 0 || size > HTTP_REQUEST_ID_MAX) return false;
+    if (size == 0 || size > HTTP_REQUEST_ID_MAX) return NULL;
     for (size_t i = 0; i < size; i++)
-        if (!isalnum((unsigned char)id[i]) && !strchr("._-", id[i])) return false;
-    return true;
+        if (!isalnum((unsigned char)id[i]) && !strchr("._-", id[i])) return NULL;
+    return id;
 }

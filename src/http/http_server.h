@@ -1,18 +1,25 @@
 /*
  * http_server.h - an HTTP/1.1 server that knows no database.
  *
- * Sockets, parsing, limits, gzip and time-outs live behind this header (libmicrohttpd
- * behind http_server.c). A request is first admitted by its head alone, before any of
- * its body is read; then, with the whole body in memory, handled on a worker thread,
- * where blocking is fine. RFC 9110, RFC 9112.
+ * Sockets, parsing, limits, gzip and time-outs live behind this header. A request is
+ * first admitted by its head alone, before any of its body is read; then, with the
+ * whole body in memory, handled on a worker thread, where blocking is fine. RFC 9110,
+ * RFC 9112.
  *
  * Bodies are bounded (413), also after gunzip; heads too (431, 414). Slow senders get
- * 408. A full work queue is 429 with Retry-After. The client's going away cancels the
- * op (shutting down its sending side counts as going). Every answer carries
- * X-Request-Id (the client's own if it sent a sane one).
+ * 408. The client's going away cancels the op (shutting down its sending side counts as
+ * going). Every answer, also to bytes that are no HTTP, is worded by the handler and
+ * carries X-Request-Id (the client's own if it sent a sane one).
  *
- * Threads  admit and refuse run on socket threads, handle on a lane's workers.
- * Memory   a body lives until handle returns; the answer's body is the server's then.
+ * Overload: a full work queue is 429 with Retry-After. So is, without having been
+ * handled, what has waited for a worker longer than lane_delay_max_ms, once the lane's
+ * queue was that late at every look for ten times as long: such a queue is no burst,
+ * and whoever waited in it has mostly given up. Bursts are worked off. (http_queue.h)
+ *
+ * Threads  admit and refuse run on socket threads (refuse on workers too), handle on a
+ *          lane's workers.
+ * Memory   a body lives until handle returns; the answer's body is the server's then. A
+ *          connection between two requests holds some hundred bytes.
  */
 #ifndef HTTP_HTTP_SERVER_H
 #define HTTP_HTTP_SERVER_H
@@ -79,6 +86,7 @@ struct http_server_options {
     size_t connections_max;
     size_t lane_threads[HTTP_LANES];
     size_t lane_queue_max[HTTP_LANES];
+    int64_t lane_delay_max_ms[HTTP_LANES]; /* in a standing queue; 0: 100 ms */
     uint64_t body_memory_max;   /* all bodies in memory together; above: 429 */
     size_t op_memory_max;       /* ceiling of one op's arena; 0: none */
     int64_t request_timeout_ms; /* from the last byte of a request to its answer */

@@ -340,9 +340,10 @@ static void look_end(struct look *l)
 static bool overtaken(struct op *op, const struct look *l)
 {
     struct manifest *m = NULL;
+    uint64_t next_record = 0;
     bool current = true;
-    enum err e =
-        catalog_is_current(op, l->store, l->name, l->keys.incarnation, &current);
+    enum err e = catalog_is_current(op, l->store, l->name, l->keys.incarnation,
+                                    &next_record, &current);
     if (!e && current) e = manifest_newest(op, l->store, &l->keys, &m);
     bool newer = m && (!l->manifest || m->version > l->manifest->version);
     manifest_unref(m);

@@ -813,16 +813,30 @@ static enum err check_together(struct op *op, const struct config *c)
     return check_distributed(op, c);
 }
 
+static bool at_default(const struct config *c, const struct config_key *key)
+{
+    return strcmp(c->sources[key - keys], "default") == 0;
+}
+
 /* A log object costs a request, and on S3 a round trip of tens of milliseconds: there,
  * writes of a tenth of a second share one unless somebody says otherwise. */
-static void fit_defaults(struct config *c)
+static void fit_commit_interval(struct config *c)
 {
     enum { S3_COMMIT_INTERVAL_MS = 100 };
     const struct config_key *interval = key_named("commit.interval_ms");
-    if (c->storage.backend != STORAGE_S3) return;
-    if (strcmp(c->sources[interval - keys], "default") != 0) return;
+    if (c->storage.backend != STORAGE_S3 || !at_default(c, interval)) return;
     c->commit.interval_ms = S3_COMMIT_INTERVAL_MS;
     set_source(c, interval, "default for s3");
+}
+
+/* Objects that are local files already gain nothing from a second copy. A path says
+ * where it would be, not that it is wanted. */
+static void fit_disk_cache(struct config *c)
+{
+    const struct config_key *size = key_named("cache.disk_size");
+    if (c->storage.backend != STORAGE_LOCAL || !at_default(c, size)) return;
+    c->cache.disk_size = 0;
+    set_source(c, size, "default for local");
 }
 
 enum err config_load(struct op *op, const char *file, const char *const *environment,
@@ -837,7 +851,8 @@ enum err config_load(struct op *op, const char *file, const char *const *environ
 
     enum err e = load_file(op, c, file, environment);
     if (!e) e = load_environment(op, c, environment);
-    fit_defaults(c);
+    fit_commit_interval(c);
+    fit_disk_cache(c);
     if (!e) e = check_together(op, c);
     if (e) {
         config_free(c);

@@ -29,7 +29,10 @@ enum {
     QUERY_QUEUE = 256,
     QUERY_THREADS_MIN = 4, /* some of them wait for the store */
     OP_MEMORY_MAX = 256 << 20,
-    DESCRIPTORS_SPARE = 512, /* for files, peers and lingering connections */
+    /* A write mostly waits for the store, so waiting for a worker longer than a query
+     * may is no sign of overload. */
+    WRITE_DELAY_MAX_MS = 1000,
+    DESCRIPTORS_SPARE = 512, /* for files and peers */
     CONNECTIONS_MIN = 8,
     STOP_POLL_MS = 5
 };
@@ -50,6 +53,14 @@ struct node {
 static bool query_node(const struct config *c)
 {
     return c->distributed.enabled && c->distributed.role == ROLE_QUERY;
+}
+
+static struct cache *open_cache(const struct config *c, struct store *store)
+{
+    struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    if (c->cache.disk_size > 0)
+        cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
+    return cache;
 }
 
 /* Nodes with different lists of indexers must notice it: the list as one number. */
@@ -150,6 +161,7 @@ static enum err open_http(struct op *op, const struct config *c, struct node *n)
                                     .request_timeout_ms = c->query.timeout_secs * 1000,
                                     .idle_timeout_ms = 60000,
                                     .handler = api_handler(n->api)};
+    o.lane_delay_max_ms[HTTP_LANE_WRITE] = WRITE_DELAY_MAX_MS;
     return http_server_start(op, &o, &n->http);
 }
 
@@ -173,7 +185,7 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     enum store_use use = query_node(c) ? STORE_FOLLOW : STORE_WRITE;
     enum err e = node_store_open(op, c, use, &n->store);
     if (e) goto done;
-    n->cache = cache_new(n->store, (uint64_t)c->cache.memory_size);
+    n->cache = open_cache(c, n->store);
     n->registry = open_registry(c, n);
     n->readiness =
         readiness_new(n->store, READINESS_PROBE_MS, READINESS_SILENCE_MAX_MS);

@@ -1,6 +1,7 @@
 #include "ns/catalog.h"
 
 #include "base/codec.h"
+#include "base/log.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "ns/object.h"
@@ -23,7 +24,7 @@ static enum err decode(struct op *op, const char *key, const struct object *o,
     uint8_t deleted = get_u8(&r);
     struct slice prefix = get_sized(&r);
     (void)get_sized(&r); /* node id */
-    (void)get_u64(&r);   /* when */
+    uint64_t wall_ms = get_u64(&r);
     if (r.failed || version != VERSION || deleted > 1 || prefix.size > WAL_PREFIX_MAX)
         return op_fail(op, ERR_CORRUPT, "catalog record %s cannot be read", key);
     if (!deleted) {
@@ -36,6 +37,7 @@ static enum err decode(struct op *op, const char *key, const struct object *o,
     }
     record->n = o->number;
     record->deleted = deleted;
+    record->wall_ms = wall_ms;
     memcpy(record->incarnation, o->incarnation, INCARNATION_SIZE);
     record->wal_prefix = (const char *)op_copy(op, prefix).data;
     if (!record->wal_prefix) {
@@ -83,25 +85,51 @@ enum err catalog_newest(struct op *op, struct store *store, const char *name,
 }
 
 enum err catalog_is_current(struct op *op, struct store *store, const char *name,
-                            const uint8_t incarnation[INCARNATION_SIZE], bool *current)
+                            const uint8_t incarnation[INCARNATION_SIZE], uint64_t *next,
+                            bool *current)
 {
+    struct key dir = key_catalog_dir(name);
     struct catalog_record record;
+    const char *newest = NULL;
+    size_t n = 1;
+    uint64_t number;
 
     *current = false;
-    enum err e = catalog_newest(op, store, name, &record);
-    if (e == ERR_NOT_FOUND) {
-        op_clear_error(op);
-        return ERR_OK;
-    }
-    if (e) return e;
+    enum err e = store_list(op, store, dir.text, "", 0, &newest, &n);
+    if (e || n == 0) return e;
+    *current = key_catalog_number(name, newest, &number) && number + 1 == *next;
+    if (*current) return ERR_OK;
+
+    e = catalog_read(op, store, name, newest, &record);
+    if (e) return op_fail(op, e, "look up namespace %s", name);
     *current = !record.deleted &&
                memcmp(record.incarnation, incarnation, INCARNATION_SIZE) == 0;
+    *next = *current ? record.n + 1 : 0;
     catalog_release(&record);
     return ERR_OK;
 }
 
+enum err catalog_help_drop(struct op *op, struct store *store, const struct keys *keys,
+                           const char *wal_prefix, const char *node_id)
+{
+    enum settled outcome;
+    uint64_t next = 0;
+    bool current;
+
+    enum err e =
+        catalog_is_current(op, store, keys->name, keys->incarnation, &next, &current);
+    if (!e && current)
+        e = catalog_append(op, store, keys->name, next, keys->incarnation, wal_prefix,
+                           node_id, NULL, &outcome);
+    if (e)
+        log_warn(op, "the catalog does not know of the drop yet",
+                 "namespace=%s error=%s", keys->name, op->error);
+    return e;
+}
+
 enum err catalog_is_deleted(struct op *op, struct store *store, const char *name,
-                            const uint8_t incarnation[INCARNATION_SIZE], bool *deleted)
+                            const uint8_t incarnation[INCARNATION_SIZE], bool *deleted,
+                            uint64_t *wall_ms)
 {
     enum { PAGE = 64 };
     struct key dir = key_catalog_dir(name);
@@ -117,6 +145,7 @@ enum err catalog_is_deleted(struct op *op, struct store *store, const char *name
             if (e) break;
             bool same = memcmp(record.incarnation, incarnation, INCARNATION_SIZE) == 0;
             *deleted = same && record.deleted;
+            *wall_ms = record.wall_ms;
             catalog_release(&record);
             if (same) return ERR_OK; /* its newest record decides */
         }

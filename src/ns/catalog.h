@@ -20,6 +20,7 @@ struct catalog_record {
     uint64_t n;
     bool deleted;
     uint8_t incarnation[INCARNATION_SIZE];
+    uint64_t wall_ms;       /* when it was written */
     const char *wal_prefix; /* in op's arena */
     struct schema
         *schema; /* a reference, released by catalog_release; NULL if deleted */
@@ -35,13 +36,23 @@ enum err catalog_newest(struct op *op, struct store *store, const char *name,
 enum err catalog_read(struct op *op, struct store *store, const char *name,
                       const char *key, struct catalog_record *out);
 
-/* Is this incarnation the one that exists now? */
+/*
+ * Is this incarnation the one that exists now? *next: in, the number behind a record
+ * that is known to be its CREATE, or 0; out, if it is current, the number that the next
+ * record would have. One LIST when nothing is newer than what is known, else a GET too.
+ */
 enum err catalog_is_current(struct op *op, struct store *store, const char *name,
-                            const uint8_t incarnation[INCARNATION_SIZE], bool *current);
+                            const uint8_t incarnation[INCARNATION_SIZE], uint64_t *next,
+                            bool *current);
 /* Does a DELETE record of this incarnation stand in the catalog, so that its objects
- * may go? Reads the chain from its newest record on. */
+ * may go, and since when? Reads the chain from its newest record on. */
 enum err catalog_is_deleted(struct op *op, struct store *store, const char *name,
-                            const uint8_t incarnation[INCARNATION_SIZE], bool *deleted);
+                            const uint8_t incarnation[INCARNATION_SIZE], bool *deleted,
+                            uint64_t *wall_ms);
+/* The log of this incarnation ends with a DROP: whoever sees it makes sure that the
+ * catalog says so too, with a DELETE record, unless it does already. */
+enum err catalog_help_drop(struct op *op, struct store *store, const struct keys *keys,
+                           const char *wal_prefix, const char *node_id);
 
 /*
  * Adds record n: a CREATE of the incarnation with its schema, or (schema NULL) a

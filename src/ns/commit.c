@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "ns/wal.h"
@@ -18,7 +19,9 @@
 enum {
     BUSY_RETRY_MS = 1000,
     CONFIRM_AGE_MAX_MS = 24 * 3600 * 1000,
-    QUEUE_BYTES_MAX = 64 << 20
+    QUEUE_BYTES_MAX = 64 << 20,
+    OPEN_PAUSE_MS = 250,
+    OPEN_PAUSE_MAX_MS = 30000
 };
 
 /* A write that waits. The waiter and the queue or group hold one reference each. */
@@ -132,65 +135,95 @@ static enum err fenced_error(struct op *op, struct namespace *ns)
     return op_fail(op, ERR_FENCED, "%s", ns->fenced_words);
 }
 
-/* Whoever sees the DROP makes sure that the catalog says so too. */
-static void help_drop(struct op *op, struct namespace *ns)
+static void help_drop(struct namespace *ns, int64_t deadline_ms)
 {
-    struct catalog_record record;
-    enum settled outcome;
-
-    enum err e = catalog_newest(op, ns->env->store, ns->keys.name, &record);
-    if (!e) {
-        bool current =
-            !record.deleted &&
-            memcmp(record.incarnation, ns->keys.incarnation, INCARNATION_SIZE) == 0;
-        if (current)
-            e = catalog_append(op, ns->env->store, ns->keys.name, record.n + 1,
-                               ns->keys.incarnation, ns->env->wal_prefix,
-                               ns->env->node_id, NULL, &outcome);
-        catalog_release(&record);
-    }
-    if (e)
-        log_warn(op, "the catalog does not know of the drop yet",
-                 "namespace=%s error=%s", ns->keys.name, op->error);
+    struct op op;
+    op_init(&op, deadline_ms, 0);
+    (void)catalog_help_drop(&op, ns->env->store, &ns->keys, ns->env->wal_prefix,
+                            ns->env->node_id); /* logged there */
+    op_release(&op);
 }
 
-/* Lock held, leading; released and taken again inside. */
-static enum err lead_open(struct op *op, struct namespace *ns)
+/* The namespace is ours. Lock held. */
+static void begin_tenure(struct namespace *ns, const struct tenure *t, int64_t began_ms)
 {
-    struct tenure t = {0};
-    int64_t began_ms = clock_ms();
-
-    if (ns->state == NS_DROPPED)
-        return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
-                       ns->keys.name);
-    if (ns->state == NS_FENCED && clock_ms() < ns->fenced_until_ms)
-        return fenced_error(op, ns);
-
-    mutex_unlock(&ns->lock);
-    enum err e = tenure_open(op, ns->env, &ns->keys, ns->first_schema, NULL, &t);
-    if (e == ERR_NOT_FOUND) {
-        struct op helper;
-        op_init(&helper, op->deadline_ms, 0);
-        help_drop(&helper, ns);
-        op_release(&helper);
-    }
-    mutex_lock(&ns->lock);
-    if (e == ERR_NOT_FOUND) namespace_dropped_locked(ns);
-    if (e == ERR_FENCED) namespace_fenced_locked(ns, op->error);
-    /* An epoch or a fence that may be there is nobody's request: the next OPEN takes
-     * another one. */
-    if (e == ERR_UNKNOWN) e = ERR_IO;
-    if (e) return e;
-
-    ns->tenure = t;
+    ns->tenure = *t;
     ns->state = NS_READY;
     ns->committed_ms = ns->written_ms = clock_ms();
     ns->confirmed_ms = began_ms;
     ns->collected_floor = 0;
     ns->collected_wall_ms = 0;
-    namespace_set_snapshot_locked(ns, snapshot_ref(t.snapshot));
+    ns->open_failed_times = 0;
+    namespace_set_snapshot_locked(ns, snapshot_ref(t->snapshot));
+    if (ns->refreshes.running) return;
+    /* What was followed meanwhile would only take memory. */
+    follower_release(&ns->follower, ns->env->cache);
+    snapshot_unref(ns->followed);
+    ns->followed = NULL;
+}
+
+/* The OPEN failed: those who wait are told, and it is not tried again at once. Lock
+ * held. */
+static void open_failed(struct op *op, struct namespace *ns, enum err e)
+{
+    if (e == ERR_NOT_FOUND) namespace_dropped_locked(ns);
+    if (e == ERR_FENCED) namespace_fenced_locked(ns, op->error);
+    /* An epoch or a fence that may be there is nobody's request: the next OPEN takes
+     * another one. Nor is the OPEN's deadline that of a request. */
+    if (e == ERR_UNKNOWN || e == ERR_TIMEOUT || e == ERR_CANCELED) e = ERR_IO;
+    ns->open_failures++;
+    ns->open_err = e;
+    (void)snprintf(ns->open_words, sizeof ns->open_words, "%s", op->error);
+    if (e == ERR_NOT_FOUND || e == ERR_FENCED) return;
+    ns->open_failed_times++;
+    ns->open_after_ms = clock_ms() + backoff_ms(ns->open_failed_times, OPEN_PAUSE_MS,
+                                                OPEN_PAUSE_MAX_MS);
+    metric_add(metric_counter("elacsym_open_failures_total",
+                              "Attempts to open a namespace for writing that failed.",
+                              NULL),
+               1);
+    log_warn(op, "a namespace could not be opened", "namespace=%s times=%u error=%s",
+             ns->keys.name, ns->open_failed_times, op->error);
+}
+
+/* On a thread of the opener's; arg is a reference. */
+static void open_namespace(struct op *op, void *arg)
+{
+    struct namespace *ns = arg;
+    struct tenure t = {0};
+    int64_t began_ms = clock_ms();
+
+    enum err e = tenure_open(op, ns->env, &ns->keys, ns->first_schema, ns->next_record,
+                             NULL, &t);
+    if (e == ERR_NOT_FOUND) help_drop(ns, op->deadline_ms);
+    mutex_lock(&ns->lock);
+    if (e)
+        open_failed(op, ns, e);
+    else
+        begin_tenure(ns, &t, began_ms);
+    ns->opening = ns->leading = false;
     cond_broadcast(&ns->changed);
-    return ERR_OK;
+    mutex_unlock(&ns->lock);
+    namespace_unref(ns);
+}
+
+/* Begins an OPEN, which leads until it ends. Lock held, nobody leads. */
+static enum err begin_open(struct op *op, struct namespace *ns)
+{
+    if (ns->state == NS_DROPPED)
+        return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
+                       ns->keys.name);
+    if (ns->state == NS_FENCED && clock_ms() < ns->fenced_until_ms)
+        return fenced_error(op, ns);
+    if (clock_ms() < ns->open_after_ms) return namespace_open_failed(op, ns);
+
+    ns->opening = ns->leading = true;
+    ns->opening_ms = clock_ms();
+    if (opener_submit(ns->opener, open_namespace, namespace_ref(ns))) return ERR_OK;
+    ns->opening = ns->leading = false;
+    namespace_unref(ns);
+    op->retry_after_ms = BUSY_RETRY_MS;
+    return op_fail(op, ERR_BUSY, "too many namespaces are being opened on this node");
 }
 
 /* ---- leading: settling ---- */
@@ -633,21 +666,16 @@ static void lead_join(struct op *op, struct namespace *ns)
     snapshot_unref(base);
 }
 
-/*
- * Advances the log by one step: settle, open or commit. Lock held, nobody leads. An
- * error is the leader's own; those of requests are in their pendings.
- */
 enum err commit_lead(struct op *op, struct namespace *ns)
 {
     struct op step; /* the clients who share this must not suffer from one going away */
     enum err e;
 
+    if (!ns->group && ns->state != NS_READY) return begin_open(op, ns);
     op_init(&step, op->deadline_ms, 0);
     ns->leading = true;
     if (ns->group)
         e = lead_settle(&step, ns);
-    else if (ns->state != NS_READY)
-        e = lead_open(&step, ns);
     else
         e = lead_commit(&step, ns);
     if (!e) lead_join(&step, ns);
@@ -688,12 +716,58 @@ static bool withdraw(struct namespace *ns, struct pending *p)
     return false;
 }
 
-/* Waits for p, leading whenever nobody does. Takes p over. */
+/* Waits until p is done, leading whenever nobody does. An error: we stopped waiting.
+ * Lock held. */
+static enum err await(struct op *op, struct namespace *ns, struct pending *p)
+{
+    unsigned failures = ns->open_failures;
+
+    while (!p->done) {
+        if (ns->open_failures != failures) return namespace_open_failed(op, ns);
+        if (!ns->leading) {
+            enum err e = commit_lead(op, ns);
+            if (e) return e;
+            continue;
+        }
+        int64_t until_ms = p->lent ? INT64_MAX : op->deadline_ms;
+        if (cond_wait(&ns->changed, &ns->lock, until_ms) || p->done || p->lent)
+            continue;
+        if (ns->opening) return namespace_still_opening(op, ns);
+        return op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
+    }
+    return ERR_OK;
+}
+
+/* What the request of p is told, when we stopped waiting with e. Lock held. */
+static enum err answer(struct op *op, struct namespace *ns, struct pending *p,
+                       enum err e, struct write_result *result)
+{
+    if (p->done) {
+        op_clear_error(op);
+        if (!p->err) {
+            *result = p->result;
+            return ERR_OK;
+        }
+        op->retry_after_ms = p->retry_after_ms;
+        return op_fail(op, p->err, "%s", p->words);
+    }
+    if (!withdraw(ns, p)) {
+        op_clear_error(op);
+        return op_fail(op, ERR_UNKNOWN,
+                       "the store has not said yet whether this write is "
+                       "stored; repeat it with the same Idempotency-Key");
+    }
+    if (e != ERR_UNKNOWN) return e;
+    op_clear_error(op); /* of the write before it, not of this one */
+    return op_fail(op, ERR_IO,
+                   "the store has not settled an earlier write, so this "
+                   "one was not applied");
+}
+
+/* Waits for p. Takes p over. */
 static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
                        struct write_result *result)
 {
-    enum err e = ERR_OK;
-
     mutex_lock(&ns->lock);
     if (ns->queue && ns->queue_bytes + pending_memory(p) > QUEUE_BYTES_MAX) {
         pending_unref(p);
@@ -704,39 +778,8 @@ static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
     }
     p->refs = 2;
     enqueue(ns, p);
-    while (!p->done) {
-        if (!ns->leading) {
-            e = commit_lead(op, ns);
-            if (e && !p->done) break;
-        } else if (!cond_wait(&ns->changed, &ns->lock,
-                              p->lent ? INT64_MAX : op->deadline_ms) &&
-                   !p->done && !p->lent) {
-            e = op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
-            break;
-        }
-    }
-    if (p->done) {
-        e = p->err;
-        op_clear_error(op);
-        if (e) {
-            op->retry_after_ms = p->retry_after_ms;
-            (void)op_fail(op, e, "%s", p->words);
-        } else {
-            *result = p->result;
-        }
-    } else if (withdraw(ns, p)) {
-        if (e == ERR_UNKNOWN) {
-            op_clear_error(op); /* of the write before it, not of this one */
-            e = op_fail(op, ERR_IO,
-                        "the store has not settled an earlier write, so this "
-                        "one was not applied");
-        }
-    } else {
-        op_clear_error(op);
-        e = op_fail(op, ERR_UNKNOWN,
-                    "the store has not said yet whether this write is "
-                    "stored; repeat it with the same Idempotency-Key");
-    }
+    enum err e = await(op, ns, p);
+    e = answer(op, ns, p, e, result);
     pending_unref(p);
     mutex_unlock(&ns->lock);
     return e;
@@ -804,12 +847,8 @@ enum err namespace_drop(struct op *op, struct namespace *ns)
     p->kind = OBJECT_DROP;
     p->exclusive = true;
     e = commit(op, ns, p, &result);
-    if (e) return e;
-    struct op helper;
-    op_init(&helper, op->deadline_ms, 0);
-    help_drop(&helper, ns);
-    op_release(&helper);
-    return ERR_OK;
+    if (!e) help_drop(ns, op->deadline_ms);
+    return e;
 }
 
 enum err namespace_settle(struct op *op, struct namespace *ns)

@@ -8,7 +8,12 @@
 #include "ns/wal.h"
 #include "store/store.h"
 
-enum { RELOADS_MAX = 5, TAIL_ROWS_MAX = 200000 };
+enum {
+    RELOADS_MAX = 5,
+    TAIL_ROWS_MAX = 200000,
+    LOOK_INTERVAL_MS = 1000,
+    HELP_TIMEOUT_MS = 2000
+};
 
 void follower_release(struct follower *f, struct cache *cache)
 {
@@ -19,34 +24,9 @@ void follower_release(struct follower *f, struct cache *cache)
     *f = (struct follower){0};
 }
 
-static enum err gone(struct op *op, const struct keys *keys)
+static enum err absent(struct op *op, const struct keys *keys)
 {
     return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
-}
-
-/* Is our incarnation still the newest of the catalog? One LIST when nothing is new. */
-static enum err check_catalog(struct op *op, const struct registry_options *env,
-                              const struct keys *keys, struct follower *f)
-{
-    struct key dir = key_catalog_dir(keys->name);
-    struct catalog_record record;
-    const char *key = NULL;
-    size_t n = 1;
-    uint64_t number;
-
-    enum err e = store_list(op, env->store, dir.text, "", 0, &key, &n);
-    if (e) return e;
-    if (n == 0) return gone(op, keys);
-    if (key_catalog_number(keys->name, key, &number) && number + 1 == f->catalog_number)
-        return ERR_OK;
-
-    e = catalog_newest(op, env->store, keys->name, &record);
-    if (e) return e;
-    bool same = !record.deleted &&
-                memcmp(record.incarnation, keys->incarnation, INCARNATION_SIZE) == 0;
-    if (same) f->catalog_number = record.n + 1;
-    catalog_release(&record);
-    return same ? ERR_OK : gone(op, keys);
 }
 
 /* Starts again from the newest manifest; without one, from nothing. */
@@ -70,14 +50,28 @@ static enum err reload(struct op *op, const struct registry_options *env,
         snapshot = state_empty(keys, schema);
         table = idempotency_new();
     }
-    uint64_t number = f->catalog_number;
+    uint64_t next_record = f->next_record;
     follower_release(f, env->cache);
     *f = (struct follower){.manifest = m,
                            .snapshot = snapshot,
                            .table = table,
                            .last = m ? m->anchor : (struct put_id){{0}},
-                           .catalog_number = number};
+                           .next_record = next_record,
+                           .looked_ms = clock_ms()};
     return ERR_OK;
+}
+
+/* Whoever sees the DROP helps. A reader whose credentials do not let it write leaves it
+ * to others, after one attempt. */
+static void help_drop(const struct registry_options *env, const struct keys *keys,
+                      int64_t deadline_ms)
+{
+    int64_t until_ms = clock_ms() + HELP_TIMEOUT_MS;
+    struct op op;
+
+    op_init(&op, until_ms < deadline_ms ? until_ms : deadline_ms, 0);
+    (void)catalog_help_drop(&op, env->store, keys, env->wal_prefix, env->node_id);
+    op_release(&op);
 }
 
 /* Reads slot and applies it if it chains. *chained false: it does not, or is gone. */
@@ -100,7 +94,8 @@ static enum err follow(struct op *op, const struct registry_options *env,
     if (e) goto done;
     if (slot && !put_id_equal(&entry.prev, &f->last)) goto done;
     if (entry.kind == OBJECT_DROP) {
-        e = gone(&step, keys);
+        help_drop(env, keys, op->deadline_ms);
+        e = absent(&step, keys);
         goto done;
     }
     e = state_replay(&step, f->snapshot, &entry, f->table, &next);
@@ -143,9 +138,11 @@ static enum err check_anchor(struct op *op, const struct registry_options *env,
     return ERR_OK;
 }
 
-/* Applies what the log holds behind the prefix. *complete false: start again. */
+/* Applies what the log holds behind the prefix. *complete false: it is broken at slot
+ * *broken, so start again. */
 static enum err catch_up(struct op *op, const struct registry_options *env,
-                         const struct keys *keys, struct follower *f, bool *complete)
+                         const struct keys *keys, struct follower *f, bool *complete,
+                         uint64_t *broken)
 {
     uint64_t wm = f->manifest ? f->manifest->wm : 0;
     uint64_t first = wm ? wm - 1 : 0;
@@ -156,16 +153,16 @@ static enum err catch_up(struct op *op, const struct registry_options *env,
     *complete = false;
     enum err e = wal_list(op, env->store, keys, first, &slots, &count);
     if (e) return e;
-    for (size_t i = 0; i < count; i++)
-        if (slots[i] != first + i) return ERR_OK;
-    if (first + count < f->snapshot->slot + 1) return ERR_OK;
+    if (wal_gap(slots, count, first, f->snapshot->slot + 1, broken)) return ERR_OK;
     if (wm && fresh) {
         bool same;
+        *broken = first;
         e = check_anchor(op, env, keys, f->manifest, &same);
         if (e || !same) return e;
     }
     for (uint64_t slot = f->snapshot->slot + 1; slot < first + count; slot++) {
         bool chained;
+        *broken = slot;
         e = follow(op, env, keys, f, slot, &chained);
         if (e || !chained) return e;
     }
@@ -173,25 +170,74 @@ static enum err catch_up(struct op *op, const struct registry_options *env,
     return ERR_OK;
 }
 
+/*
+ * A tail that has become long is worth asking, now and then, whether a newer manifest
+ * has it in segments.
+ */
+static enum err look_for_newer(struct op *op, const struct registry_options *env,
+                               const struct keys *keys, struct follower *f, bool *newer)
+{
+    uint64_t version;
+    bool found;
+
+    *newer = false;
+    if (f->snapshot->tail_rows <= TAIL_ROWS_MAX) return ERR_OK;
+    if (clock_ms() - f->looked_ms < LOOK_INTERVAL_MS) return ERR_OK;
+    enum err e = manifest_newest_version(op, env->store, keys, &found, &version);
+    if (e) return e;
+    f->looked_ms = clock_ms();
+    *newer = found && version > f->snapshot->manifest_version;
+    return ERR_OK;
+}
+
+/* Where the log did not go on, under which manifest. */
+struct breach {
+    uint64_t slot, version;
+};
+
+/*
+ * The log is broken at a slot: normal once, when it was collected since we read the
+ * manifest. At the same slot under the same, newest manifest again, it is damage, unless
+ * the namespace was dropped and purged meanwhile, manifests and all.
+ */
+static enum err judge(struct op *op, const struct registry_options *env,
+                      const struct keys *keys, const struct follower *f, uint64_t slot,
+                      struct breach *last)
+{
+    struct breach now = {slot, f->snapshot->manifest_version};
+    bool again = last->slot == now.slot && last->version == now.version, current;
+    uint64_t next = 0;
+    *last = now;
+    if (!again) return ERR_OK;
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next, &current);
+    if (e) return e;
+    return current ? wal_broken(op, keys, slot) : absent(op, keys);
+}
+
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
                           const struct snapshot *old, bool gone, struct follower *f)
 {
     int64_t began_ms = clock_ms();
+    struct breach breach = {.slot = UINT64_MAX};
 
     for (int i = 0; i <= RELOADS_MAX; i++) {
-        bool stale =
-            i > 0 || gone || !f->snapshot || f->snapshot->tail_rows > TAIL_ROWS_MAX;
-        bool complete = false;
+        bool current, complete = false, stale = i > 0 || gone || !f->snapshot;
+        uint64_t broken = UINT64_MAX;
 
-        enum err e = check_catalog(op, env, keys, f);
+        enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                        &f->next_record, &current);
+        if (!e && !current) e = absent(op, keys);
+        if (!e && !stale) e = look_for_newer(op, env, keys, f, &stale);
         if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
         if (stale) e = reload(op, env, keys, schema, old, f);
         if (e == ERR_NOT_FOUND) {
             op_clear_error(op); /* collected between manifest and segment */
             continue;
         }
-        if (!e) e = catch_up(op, env, keys, f, &complete);
+        if (!e) e = catch_up(op, env, keys, f, &complete, &broken);
+        if (!e && !complete) e = judge(op, env, keys, f, broken, &breach);
         if (e == ERR_BUSY) follower_release(f, env->cache);
         if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
         if (!complete) continue;

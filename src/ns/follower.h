@@ -25,9 +25,10 @@ struct follower {
     struct snapshot *snapshot; /* validated prefix; NULL before the first refresh */
     struct put_id last;        /* put-id of snapshot->slot */
     struct idempotency *table;
-    uint64_t catalog_number; /* newest catalog record when last looked, + 1; 0: never */
-    int64_t validated_ms;    /* clock_ms when the last refresh began */
-    uint64_t reserved;       /* bytes of the cache's budget held for the tail */
+    uint64_t next_record; /* of the catalog when last looked, 0: never */
+    int64_t looked_ms;    /* when the newest manifest was last asked for */
+    int64_t validated_ms; /* clock_ms when the last refresh began */
+    uint64_t reserved;    /* bytes of the cache's budget held for the tail */
 };
 
 void follower_release(struct follower *f, struct cache *cache);
@@ -36,8 +37,8 @@ void follower_release(struct follower *f, struct cache *cache);
  * Brings the prefix up to every write acknowledged before the call. old: another
  * snapshot whose open segments may be shared, or NULL. gone: an object that the
  * manifest names was collected, so look for a newer one even if the log goes on.
- * ERR_NOT_FOUND: the incarnation was dropped. ERR_IO: the log moved too fast, or the
- * store failed.
+ * ERR_NOT_FOUND: the incarnation was dropped. ERR_CORRUPT: an entry of the log is
+ * missing or damaged. ERR_IO: the log moved too fast, or the store failed.
  */
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,

@@ -3,8 +3,9 @@
  * manifest that this tenure published and post-checked (I6): log slots below its floor
  * that are not fences, objects it lists as removed, manifests far behind it, and
  * segment objects of an older epoch that it does not name (their maker can never
- * publish again, so no clock is needed). A failure is counted and logged, and tried
- * again the next time.
+ * publish again, so no clock is needed). What a job of our own epoch wrote before it
+ * failed, surely without a manifest, is deleted before the next one begins, so it
+ * cannot gather. A failure is counted and logged, and tried again the next time.
  */
 #include "ns/namespace.h"
 
@@ -16,6 +17,9 @@
 #include "store/store.h"
 
 enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8 };
+/* So long a writer of a dropped incarnation may sleep and still meets its DROP. After a
+ * day it asks for its tenure before it writes (commit.c), so this is ample. */
+#define DROPPED_LOG_KEPT_MS ((uint64_t)30 * 24 * 3600 * 1000)
 
 struct collection {
     struct manifest *manifest;
@@ -139,6 +143,27 @@ static enum err collect_orphans(struct op *op, struct namespace *ns,
     return ERR_OK;
 }
 
+void gc_forget_leftovers(struct namespace *ns)
+{
+    for (uint32_t i = 0; i < ns->leftover_count; i++)
+        mem_free(ns->leftovers[i]);
+    mem_free(ns->leftovers);
+    ns->leftovers = NULL;
+    ns->leftover_count = 0;
+}
+
+enum err gc_leftovers(struct op *op, struct namespace *ns)
+{
+    if (ns->leftover_count == 0) return ERR_OK;
+    enum err e = store_delete(op, ns->env->store, (const char *const *)ns->leftovers,
+                              ns->leftover_count);
+    if (e)
+        count_failure(op, "what a failed job left", ns->keys.name);
+    else
+        gc_forget_leftovers(ns);
+    return e;
+}
+
 enum err gc_run(struct op *op, struct namespace *ns)
 {
     enum err e, first = ERR_OK;
@@ -199,8 +224,8 @@ static enum err purge_dir(struct op *op, struct store *store, const char *dir)
     return ERR_OK;
 }
 
-/* DATA entries go; DROP and fences stay, so that a writer of this incarnation that
- * wakes up late still meets them. */
+/* DATA entries go; DROP and fences stay for a month, so that a writer of this
+ * incarnation that wakes up late still meets them. */
 static enum err purge_log(struct op *op, const struct registry_options *env,
                           const struct keys *keys)
 {
@@ -229,14 +254,17 @@ static enum err purge_log(struct op *op, const struct registry_options *env,
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys)
 {
+    uint64_t deleted_ms = 0;
     bool deleted;
 
-    enum err e =
-        catalog_is_deleted(op, env->store, keys->name, keys->incarnation, &deleted);
+    enum err e = catalog_is_deleted(op, env->store, keys->name, keys->incarnation,
+                                    &deleted, &deleted_ms);
     if (!e && !deleted) return ERR_OK;
+    bool old = (uint64_t)clock_wall_ms() > deleted_ms + DROPPED_LOG_KEPT_MS;
     if (!e) e = purge_dir(op, env->store, keys->segment);
-    if (!e) e = purge_log(op, env, keys);
     if (!e) e = purge_dir(op, env->store, keys->manifest);
+    /* Last, since the survey finds what is to be purged by its log. */
+    if (!e) e = old ? purge_dir(op, env->store, keys->wal) : purge_log(op, env, keys);
     if (e) count_failure(op, "a dropped namespace", keys->name);
     return e;
 }

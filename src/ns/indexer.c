@@ -24,7 +24,12 @@
 #include "base/rowset.h"
 #include "store/store.h"
 
-enum { JOIN_FACTOR = 2, ZSTD_LEVEL = 3 };
+enum {
+    JOIN_FACTOR = 2,
+    ZSTD_LEVEL = 3,
+    DISCARD_TIMEOUT_MS = 10000,
+    LEFTOVERS_MAX = 64
+};
 /* A merge holds its result in memory. */
 #define MERGE_BYTES_MAX ((uint64_t)1 << 30)
 
@@ -44,6 +49,8 @@ struct job {
     struct segment *made;
     struct manifest_segment entry; /* of made */
     struct manifest *next;
+    char **written; /* keys of the objects of this job */
+    uint32_t written_count;
 };
 
 static void job_release(struct job *j)
@@ -56,6 +63,19 @@ static void job_release(struct job *j)
     mem_free(j->taken);
     mem_free(j->entry.key);
     buf_release(&j->table);
+    for (uint32_t i = 0; i < j->written_count; i++)
+        mem_free(j->written[i]);
+    mem_free(j->written);
+}
+
+/* A new key, noted as written: whatever becomes of its put, it is to be deleted if the
+ * job fails. */
+static struct key new_key(struct namespace *ns, struct job *j, const char *kind)
+{
+    struct key key = key_segment_new(&ns->keys, j->tenure.epoch, kind);
+    j->written = mem_realloc(j->written, (j->written_count + 1) * sizeof *j->written);
+    j->written[j->written_count++] = mem_strdup(key.text);
+    return key;
 }
 
 /* ---- choosing ---- */
@@ -173,7 +193,7 @@ static enum err write_segment(struct op *op, struct namespace *ns, struct job *j
         segment_merge(op, j->frozen->schema, &options, inputs, n, &bytes, &rows);
     mem_free(inputs);
     if (!e && rows) {
-        struct key key = key_segment_new(&ns->keys, j->tenure.epoch, "seg");
+        struct key key = new_key(ns, j, "seg");
         struct slice part = buf_slice(&bytes);
         e = store_put(op, ns->env->store, key.text, &part, 1);
         j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
@@ -192,7 +212,7 @@ static enum err write_side_table(struct op *op, struct namespace *ns, struct job
                                  enum object_kind kind, const char *suffix,
                                  struct slice payload, char **key, uint64_t *size)
 {
-    struct key name = key_segment_new(&ns->keys, j->tenure.epoch, suffix);
+    struct key name = new_key(ns, j, suffix);
     struct object object = {.kind = kind,
                             .epoch = j->tenure.epoch,
                             .put_id = put_id_new(),
@@ -344,14 +364,19 @@ static void adopt(struct namespace *ns, struct job *j)
     t->table_stored = j->table_version;
 }
 
-/* Objects that no manifest will ever name. */
-static void discard(struct op *op, struct namespace *ns, struct job *j)
+/* Hands over the objects that no manifest will ever name, and tries to delete them. */
+static void discard(struct namespace *ns, struct job *j)
 {
-    if (!j->entry.key) return;
-    const char *key = j->entry.key;
-    op_clear_error(op);
-    enum err e = store_delete(op, ns->env->store, &key, 1);
-    if (e) log_warn(op, "segment left behind", "key=%s error=%s", key, op->error);
+    struct op op;
+    uint32_t count = ns->leftover_count + j->written_count;
+
+    ns->leftovers = mem_realloc(ns->leftovers, count * sizeof *ns->leftovers);
+    for (uint32_t i = 0; i < j->written_count; i++)
+        ns->leftovers[ns->leftover_count++] = j->written[i];
+    j->written_count = 0;
+    op_init(&op, clock_ms() + DISCARD_TIMEOUT_MS, 0);
+    (void)gc_leftovers(&op, ns); /* or before the next job */
+    op_release(&op);
 }
 
 /* Writes the segment and the manifest. *changes false: the newest manifest says it all.
@@ -392,34 +417,31 @@ static bool conclude(struct namespace *ns, struct job *j, enum err e, bool chang
     return published;
 }
 
-enum err indexer_run(struct op *op, struct namespace *ns, bool eager, bool *published)
+enum err indexer_run(struct op *op, struct namespace *ns, bool eager)
 {
     struct job j = {.eager = eager};
     enum published outcome = PUBLISH_TAKEN;
     int64_t began_us = clock_us();
     bool changes;
 
-    *published = false;
+    enum err e = gc_leftovers(op, ns);
+    if (e && ns->leftover_count >= LEFTOVERS_MAX)
+        return op_fail(op, e, "index namespace \"%s\"", ns->keys.name);
+    op_clear_error(op);
     mutex_lock(&ns->lock);
     bool idle = ns->state != NS_READY || ns->tenure.snapshot->slot == UINT64_MAX;
     if (!idle) freeze(ns, &j);
     mutex_unlock(&ns->lock);
     if (idle) return ERR_OK;
 
-    enum err e = execute(op, ns, &j, eager || ns->env->compaction, &changes, &outcome);
-    *published = conclude(ns, &j, e, changes, outcome);
-    if (*published)
+    e = execute(op, ns, &j, eager || ns->env->compaction, &changes, &outcome);
+    if (conclude(ns, &j, e, changes, outcome))
         log_info(op, "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
                  ns->keys.name, (unsigned long long)j.next->version, j.taken_count,
                  j.entry.row_count, (unsigned long long)j.entry.size,
                  (long long)(clock_us() - began_us) / 1000);
-    if (e && e != ERR_UNKNOWN) {
-        struct op cleanup;
-        op_init(&cleanup, op->deadline_ms, 0);
-        discard(&cleanup, ns, &j);
-        op_release(&cleanup);
-    }
+    if (e && e != ERR_UNKNOWN) discard(ns, &j);
     job_release(&j);
     return e ? op_fail(op, e, "index namespace \"%s\"", ns->keys.name) : ERR_OK;
 }

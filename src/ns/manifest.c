@@ -15,6 +15,7 @@
 
 #include "base/codec.h"
 #include "base/op.h"
+#include "ns/round.h"
 
 enum { VERSION = 1, MANIFEST_SIZE_MAX = 64 << 20, NEWEST_TRIES = 5 };
 
@@ -322,6 +323,16 @@ static enum err newest_key(struct op *op, struct store *store, const struct keys
     return ERR_OK;
 }
 
+enum err manifest_newest_version(struct op *op, struct store *store,
+                                 const struct keys *keys, bool *found,
+                                 uint64_t *version)
+{
+    const char *key;
+    enum err e = newest_key(op, store, keys, &key, version);
+    *found = key != NULL;
+    return e ? op_fail(op, e, "find the manifest of %s", keys->name) : ERR_OK;
+}
+
 static enum err load(struct op *op, struct store *store, const struct keys *keys,
                      const char *key, uint64_t version, struct manifest **out)
 {
@@ -367,23 +378,65 @@ static void assert_successor(const struct manifest *previous, const struct manif
     assert(previous->id_kind == ID_NONE || m->id_kind == previous->id_kind);
 }
 
-/* Is the newest manifest exactly this one, by version and put-id? */
-static enum err post_check(struct op *op, struct store *store, const struct keys *keys,
-                           const struct manifest *m, enum published *published)
+/* The manifest that is stored under m's name: is it m, by its put-id? */
+struct own {
+    struct store *store;
+    const struct keys *keys;
+    const struct manifest *m;
+    bool same;
+};
+
+static enum err read_own(struct op *op, void *arg)
 {
-    struct manifest *newest = NULL;
-    enum err e = manifest_newest(op, store, keys, &newest);
+    struct own *own = arg;
+    struct key key = key_manifest(own->keys, own->m->version);
+    struct buf bytes = BUF_INIT;
+    struct put_id id;
+
+    enum err e = store_get(op, own->store, key.text, MANIFEST_SIZE_MAX, &bytes);
+    own->same = !e && object_put_id(buf_slice(&bytes), &id) &&
+                put_id_equal(&id, &own->m->put_id);
+    buf_release(&bytes);
+    if (e == ERR_NOT_FOUND) { /* collected: there are many newer ones */
+        op_clear_error(op);
+        e = ERR_OK;
+    }
+    return e;
+}
+
+struct newest {
+    struct store *store;
+    const struct keys *keys;
+    uint64_t version;
+    bool found;
+};
+
+static enum err find_newest(struct op *op, void *arg)
+{
+    struct newest *n = arg;
+    return manifest_newest_version(op, n->store, n->keys, &n->found, &n->version);
+}
+
+enum err manifest_confirm(struct op *op, struct store *store, const struct keys *keys,
+                          const struct manifest *m, enum published *published)
+{
+    /* A version's name can only be given away again after it was collected, when there
+     * are newer ones; so the order in which the two are asked does not matter. */
+    struct own own = {store, keys, m, false};
+    struct newest newest = {.store = store, .keys = keys};
+    struct round_call calls[] = {{.run = read_own, .arg = &own},
+                                 {.run = find_newest, .arg = &newest}};
+
+    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
     if (e) return e;
-    bool ours = newest && newest->version == m->version &&
-                put_id_equal(&newest->put_id, &m->put_id);
+    bool ours = own.same && newest.found && newest.version == m->version;
     *published = ours ? PUBLISHED : PUBLISH_OVERTAKEN;
-    manifest_unref(newest);
     return ERR_OK;
 }
 
-enum err manifest_publish(struct op *op, struct store *store, const struct keys *keys,
-                          const struct manifest *previous, struct manifest *m,
-                          enum published *published)
+enum err manifest_create(struct op *op, struct store *store, const struct keys *keys,
+                         const struct manifest *previous, struct manifest *m,
+                         enum published *published)
 {
     struct buf payload = BUF_INIT, bytes = BUF_INIT;
     struct key key = key_manifest(keys, m->version);
@@ -402,14 +455,24 @@ enum err manifest_publish(struct op *op, struct store *store, const struct keys 
 
     struct settle settle = {.key = key.text, .bytes = buf_slice(&bytes)};
     enum err e = settle_create(op, store, &settle, &outcome, NULL);
-    if (!e && outcome == SETTLED_APPLIED) {
-        e = post_check(op, store, keys, m, published);
-        /* It is stored, but we could not make sure that nobody was faster. */
-        if (e) e = op_fail(op, ERR_UNKNOWN, "manifest %s was not confirmed", key.text);
-    } else if (!e) {
-        *published = outcome == SETTLED_TAKEN ? PUBLISH_TAKEN : PUBLISH_OVERTAKEN;
-    }
+    if (!e)
+        *published = outcome == SETTLED_APPLIED ? PUBLISHED
+                     : outcome == SETTLED_TAKEN ? PUBLISH_TAKEN
+                                                : PUBLISH_OVERTAKEN;
     buf_release(&payload);
     buf_release(&bytes);
     return e ? op_fail(op, e, "publish manifest %s", key.text) : ERR_OK;
+}
+
+enum err manifest_publish(struct op *op, struct store *store, const struct keys *keys,
+                          const struct manifest *previous, struct manifest *m,
+                          enum published *published)
+{
+    enum err e = manifest_create(op, store, keys, previous, m, published);
+    if (e || *published != PUBLISHED) return e;
+    e = manifest_confirm(op, store, keys, m, published);
+    /* It is stored, but we could not make sure that nobody was faster. */
+    return e ? op_fail(op, ERR_UNKNOWN, "manifest %llu of %s was not confirmed",
+                       (unsigned long long)m->version, keys->name)
+             : ERR_OK;
 }

@@ -99,6 +99,11 @@ enum err manifest_decode(struct op *op, const char *key, const struct object *ob
 enum err manifest_newest(struct op *op, struct store *store, const struct keys *keys,
                          struct manifest **out);
 
+/* The version of the newest one, with one LIST. */
+enum err manifest_newest_version(struct op *op, struct store *store,
+                                 const struct keys *keys, bool *found,
+                                 uint64_t *version);
+
 enum published {
     PUBLISHED,        /* it is the newest manifest */
     PUBLISH_TAKEN,    /* another writer's manifest has this version */
@@ -110,7 +115,16 @@ enum published {
  * exactly ours. ERR_UNKNOWN: it may be published; the caller must not go on with its
  * epoch. Other errors: surely not published. Asserts the invariants against the version
  * before it (PROTOCOL I5); previous may be NULL for version 0. Sets m->put_id.
+ *
+ * The same in two steps, so that other things can be asked for during the second: after
+ * manifest_create's PUBLISHED it is stored, and manifest_confirm tells whether it is
+ * the newest. Confirming can be repeated.
  */
+enum err manifest_create(struct op *op, struct store *store, const struct keys *keys,
+                         const struct manifest *previous, struct manifest *m,
+                         enum published *published);
+enum err manifest_confirm(struct op *op, struct store *store, const struct keys *keys,
+                          const struct manifest *m, enum published *published);
 enum err manifest_publish(struct op *op, struct store *store, const struct keys *keys,
                           const struct manifest *previous, struct manifest *m,
                           enum published *published);

@@ -8,18 +8,21 @@
 #include "base/op.h"
 #include "cache/cache.h"
 
-enum { FENCED_PAUSE_MS = 5000, FENCED_PAUSE_MAX_MS = 60000 };
+enum { FENCED_PAUSE_MS = 5000, FENCED_PAUSE_MAX_MS = 60000, OPENING_RETRY_MS = 1000 };
 
 /* ---- life ---- */
 
-struct namespace *namespace_new(const struct registry_options *env, const char *name,
+struct namespace *namespace_new(const struct registry_options *env,
+                                struct opener *opener, const char *name,
                                 const struct catalog_record *record)
 {
     struct namespace *ns = mem_new(struct namespace);
     atomic_init(&ns->refs, 1);
     ns->env = env;
+    ns->opener = opener;
     keys_init(&ns->keys, env->wal_prefix, name, record->incarnation);
     ns->first_schema = schema_ref(record->schema);
+    ns->next_record = record->n + 1;
     mutex_init(&ns->lock);
     cond_init(&ns->changed);
     ns->queue_end = &ns->queue;
@@ -40,12 +43,22 @@ void namespace_unref(struct namespace *ns)
     commit_abandon(ns);
     (void)tail_hold(ns->env->cache, &ns->reserved, 0);
     tenure_release(&ns->tenure);
+    gc_forget_leftovers(ns);
     follower_release(&ns->follower, ns->env->cache);
     snapshot_unref(ns->followed);
     schema_unref(ns->first_schema);
     cond_release(&ns->changed);
     mutex_release(&ns->lock);
     mem_free(ns);
+}
+
+int64_t backoff_ms(unsigned times, int64_t first_ms, int64_t max_ms)
+{
+    int64_t pause_ms = first_ms;
+    for (; times > 1 && pause_ms < max_ms; times--)
+        pause_ms *= 2;
+    if (pause_ms > max_ms) pause_ms = max_ms;
+    return pause_ms + (int64_t)random_below((uint64_t)pause_ms / 4 + 1);
 }
 
 /* ---- state changes, lock held ---- */
@@ -77,10 +90,8 @@ void namespace_close_locked(struct namespace *ns)
 
 void namespace_fenced_locked(struct namespace *ns, const char *words)
 {
-    int64_t pause_ms = (int64_t)FENCED_PAUSE_MS
-                       << (ns->fenced_times < 4 ? ns->fenced_times : 4);
-    if (pause_ms > FENCED_PAUSE_MAX_MS) pause_ms = FENCED_PAUSE_MAX_MS;
-    pause_ms += (int64_t)random_below((uint64_t)pause_ms / 4 + 1);
+    int64_t pause_ms =
+        backoff_ms(ns->fenced_times + 1, FENCED_PAUSE_MS, FENCED_PAUSE_MAX_MS);
 
     metric_add(metric_counter("elacsym_namespace_fenced_total",
                               "Times another node took a namespace from this one.",
@@ -139,17 +150,35 @@ struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
 
 /* ---- opening, asking ---- */
 
-/* Leads or waits until the namespace is open. Lock held. */
-enum err namespace_ensure_open(struct op *op, struct namespace *ns)
+enum err namespace_open_failed(struct op *op, struct namespace *ns)
 {
+    op->retry_after_ms = ns->open_after_ms - clock_ms();
+    return op_fail(op, ns->open_err, "%s", ns->open_words);
+}
+
+enum err namespace_still_opening(struct op *op, struct namespace *ns)
+{
+    op->retry_after_ms = OPENING_RETRY_MS;
+    return op_fail(op, ERR_IO,
+                   "namespace \"%s\" is being opened on this node since %lld ms, try "
+                   "again later",
+                   ns->keys.name, (long long)(clock_ms() - ns->opening_ms));
+}
+
+enum err namespace_ensure_open(struct op *op, struct namespace *ns, int64_t until_ms)
+{
+    unsigned failures = ns->open_failures;
+
     while (ns->state != NS_READY) {
         if (ns->state == NS_DROPPED)
             return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
                            ns->keys.name);
+        if (ns->open_failures != failures) return namespace_open_failed(op, ns);
         if (!ns->leading) {
             enum err e = commit_lead(op, ns);
             if (e) return e;
-        } else if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) {
+        } else if (!cond_wait(&ns->changed, &ns->lock, until_ms)) {
+            if (ns->opening) return namespace_still_opening(op, ns);
             return op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
         }
     }
@@ -161,7 +190,7 @@ enum err namespace_open(struct op *op, struct namespace *ns, struct commit_token
     enum err e = namespace_check_writable(op, ns);
     if (e) return e;
     mutex_lock(&ns->lock);
-    e = namespace_ensure_open(op, ns);
+    e = namespace_ensure_open(op, ns, op->deadline_ms);
     if (!e) *token = namespace_token(ns, ns->tenure.epoch, ns->tenure.snapshot->slot);
     mutex_unlock(&ns->lock);
     return e;
@@ -192,11 +221,12 @@ enum err namespace_info(struct op *op, struct namespace *ns, struct namespace_in
 
     mutex_lock(&ns->lock);
     out->state = ns->group && !ns->leading ? "wedged" : names[ns->state];
+    if (ns->opening) out->state = "opening";
     if (ns->state == NS_READY) {
         out->wal_first_slot = ns->tenure.manifest->floor;
         out->indexing = ns->frozen_sources > 0;
     } else {
-        out->state = ns->state == NS_CLOSED ? "reader" : out->state;
+        if (ns->state == NS_CLOSED && !ns->opening) out->state = "reader";
     }
     mutex_unlock(&ns->lock);
     return ERR_OK;

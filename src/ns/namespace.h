@@ -12,9 +12,11 @@
 #ifndef NS_NAMESPACE_H
 #define NS_NAMESPACE_H
 
+#include "base/op.h"
 #include "base/task.h"
 #include "ns/catalog.h"
 #include "ns/follower.h"
+#include "ns/opener.h"
 #include "ns/registry.h"
 #include "ns/settle.h"
 #include "ns/state.h"
@@ -35,14 +37,23 @@ struct namespace
 {
     atomic_uint refs;
     const struct registry_options *env; /* the registry's, outlives us */
+    struct opener *opener;              /* likewise */
     struct keys keys;
-    struct schema *first_schema; /* of the catalog record */
+    struct schema *first_schema; /* of the catalog record … */
+    uint64_t next_record;        /* … and the number behind it */
 
     struct mutex lock;   /* guards all below but follower; never held during I/O */
     struct cond changed; /* leading, running or a pending's state changed */
     enum namespace_state state;
-    struct tenure tenure; /* while NS_READY */
-    bool leading;         /* somebody advances the log */
+    struct tenure tenure;   /* while NS_READY */
+    bool leading;           /* somebody advances the log */
+    bool opening;           /* … by an OPEN, which runs on the opener's threads */
+    int64_t opening_ms;     /* when that was submitted */
+    unsigned open_failures; /* OPENs that failed, ever; what the last one said … */
+    enum err open_err;
+    char open_words[OP_ERROR_MAX];
+    unsigned open_failed_times; /* … how many in a row, and when the next may be */
+    int64_t open_after_ms;
     struct pending *queue, **queue_end;
     uint64_t queue_bytes;
     struct group *group;
@@ -50,7 +61,9 @@ struct namespace
     bool maintaining;        /* somebody indexes or collects */
     uint32_t frozen_sources; /* sources an index job is working on */
     int64_t commit_started_ms, committed_ms, written_ms, maintained_ms;
-    int64_t confirmed_ms; /* when we were last surely the owner */
+    unsigned work_failed_times; /* background work that failed in a row, … */
+    int64_t work_after_ms;      /* … and when the next may begin */
+    int64_t confirmed_ms;       /* when we were last surely the owner */
     int64_t fenced_until_ms;
     unsigned fenced_times;
     char fenced_words[256];
@@ -60,6 +73,9 @@ struct namespace
         collected_version;     /* how far the log and the manifests … */
     int64_t collected_wall_ms; /* … and removed objects were deleted */
     uint64_t orphans_epoch;    /* the epoch in which orphans were last looked for */
+    char **leftovers;          /* objects of jobs that failed; used by the one
+                                  that maintains */
+    uint32_t leftover_count;
 
     struct tickets refreshes;  /* strong reads as follower; guarded by lock */
     struct follower follower;  /* of the one that runs a refresh */
@@ -70,7 +86,8 @@ struct namespace
 };
 
 /* record: its catalog record (copied from). One reference. */
-struct namespace *namespace_new(const struct registry_options *env, const char *name,
+struct namespace *namespace_new(const struct registry_options *env,
+                                struct opener *opener, const char *name,
                                 const struct catalog_record *record);
 struct namespace *namespace_ref(struct namespace *ns);
 void namespace_unref(struct namespace *ns);
@@ -108,15 +125,23 @@ void namespace_close_locked(struct namespace *ns);
 void namespace_dropped_locked(struct namespace *ns);
 /* Takes over next (a reference) as the current snapshot. */
 void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next);
-/* Leads or waits until the namespace is open for writing. */
-enum err namespace_ensure_open(struct op *op, struct namespace *ns);
-/* Advances the log by one step: settle, open or commit; nobody leads. The lock is
- * released inside. An error is the leader's own; those of requests are told to them. */
+/* Leads or waits until the namespace is open for writing, at most until until_ms.
+ * ERR_IO: it is still being opened, and that goes on; otherwise what the OPEN said. */
+enum err namespace_ensure_open(struct op *op, struct namespace *ns, int64_t until_ms);
+/* Why the last OPEN failed, and that the one in progress goes on after our deadline. */
+enum err namespace_open_failed(struct op *op, struct namespace *ns);
+enum err namespace_still_opening(struct op *op, struct namespace *ns);
+/* Advances the log by one step: settle, begin to open, or commit; nobody leads. The
+ * lock is released inside. An error is the leader's own; those of requests are told to
+ * them. After an OPEN was begun somebody leads: the OPEN. */
 enum err commit_lead(struct op *op, struct namespace *ns);
 void commit_fail_queue(struct namespace *ns, enum err e, const char *words);
 
 /* ---- between the files of ns/; the lock is not held ---- */
 
+/* How long to wait after so many failures in a row: first_ms, doubled with each more,
+ * at most max_ms, and up to a quarter longer by chance. */
+int64_t backoff_ms(unsigned times, int64_t first_ms, int64_t max_ms);
 /* ERR_DENIED unless this node may write the namespace. */
 enum err namespace_check_writable(struct op *op, const struct namespace *ns);
 struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
@@ -126,12 +151,15 @@ void commit_abandon(struct namespace *ns);
 
 /* indexer.c: tail to segment, segments to larger ones, one manifest. eager: join
  * whatever fits into segment_docs_max, whatever the cost. ns->maintaining is the
- * caller's. *published: a new manifest is there. */
-enum err indexer_run(struct op *op, struct namespace *ns, bool eager, bool *published);
+ * caller's. */
+enum err indexer_run(struct op *op, struct namespace *ns, bool eager);
 /* gc.c: deletes what no manifest needs any more. */
 enum err gc_run(struct op *op, struct namespace *ns);
+/* gc.c: deletes what index jobs that failed have written. */
+enum err gc_leftovers(struct op *op, struct namespace *ns);
+void gc_forget_leftovers(struct namespace *ns);
 /* gc.c: deletes the objects of an incarnation whose DELETE is in the catalog, but for
- * its DROP and fences; nothing if it is not deleted. */
+ * its DROP and fences, which stay 30 days; nothing if it is not deleted. */
 enum err gc_purge(struct op *op, const struct registry_options *env,
                   const struct keys *keys);
 

@@ -93,11 +93,15 @@ static enum err await_put(struct op *op, struct namespace *ns, bool *wedged)
 static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
                                struct snapshot **out, bool *wedged)
 {
+    enum { OPEN_PATIENCE_MS = 5000 };
+    int64_t until_ms = clock_ms() + OPEN_PATIENCE_MS;
+
+    if (until_ms > op->deadline_ms) until_ms = op->deadline_ms;
     mutex_lock(&ns->lock);
     uint64_t ticket = ticket_take(&ns->probes);
     /* Not even OPEN may pass it; writes and maintenance settle it. */
     *wedged = ns->group && ns->state != NS_READY;
-    enum err e = *wedged ? ERR_OK : namespace_ensure_open(op, ns);
+    enum err e = *wedged ? ERR_OK : namespace_ensure_open(op, ns, until_ms);
     bool look = strong || clock_ms() - ns->confirmed_ms > ns->env->staleness_max_ms;
 
     while (!e && look && !*wedged && !ticket_served(&ns->probes, ticket)) {
@@ -109,7 +113,7 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
         } else {
             e = ns->group ? await_put(op, ns, wedged) : probe(op, ns);
         }
-        if (!e && !*wedged) e = namespace_ensure_open(op, ns);
+        if (!e && !*wedged) e = namespace_ensure_open(op, ns, until_ms);
     }
     if (!e && !*wedged) *out = snapshot_ref(ns->tenure.snapshot);
     mutex_unlock(&ns->lock);
@@ -202,6 +206,18 @@ static bool reaches(const struct snapshot *s, const struct commit_token *token)
            s->slot != UINT64_MAX && s->slot >= token->slot;
 }
 
+/* Can the namespace still be read when the owner's way ends like this? It takes a store
+ * that accepts writes, and time for the OPEN; following takes neither. */
+static bool can_follow(struct op *op, enum err e)
+{
+    bool other = e == ERR_FENCED || e == ERR_IO || e == ERR_DENIED || e == ERR_FULL ||
+                 e == ERR_BUSY;
+    if (!other || clock_ms() >= op->deadline_ms) return false;
+    op_clear_error(op);
+    op->retry_after_ms = 0;
+    return true;
+}
+
 static enum err read_once(struct op *op, struct namespace *ns, bool strong,
                           const struct snapshot *gone, struct snapshot **out)
 {
@@ -212,8 +228,8 @@ static enum err read_once(struct op *op, struct namespace *ns, bool strong,
     if (owner) {
         bool wedged;
         enum err e = owner_snapshot(op, ns, strong, out, &wedged);
-        if (e != ERR_FENCED && !wedged) return e;
-        op_clear_error(op); /* we cannot write now, but we can still read */
+        bool follow = e ? can_follow(op, e) : wedged;
+        if (!follow) return e;
     }
     return follower_snapshot(op, ns, strong, gone, out);
 }

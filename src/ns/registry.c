@@ -8,16 +8,20 @@
 #include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "ns/admission.h"
 #include "ns/namespace.h"
+#include "ns/survey.h"
 #include "store/store.h"
 
 enum {
     BUCKETS = 4096,
     CREATE_TRIES = 16,
     TICK_MS = 200,
+    WORK_PAUSE_MS = 1000,
+    WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
-    RECOUNT_MS = 3600000,
+    SURVEY_PAUSE_MIN_MS = 1000,
     LIST_PAGE = 1000,
     TAIL_ENTRIES_MAX = 1000 /* log entries that a restart may have to replay */
 };
@@ -28,20 +32,27 @@ struct slot {
     bool used; /* since the hand last passed */
 };
 
+/* A background thread. */
+struct worker {
+    struct thread *thread; /* or NULL */
+    struct op *working;    /* what it is at, or NULL */
+};
+
 struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix;
+    struct opener *opener;
+    struct admission *queries;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
     size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
-    struct thread *maintenance;
-    struct mutex wake_lock; /* guards what follows */
+    struct worker maintenance, surveyor;
+    struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
-    struct op *working; /* what the maintenance thread is at, or NULL */
 };
 
 struct registry_options registry_options_default(void)
@@ -62,6 +73,7 @@ struct registry_options registry_options_default(void)
         .gc_grace_ms = 600000,
         .staleness_max_ms = 10000,
         .open_max = 16384,
+        .open_threads = 8,
         .background = true,
     };
 }
@@ -236,7 +248,7 @@ static enum err lookup(struct op *op, struct registry *r, const char *name,
         e = op_fail(op, ERR_BUSY, "%u namespaces are busy on this node",
                     r->options.open_max);
     }
-    if (!e) *out = table_put(r, namespace_new(&r->options, name, &record));
+    if (!e) *out = table_put(r, namespace_new(&r->options, r->opener, name, &record));
     catalog_release(&record);
     return e;
 }
@@ -458,6 +470,16 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
     return on_namespace(op, r, name, call_snapshot, &call);
 }
 
+enum err registry_query_begin(struct op *op, struct registry *r, const char *name)
+{
+    return admission_enter(op, r->queries, name);
+}
+
+void registry_query_end(struct registry *r, const char *name)
+{
+    admission_leave(r->queries, name);
+}
+
 enum err registry_schema(struct op *op, struct registry *r, const char *name,
                          struct schema **schema)
 {
@@ -532,6 +554,55 @@ static bool due(struct namespace *ns)
            now_ms - ns->written_ms >= env->tail_index_idle_ms;
 }
 
+/* Background work on ns ended with e: after a failure the next waits, longer each time.
+ * Lock held. */
+static void note_work(struct op *op, struct namespace *ns, enum err e)
+{
+    if (!e) ns->work_failed_times = 0;
+    if (!e || e == ERR_CANCELED) return;
+    ns->work_failed_times++;
+    int64_t pause_ms =
+        backoff_ms(ns->work_failed_times, WORK_PAUSE_MS, WORK_PAUSE_MAX_MS);
+    ns->work_after_ms = clock_ms() + pause_ms;
+    metric_add(metric_counter("elacsym_maintenance_failures_total",
+                              "Background work on a namespace (settling, indexing, "
+                              "deleting) that failed.",
+                              NULL),
+               1);
+    log_warn(op, "background work failed, will try again",
+             "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name,
+             ns->work_failed_times, (long long)pause_ms, op->error);
+}
+
+/* What is asked of background work. */
+enum work {
+    WORK_IF_DUE,
+    WORK_INDEX,  /* write the tail as a segment now, … */
+    WORK_COMPACT /* … and join all segments that could be fewer */
+};
+
+/* May background work begin? Unless it is only if due: waits for the one in progress,
+ * and after a failure does not wait at all. *busy: no, there is nothing to be done now.
+ * Lock held. */
+static enum err claim_work(struct op *op, struct namespace *ns, enum work work,
+                           bool *busy)
+{
+    bool force = work != WORK_IF_DUE;
+
+    while (force && ns->maintaining)
+        if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
+            return op_fail(op, ERR_TIMEOUT,
+                           "the deadline of this request has passed while namespace "
+                           "\"%s\" is being indexed",
+                           ns->keys.name);
+    if (force && ns->state != NS_READY)
+        return op_fail(op, ERR_IO, "namespace \"%s\" was closed meanwhile, try again",
+                       ns->keys.name);
+    *busy = ns->maintaining || ns->state != NS_READY;
+    if (!*busy) ns->maintaining = true;
+    return ERR_OK;
+}
+
 /* Goes on with a put whose outcome is unknown, for a little while. */
 static enum err settle(struct op *op, struct namespace *ns)
 {
@@ -546,135 +617,96 @@ static enum err settle(struct op *op, struct namespace *ns)
     return e;
 }
 
-static enum err maintain(struct op *op, struct namespace *ns, bool force)
+/* Indexes if it is time, and collects; the namespace is ours to maintain. */
+static enum err index_and_collect(struct op *op, struct namespace *ns, enum work work)
 {
-    bool published = false;
-
-    enum err e = settle(op, ns);
-    if (e) return e;
     mutex_lock(&ns->lock);
-    while (force && ns->maintaining)
-        if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms)) break;
-    bool busy = ns->maintaining || ns->state != NS_READY;
-    bool eager = force || look_due(ns);
-    bool index = !busy && (eager || due(ns));
-    if (!busy) ns->maintaining = true;
+    bool eager = work == WORK_COMPACT || look_due(ns);
+    bool index = eager || work == WORK_INDEX || due(ns);
     mutex_unlock(&ns->lock);
-    if (busy) return ERR_OK;
 
-    if (index) e = indexer_run(op, ns, eager, &published);
+    enum err e = index ? indexer_run(op, ns, eager) : ERR_OK;
     if (!e) e = gc_run(op, ns);
+
     mutex_lock(&ns->lock);
     ns->maintaining = false;
-    if (index && eager) ns->maintained_ms = clock_ms();
+    if (index && eager && !e) ns->maintained_ms = clock_ms();
     cond_broadcast(&ns->changed);
     mutex_unlock(&ns->lock);
     return e;
 }
 
-enum err registry_maintain(struct op *op, struct registry *r, const char *name,
-                           bool force)
+/* One round of background work. If due only, after a failure it does nothing for a
+ * while. */
+static enum err maintain(struct op *op, struct namespace *ns, enum work work)
+{
+    bool busy = true;
+
+    mutex_lock(&ns->lock);
+    bool pausing =
+        work == WORK_IF_DUE && ns->work_failed_times && clock_ms() < ns->work_after_ms;
+    mutex_unlock(&ns->lock);
+    if (pausing) return ERR_OK;
+
+    enum err e = settle(op, ns);
+    if (!e) {
+        mutex_lock(&ns->lock);
+        e = claim_work(op, ns, work, &busy);
+        mutex_unlock(&ns->lock);
+        if (e) return e;
+    }
+    if (!busy) e = index_and_collect(op, ns, work);
+    mutex_lock(&ns->lock);
+    note_work(op, ns, e);
+    mutex_unlock(&ns->lock);
+    return e;
+}
+
+static enum err work_now(struct op *op, struct registry *r, const char *name,
+                         enum work work)
 {
     struct commit_token token;
     struct namespace *ns = NULL;
 
     enum err e = lookup(op, r, name, &ns);
-    if (!e && force) e = namespace_open(op, ns, &token);
-    if (!e) e = maintain(op, ns, force);
+    if (!e && work != WORK_IF_DUE) e = namespace_open(op, ns, &token);
+    if (!e) e = maintain(op, ns, work);
     if (ns) namespace_unref(ns);
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
-/* Finishes purges of a name's incarnations that a crash cut short: whatever lies under
- * another incarnation than the current one and is recorded as deleted. */
-static void sweep(struct op *op, struct registry *r, const char *name,
-                  const struct catalog_record *newest)
+enum err registry_maintain(struct op *op, struct registry *r, const char *name,
+                           bool force)
 {
-    char *dir = op_printf(op, "ns/%s/", name);
-    const char *page[LIST_PAGE];
-    size_t n = LIST_PAGE;
-
-    if (r->options.read_only || strcmp(newest->wal_prefix, r->wal_prefix) != 0) return;
-    if (store_list(op, r->options.store, dir, "", '/', page, &n)) n = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint8_t incarnation[INCARNATION_SIZE];
-        struct slice hex = slice_str(page[i] + strlen(dir));
-        if (hex.size == 0 || !hex_decode(slice_of(hex.data, hex.size - 1), incarnation,
-                                         sizeof incarnation))
-            continue; /* the catalog itself */
-        bool current = !newest->deleted &&
-                       memcmp(incarnation, newest->incarnation, INCARNATION_SIZE) == 0;
-        if (current) continue;
-        struct keys keys;
-        keys_init(&keys, r->wal_prefix, name, incarnation);
-        (void)gc_purge(op, &r->options, &keys); /* counted and logged there */
-    }
-    op_clear_error(op);
+    return work_now(op, r, name, force ? WORK_COMPACT : WORK_IF_DUE);
 }
 
-/* The maintenance thread starts on op, which registry_free may cancel. False: stop. */
-static bool work_begin(struct registry *r, struct op *op, int64_t timeout_ms)
+/* A background thread starts on op, which registry_free may cancel. False: stop. */
+static bool work_begin(struct registry *r, struct worker *w, struct op *op)
 {
-    op_init(op, clock_ms() + timeout_ms, 0);
+    op_init(op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
     mutex_lock(&r->wake_lock);
     bool stopping = r->stopping;
-    r->working = op;
+    w->working = op;
     mutex_unlock(&r->wake_lock);
     return !stopping;
 }
 
-static void work_end(struct registry *r, struct op *op)
+static void work_end(struct registry *r, struct worker *w, struct op *op)
 {
     mutex_lock(&r->wake_lock);
-    r->working = NULL;
+    w->working = NULL;
     mutex_unlock(&r->wake_lock);
     op_release(op);
-}
-
-/* Counts the namespaces and sweeps behind them. */
-static void survey(struct registry *r)
-{
-    struct op op;
-    const char *behind = "";
-    uint64_t count = 0;
-    size_t n = LIST_PAGE;
-    enum err e = ERR_OK;
-
-    if (!work_begin(r, &op, MAINTAIN_TIMEOUT_MS)) e = ERR_CANCELED;
-    while (!e && n == LIST_PAGE) {
-        const char *page[LIST_PAGE];
-        e = store_list(&op, r->options.store, "ns/", behind, '/', page, &n);
-        for (size_t i = 0; !e && i < n; i++) {
-            struct catalog_record record;
-            const char *name;
-            if (name_of(&op, page[i], &name) || !name ||
-                catalog_newest(&op, r->options.store, name, &record)) {
-                op_clear_error(&op);
-                continue;
-            }
-            count += !record.deleted;
-            sweep(&op, r, name, &record);
-            catalog_release(&record);
-        }
-        if (!e && n) behind = page[n - 1];
-    }
-    if (e && e != ERR_CANCELED)
-        log_warn(&op, "namespaces were not counted", "error=%s", op.error);
-    else if (!e)
-        atomic_store(&r->count, count);
-    work_end(r, &op);
 }
 
 static void maintain_in_background(struct registry *r, struct namespace *ns)
 {
     struct op op;
-    bool go_on = work_begin(r, &op, MAINTAIN_TIMEOUT_MS);
-    enum err e = go_on ? maintain(&op, ns, false) : ERR_OK;
+    bool go_on = work_begin(r, &r->maintenance, &op);
 
-    if (e && e != ERR_CANCELED)
-        log_warn(&op, "background work failed, will try again", "namespace=%s error=%s",
-                 ns->keys.name, op.error);
-    work_end(r, &op);
+    if (go_on) (void)maintain(&op, ns, WORK_IF_DUE); /* counted and logged there */
+    work_end(r, &r->maintenance, &op);
 }
 
 static void maintain_all(struct registry *r)
@@ -702,15 +734,65 @@ static bool stop_after(struct registry *r, int64_t ms)
 static void maintenance_main(void *arg)
 {
     struct registry *r = arg;
-    int64_t surveyed_ms = INT64_MIN;
-
     do {
-        if (surveyed_ms == INT64_MIN || clock_ms() - surveyed_ms >= RECOUNT_MS) {
-            survey(r);
-            surveyed_ms = clock_ms();
-        }
         maintain_all(r);
     } while (!stop_after(r, TICK_MS));
+}
+
+/* What the surveyor is at from now on; op is canceled when the registry stops. */
+static struct op *surveyor_turn_to(struct registry *r, struct op *op)
+{
+    mutex_lock(&r->wake_lock);
+    struct op *before = r->surveyor.working;
+    r->surveyor.working = op;
+    if (r->stopping) op_cancel(op);
+    mutex_unlock(&r->wake_lock);
+    return before;
+}
+
+/* The survey found that this namespace has work: opens it and does it at once, so that
+ * the tails of many namespaces never wait in memory together. */
+static void work_on(void *context, const char *name)
+{
+    struct registry *r = context;
+    struct op op;
+
+    op_init(&op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    struct op *survey = surveyor_turn_to(r, &op);
+    enum err e =
+        work_now(&op, r, name, r->options.compaction ? WORK_COMPACT : WORK_INDEX);
+    if (e && e != ERR_CANCELED)
+        log_warn(&op, "an idle namespace was not indexed, will try again",
+                 "namespace=%s error=%s", name, op.error);
+    (void)surveyor_turn_to(r, survey);
+    op_release(&op);
+}
+
+static void survey(struct registry *r, struct survey *s)
+{
+    struct op op;
+    uint64_t count;
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    (void)surveyor_turn_to(r, &op);
+    enum err e = survey_run(&op, s, work_on, r, &count);
+    if (!e) atomic_store(&r->count, count);
+    if (e && e != ERR_CANCELED)
+        log_warn(&op, "namespaces were not counted", "error=%s", op.error);
+    work_end(r, &r->surveyor, &op);
+}
+
+static void surveyor_main(void *arg)
+{
+    struct registry *r = arg;
+    struct survey *s = survey_new(&r->options);
+    int64_t pause_ms = r->options.interval_ms;
+
+    if (pause_ms < SURVEY_PAUSE_MIN_MS) pause_ms = SURVEY_PAUSE_MIN_MS;
+    do {
+        survey(r, s);
+    } while (!stop_after(r, pause_ms));
+    survey_free(s);
 }
 
 /* ---- life ---- */
@@ -727,8 +809,12 @@ struct registry *registry_new(const struct registry_options *options)
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
-    if (options->background)
-        r->maintenance = thread_start("maintenance", maintenance_main, r);
+    r->queries = admission_new(REGISTRY_QUERIES_MAX);
+    r->opener = opener_new(options->open_threads, options->open_max);
+    if (options->background) {
+        r->maintenance.thread = thread_start("maintenance", maintenance_main, r);
+        r->surveyor.thread = thread_start("surveyor", surveyor_main, r);
+    }
     return r;
 }
 
@@ -754,10 +840,15 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     if (!r) return;
     mutex_lock(&r->wake_lock);
     r->stopping = true;
-    if (r->working) op_cancel(r->working);
+    if (r->maintenance.working) op_cancel(r->maintenance.working);
+    if (r->surveyor.working) op_cancel(r->surveyor.working);
     cond_broadcast(&r->wake);
     mutex_unlock(&r->wake_lock);
-    if (r->maintenance) thread_join(r->maintenance);
+    opener_cancel(r->opener);
+    if (r->maintenance.thread) thread_join(r->maintenance.thread);
+    if (r->surveyor.thread) thread_join(r->surveyor.thread);
+    opener_free(r->opener);
+    admission_free(r->queries);
     settle_all(r, deadline_ms);
 
     for (size_t i = 0; i < BUCKETS; i++) {

@@ -48,6 +48,7 @@ struct registry_options {
     int64_t gc_grace_ms;       /* removed segments stay readable so long */
     int64_t staleness_max_ms;  /* consistency.max_staleness_ms */
     uint32_t open_max;         /* namespaces kept open; beyond, idle ones are closed */
+    uint32_t open_threads;     /* that open namespaces, each one at a time */
     bool background;           /* start the maintenance thread; false: the caller
                                   calls registry_maintain (tests, simulator) */
 };
@@ -123,6 +124,12 @@ struct read_options {
  * compaction and collected while it is used: then ask again, with `gone`. */
 enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
                            const struct read_options *options, struct snapshot **out);
+
+/* Around all of a query, from its first snapshot to the end of the last. ERR_BUSY:
+ * REGISTRY_QUERIES_MAX of that namespace are running. */
+enum { REGISTRY_QUERIES_MAX = 16 };
+enum err registry_query_begin(struct op *op, struct registry *r, const char *name);
+void registry_query_end(struct registry *r, const char *name);
 
 struct namespace_info {
     struct schema *schema; /* the caller's reference */

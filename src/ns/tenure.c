@@ -7,12 +7,13 @@
 #include "base/task.h"
 #include "ns/catalog.h"
 #include "ns/registry.h"
+#include "ns/round.h"
 #include "ns/settle.h"
 #include "ns/state.h"
 #include "ns/wal.h"
 #include "store/store.h"
 
-enum { TRIES_MAX = 32 };
+enum { TRIES_MAX = 32, LARGE_ENTRY_SIZE = 4 << 20 };
 
 void tenure_release(struct tenure *t)
 {
@@ -45,6 +46,11 @@ static enum err fenced_by_manifest(struct op *op, const struct keys *keys,
                      m->holder_fingerprint);
 }
 
+static enum err dropped(struct op *op, const struct keys *keys)
+{
+    return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
+}
+
 /* The very first manifest: nothing indexed, epoch 0. Who wins does not matter. */
 static enum err create_first(struct op *op, const struct registry_options *env,
                              const struct keys *keys, struct schema *schema)
@@ -58,17 +64,66 @@ static enum err create_first(struct op *op, const struct registry_options *env,
     return e;
 }
 
-/* Steps 1 to 3: a manifest of a new epoch that is ours. */
+/* The first look: does the incarnation exist, and what is its newest manifest? */
+struct first_look {
+    const struct registry_options *env;
+    const struct keys *keys;
+    uint64_t next_record;
+    bool current;
+    struct manifest *newest;
+};
+
+static enum err look_at_catalog(struct op *op, void *arg)
+{
+    struct first_look *l = arg;
+    return catalog_is_current(op, l->env->store, l->keys->name, l->keys->incarnation,
+                              &l->next_record, &l->current);
+}
+
+static enum err look_at_manifest(struct op *op, void *arg)
+{
+    struct first_look *l = arg;
+    return manifest_newest(op, l->env->store, l->keys, &l->newest);
+}
+
+/* Steps 0 and 1. *newest: NULL when there is none yet. */
+static enum err look_first(struct op *op, const struct registry_options *env,
+                           const struct keys *keys, uint64_t next_record,
+                           struct manifest **newest)
+{
+    struct first_look look = {.env = env, .keys = keys, .next_record = next_record};
+    struct round_call calls[] = {{.run = look_at_catalog, .arg = &look},
+                                 {.run = look_at_manifest, .arg = &look}};
+
+    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
+    if (!e && !look.current) e = dropped(op, keys);
+    if (e)
+        manifest_unref(look.newest);
+    else
+        *newest = look.newest;
+    return e;
+}
+
+static enum err overtaken(struct op *op, const struct keys *keys)
+{
+    return op_fail(op, ERR_FENCED,
+                   "ownership conflict: another node opened namespace \"%s\" at the "
+                   "same time",
+                   keys->name);
+}
+
+/* Step 2: a manifest of a new epoch, stored but not confirmed. newest (taken over): the
+ * newest one as of now, or NULL. */
 static enum err claim_epoch(struct op *op, const struct registry_options *env,
                             const struct keys *keys, struct schema *schema,
-                            struct manifest **out)
+                            struct manifest *newest, struct manifest **out)
 {
     for (int i = 0; i < TRIES_MAX; i++) {
-        struct manifest *newest = NULL;
         enum published published;
+        enum err e = ERR_OK;
 
-        enum err e = manifest_newest(op, env->store, keys, &newest);
-        if (!e && !newest) e = create_first(op, env, keys, schema);
+        if (!newest) e = create_first(op, env, keys, schema);
+        if (!newest && !e) e = manifest_newest(op, env->store, keys, &newest);
         if (e) return e;
         if (!newest) continue;
 
@@ -78,21 +133,19 @@ static enum err claim_epoch(struct op *op, const struct registry_options *env,
         mem_free(mine->holder_node);
         mine->holder_node = mem_strdup(env->node_id);
         mine->holder_fingerprint = env->config_fingerprint;
-        e = manifest_publish(op, env->store, keys, newest, mine, &published);
+        e = manifest_create(op, env->store, keys, newest, mine, &published);
         manifest_unref(newest);
+        newest = NULL;
         if (!e && published == PUBLISHED) {
             *out = mine;
             return ERR_OK;
         }
-        if (!e && published == PUBLISH_OVERTAKEN)
-            e = op_fail(
-                op, ERR_FENCED,
-                "ownership conflict: another node opened namespace \"%s\" at the "
-                "same time",
-                keys->name);
         manifest_unref(mine);
+        if (!e && published == PUBLISH_OVERTAKEN) e = overtaken(op, keys);
+        if (!e) e = manifest_newest(op, env->store, keys, &newest);
         if (e) return e;
     }
+    manifest_unref(newest);
     return op_fail(op, ERR_FENCED,
                    "ownership conflict: namespace \"%s\" is opened by "
                    "several nodes at once",
@@ -122,9 +175,35 @@ static enum err peek(struct op *op, const struct registry_options *env,
     return e;
 }
 
-static enum err dropped(struct op *op, const struct keys *keys)
+/* For when something is missing: what was dropped may be purged, all of it. */
+static enum err check_not_dropped(struct op *op, const struct registry_options *env,
+                                  const struct keys *keys)
 {
-    return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
+    uint64_t next = 0;
+    bool current;
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &next, &current);
+    return !e && !current ? dropped(op, keys) : e;
+}
+
+/*
+ * A slot is missing above our manifest's floor. We listed the log after we claimed our
+ * epoch, so only two can have deleted it: a newer owner, whose manifest is there then,
+ * or whoever purged the namespace after its DROP, as the catalog then says.
+ */
+static enum err explain_gap(struct op *op, const struct registry_options *env,
+                            const struct keys *keys, const struct manifest *m,
+                            uint64_t missing)
+{
+    struct manifest *newest = NULL;
+    enum err e = check_not_dropped(op, env, keys);
+    if (!e) e = manifest_newest(op, env->store, keys, &newest);
+    if (!e && newest && newest->version == m->version)
+        e = wal_broken(op, keys, missing);
+    else if (!e && newest)
+        e = fenced_by_manifest(op, keys, newest);
+    manifest_unref(newest);
+    return e;
 }
 
 /*
@@ -138,13 +217,13 @@ static enum err find_end(struct op *op, const struct registry_options *env,
     uint64_t first = m->wm ? m->wm - 1 : 0;
     uint64_t *slots;
     size_t count;
+    uint64_t missing;
 
     *found = false;
     enum err e = wal_list(op, env->store, keys, first, &slots, &count);
     if (e) return e;
-    for (size_t i = 0; i < count; i++)
-        if (slots[i] != first + i) return ERR_OK;
-    if (m->wm && count == 0) return ERR_OK;
+    if (wal_gap(slots, count, first, m->wm, &missing))
+        return explain_gap(op, env, keys, m, missing);
 
     t->next = first + count;
     t->last = (struct put_id){{0}};
@@ -198,22 +277,19 @@ static void encode_fence(const struct registry_options *env, const struct keys *
     wal_entry_encode(fence, keys->incarnation, bytes);
 }
 
-/* Steps 4 and 5: our fence at the end of the log. */
+/* Step 5: our fence at the end of the log, which t knows if at_end. */
 static enum err put_fence(struct op *op, const struct registry_options *env,
-                          const struct keys *keys, const struct manifest *m,
-                          struct tenure *t)
+                          const struct keys *keys, struct tenure *t, bool at_end,
+                          struct wal_entry *fence)
 {
-    bool at_end = false;
-
     for (int i = 0; i < TRIES_MAX; i++) {
         struct buf bytes = BUF_INIT, other = BUF_INIT;
-        struct wal_entry fence;
         enum settled outcome;
 
-        enum err e = at_end ? ERR_OK : find_end(op, env, keys, m, t, &at_end);
+        enum err e = at_end ? ERR_OK : find_end(op, env, keys, t->manifest, t, &at_end);
         if (e) return e;
         if (!at_end) continue;
-        encode_fence(env, keys, t, &fence, &bytes);
+        encode_fence(env, keys, t, fence, &bytes);
         struct key key = key_wal(keys, t->next);
         struct settle settle = {.key = key.text, .bytes = buf_slice(&bytes)};
         e = settle_create(op, env->store, &settle, &outcome, &other);
@@ -225,7 +301,7 @@ static enum err put_fence(struct op *op, const struct registry_options *env,
         if (e) return e;
         if (outcome != SETTLED_APPLIED) continue;
         t->fence_slot = t->next++;
-        t->last = fence.put_id;
+        t->last = fence->put_id;
         return ERR_OK;
     }
     return op_fail(op, ERR_FENCED,
@@ -251,77 +327,204 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
 enum err tenure_missing(struct op *op, const struct registry_options *env,
                         const struct keys *keys, const struct tenure *t)
 {
-    enum err e = tenure_validate(op, env, keys, t);
+    enum err e = check_not_dropped(op, env, keys);
+    if (!e) e = tenure_validate(op, env, keys, t);
     return e ? e
              : op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
                        keys->name);
 }
 
-/* Step 7: the entries behind the manifest, checked to chain, applied in order. */
+/* ---- step 7: the entries behind the manifest, checked to chain, in order ---- */
+
+/* One log entry on its way. */
+struct fetch {
+    struct store *store;
+    struct key key;
+    struct buf bytes;
+};
+
+static enum err fetch_entry(struct op *op, void *arg)
+{
+    struct fetch *f = arg;
+    return store_get(op, f->store, f->key.text, OBJECT_SIZE_MAX, &f->bytes);
+}
+
+static enum err apply_entry(struct op *op, const struct keys *keys, struct tenure *t,
+                            const struct wal_entry *entry, struct put_id *prev)
+{
+    struct snapshot *next = NULL;
+
+    if (entry->slot && !put_id_equal(&entry->prev, prev))
+        return wal_broken(op, keys, entry->slot);
+    enum err e = state_replay(op, t->snapshot, entry, t->table, &next);
+    if (e) return e;
+    snapshot_unref(t->snapshot);
+    t->snapshot = next;
+    *prev = entry->put_id;
+    if (entry->kind == OBJECT_FENCE) tenure_add_fence(t, entry->slot, entry->wall_ms);
+    e = state_join_tail(op, t->snapshot, 0, &next);
+    if (e || !next) return e;
+    snapshot_unref(t->snapshot);
+    t->snapshot = next;
+    return ERR_OK;
+}
+
+static enum err apply_fetched(struct op *op, const struct keys *keys, struct tenure *t,
+                              uint64_t slot, struct slice bytes, struct put_id *prev)
+{
+    struct op step; /* an entry's documents are not needed behind it */
+    struct wal_entry entry;
+
+    op_init(&step, op->deadline_ms, 0);
+    enum err e = wal_entry_decode(&step, keys, slot, bytes, &entry);
+    if (!e) e = apply_entry(&step, keys, t, &entry, prev);
+    if (e) (void)op_fail(op, e, "%s", step.error);
+    op_release(&step);
+    return e;
+}
+
+/* Fetches and applies n entries from slot on. *large: one of them is a large one. */
+static enum err replay_some(struct op *op, const struct registry_options *env,
+                            const struct keys *keys, struct tenure *t, uint64_t slot,
+                            size_t n, struct put_id *prev, bool *large)
+{
+    struct fetch fetches[ROUND_CALLS_MAX] = {0};
+    struct round_call calls[ROUND_CALLS_MAX];
+
+    for (size_t i = 0; i < n; i++) {
+        fetches[i] = (struct fetch){env->store, key_wal(keys, slot + i), BUF_INIT};
+        calls[i] = (struct round_call){.run = fetch_entry, .arg = &fetches[i]};
+    }
+    enum err e = round_run(op, calls, n);
+    for (size_t i = 0; i < n; i++) {
+        if (!e)
+            e = apply_fetched(op, keys, t, slot + i, buf_slice(&fetches[i].bytes),
+                              prev);
+        *large |= fetches[i].bytes.size > LARGE_ENTRY_SIZE;
+        buf_release(&fetches[i].bytes);
+    }
+    return e;
+}
+
+/* The entries below our fence, more and more at once while they are small, and then
+ * the fence. */
 static enum err replay(struct op *op, const struct registry_options *env,
-                       const struct keys *keys, struct tenure *t)
+                       const struct keys *keys, struct tenure *t,
+                       const struct wal_entry *fence)
 {
     struct put_id prev = t->manifest->anchor;
+    size_t window = 1;
+    enum err e = ERR_OK;
 
-    for (uint64_t slot = t->manifest->wm; slot < t->next; slot++) {
-        struct op step;
-        struct buf bytes = BUF_INIT;
-        struct wal_entry entry;
-        struct snapshot *next = NULL;
-
-        op_init(&step, op->deadline_ms, 0);
-        enum err e = wal_read(&step, env->store, keys, slot, &bytes, &entry);
-        if (!e && slot && !put_id_equal(&entry.prev, &prev))
-            e = op_fail(&step, ERR_CORRUPT,
-                        "the log of namespace \"%s\" does not chain at "
-                        "slot %llu",
-                        keys->name, (unsigned long long)slot);
-        if (!e) e = state_replay(&step, t->snapshot, &entry, t->table, &next);
-        if (!e) {
-            snapshot_unref(t->snapshot);
-            t->snapshot = next;
-            prev = entry.put_id;
-            if (entry.kind == OBJECT_FENCE) tenure_add_fence(t, slot, entry.wall_ms);
-            e = state_join_tail(&step, t->snapshot, 0, &next);
-            if (!e && next) {
-                snapshot_unref(t->snapshot);
-                t->snapshot = next;
-            }
-        }
-        buf_release(&bytes);
-        if (e) (void)op_fail(op, e, "%s", step.error);
-        op_release(&step);
-        if (e) return e;
+    for (uint64_t slot = t->manifest->wm; slot < t->fence_slot && !e;) {
+        uint64_t left = t->fence_slot - slot;
+        size_t n = left < window ? (size_t)left : window;
+        bool large = false;
+        e = replay_some(op, env, keys, t, slot, n, &prev, &large);
+        slot += n;
+        window = large                          ? 1
+                 : 2 * window < ROUND_CALLS_MAX ? 2 * window
+                                                : ROUND_CALLS_MAX;
     }
-    return ERR_OK;
+    return e ? e : apply_entry(op, keys, t, fence, &prev);
+}
+
+/* ---- the whole ---- */
+
+/*
+ * What can be asked for as soon as the epoch's manifest is stored: whether it is the
+ * newest (step 3), where the log ends (step 4), and what its segments hold. That steps
+ * 3 and 4 may change places is no weaker than the protocol: a manifest that is the
+ * newest at the later of two moments behind its making was the newest at the earlier
+ * one.
+ */
+struct second_look {
+    const struct registry_options *env;
+    const struct keys *keys;
+    const struct snapshot *old;
+    struct tenure *t;
+    enum published published;
+    bool at_end;
+};
+
+static enum err confirm_epoch(struct op *op, void *arg)
+{
+    struct second_look *l = arg;
+    return manifest_confirm(op, l->env->store, l->keys, l->t->manifest, &l->published);
+}
+
+static enum err look_at_end(struct op *op, void *arg)
+{
+    struct second_look *l = arg;
+    return find_end(op, l->env, l->keys, l->t->manifest, l->t, &l->at_end);
+}
+
+static enum err load_segments(struct op *op, void *arg)
+{
+    struct second_look *l = arg;
+    return state_load(op, l->env->store, l->env->cache, l->keys, l->t->manifest, l->old,
+                      &l->t->snapshot, &l->t->table);
+}
+
+static enum err look_second(struct op *op, const struct registry_options *env,
+                            const struct keys *keys, const struct snapshot *old,
+                            struct tenure *t, bool *at_end)
+{
+    struct second_look look = {.env = env, .keys = keys, .old = old, .t = t};
+    struct round_call calls[] = {{.run = confirm_epoch, .arg = &look},
+                                 {.run = look_at_end, .arg = &look},
+                                 {.run = load_segments, .arg = &look}};
+
+    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
+    if (!calls[0].err && look.published != PUBLISHED) {
+        op_clear_error(op); /* whatever else went wrong, this is why */
+        return overtaken(op, keys);
+    }
+    bool missing = !calls[0].err && !calls[1].err && calls[2].err == ERR_NOT_FOUND;
+    if (missing) return tenure_missing(op, env, keys, t);
+    *at_end = look.at_end;
+    return e;
+}
+
+/* Step 6 for a tenure that has published nothing since its first manifest: that is the
+ * newest still, so its epoch is ours and its floor below our fence. */
+static enum err validate_first(struct op *op, const struct registry_options *env,
+                               const struct keys *keys, const struct tenure *t)
+{
+    enum published published;
+    enum err e = manifest_confirm(op, env->store, keys, t->manifest, &published);
+    if (e || published == PUBLISHED) return e;
+    e = tenure_validate(op, env, keys, t); /* has the words */
+    return e ? e : overtaken(op, keys);
 }
 
 enum err tenure_open(struct op *op, const struct registry_options *env,
                      const struct keys *keys, struct schema *schema,
-                     const struct snapshot *old, struct tenure *out)
+                     uint64_t next_record, const struct snapshot *old,
+                     struct tenure *out)
 {
     struct tenure t = {0};
-    bool current;
+    struct manifest *newest = NULL;
+    struct wal_entry fence;
+    bool at_end = false;
 
-    enum err e =
-        catalog_is_current(op, env->store, keys->name, keys->incarnation, &current);
-    if (!e && !current) e = dropped(op, keys);
-    if (!e) e = claim_epoch(op, env, keys, schema, &t.manifest);
+    enum err e = look_first(op, env, keys, next_record, &newest);
+    if (!e) e = claim_epoch(op, env, keys, schema, newest, &t.manifest);
     if (e) goto done;
     t.epoch = t.manifest->epoch;
-    e = put_fence(op, env, keys, t.manifest, &t);
-    if (!e) e = tenure_validate(op, env, keys, &t);
+    e = look_second(op, env, keys, old, &t, &at_end);
     if (e) goto done;
-
-    e = state_load(op, env->store, env->cache, keys, t.manifest, old, &t.snapshot,
-                   &t.table);
-    if (!e) t.table_stored = idempotency_version(t.table);
-    if (!e) e = replay(op, env, keys, &t);
-    if (e == ERR_NOT_FOUND) e = tenure_missing(op, env, keys, &t);
+    t.table_stored = idempotency_version(t.table);
+    e = put_fence(op, env, keys, &t, at_end, &fence);
+    if (!e) e = validate_first(op, env, keys, &t);
+    if (!e) e = replay(op, env, keys, &t, &fence);
+    if (e == ERR_NOT_FOUND && t.fence_slot) e = tenure_missing(op, env, keys, &t);
     if (e) goto done;
-    log_info(op, "namespace opened", "namespace=%s epoch=%llu slot=%llu documents=%llu",
-             keys->name, (unsigned long long)t.epoch, (unsigned long long)t.fence_slot,
-             (unsigned long long)t.snapshot->row_count);
+    log_info(op, "namespace opened",
+             "namespace=%s epoch=%llu slot=%llu documents=%llu rounds=%llu", keys->name,
+             (unsigned long long)t.epoch, (unsigned long long)t.fence_slot,
+             (unsigned long long)t.snapshot->row_count,
+             (unsigned long long)op->counters.rounds);
     *out = t;
     t = (struct tenure){0};
 done:

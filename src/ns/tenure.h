@@ -32,14 +32,17 @@ struct tenure {
 
 /*
  * Opens the namespace for writing. schema: of its catalog record, for the very first
- * manifest. old (or NULL): a snapshot whose open segments may be shared.
+ * manifest. next_record: as catalog_is_current takes it. old (or NULL): a snapshot
+ * whose open segments may be shared. Six to eight rounds, and a few more for a log with
+ * many entries.
  *   ERR_FENCED     another process is opening or has opened it; words name it.
  *   ERR_NOT_FOUND  its log ends with a DROP.
  *   ERR_CORRUPT    an object named by manifest or log is damaged or missing.
  */
 enum err tenure_open(struct op *op, const struct registry_options *env,
                      const struct keys *keys, struct schema *schema,
-                     const struct snapshot *old, struct tenure *out);
+                     uint64_t next_record, const struct snapshot *old,
+                     struct tenure *out);
 void tenure_release(struct tenure *t); /* harmless on zeros */
 
 /* What the two questions below need to know of a tenure; owns nothing. */

@@ -139,3 +139,24 @@ enum err wal_list(struct op *op, struct store *store, const struct keys *keys,
     *count = total;
     return ERR_OK;
 }
+
+bool wal_gap(const uint64_t *slots, size_t count, uint64_t first, uint64_t end,
+             uint64_t *slot)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slots[i] == first + i) continue;
+        *slot = first + i;
+        return true;
+    }
+    *slot = first + count;
+    return *slot < end;
+}
+
+enum err wal_broken(struct op *op, const struct keys *keys, uint64_t slot)
+{
+    struct key key = key_wal(keys, slot);
+    return op_fail(op, ERR_CORRUPT,
+                   "the log of namespace \"%s\" is broken: object %s is missing or not "
+                   "the one that belongs there",
+                   keys->name, key.text);
+}

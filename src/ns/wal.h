@@ -58,6 +58,13 @@ enum err wal_entry_decode(struct op *op, const struct keys *keys, uint64_t slot,
 enum err wal_read(struct op *op, struct store *store, const struct keys *keys,
                   uint64_t slot, struct buf *bytes, struct wal_entry *out);
 
+/* Is a slot missing: below end, which the log must reach, or between those listed from
+ * first on? *slot: the first one. */
+bool wal_gap(const uint64_t *slots, size_t count, uint64_t first, uint64_t end,
+             uint64_t *slot);
+/* The log is broken at slot, and no newer manifest explains it: ERR_CORRUPT. */
+enum err wal_broken(struct op *op, const struct keys *keys, uint64_t slot);
+
 /*
  * Slots that are present, >= first, ascending, in op's arena; reads as many list pages
  * as it takes. ERR_LIMIT above WAL_SLOTS_MAX.

@@ -134,8 +134,8 @@ class Server:
             ELACSYM_STORAGE_LOCAL_ROOT_PATH=str(self.root / "data"),
             ELACSYM_CACHE_DISK_PATH=str(self.root / "cache"),
             ELACSYM_SERVER_DRAIN_WAIT_SECS="0",
-            **self.environment,
         )
+        environment.update(self.environment)
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / "log", "ab") as log:
             self.process = subprocess.Popen([str(self.binary)], env=environment, stderr=log, stdout=log, cwd=self.root)

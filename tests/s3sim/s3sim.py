@@ -469,6 +469,8 @@ class Connection:
             r.op = self.store.name_op(r)
             counts = self.store.counts
             counts[r.op] = counts.get(r.op, 0) + 1
+            if r.op == "get" and "/segment/" in r.key:
+                counts["get_segment"] = counts.get("get_segment", 0) + 1
             rule = self.store.rule_for(r)
             status, headers, body = await self.answer(r, rule)
         except Refused as e:

@@ -29,7 +29,7 @@ static struct {
     const struct doc *docs; /* what a query or a look-up finds */
     size_t doc_count;
     double score;
-    bool not_ready;
+    bool not_ready, crowded;
     int64_t query_us;
     /* what came out */
     int calls;
@@ -273,6 +273,19 @@ enum err registry_write(struct op *op, struct registry *r, const char *name,
                                     .deleted = batch->delete_count,
                                     .token = fake_token};
     return fake_result(op);
+}
+
+enum err registry_query_begin(struct op *op, struct registry *r, const char *name)
+{
+    (void)r;
+    (void)name;
+    return fake.crowded ? op_fail(op, ERR_BUSY, "as many queries as may run") : ERR_OK;
+}
+
+void registry_query_end(struct registry *r, const char *name)
+{
+    (void)r;
+    (void)name;
 }
 
 enum err registry_snapshot(struct op *op, struct registry *r, const char *name,

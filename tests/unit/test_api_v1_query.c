@@ -295,6 +295,14 @@ static void a_query_without_hits_answers_an_empty_list(void **state)
     assert_results("{\"results\":[]");
 }
 
+static void one_query_too_many_of_a_namespace_is_told_to_come_back(void **state)
+{
+    (void)state;
+    fake.crowded = true;
+    assert_int_equal(ask("POST", QUERY, "{\"vector\":[1,2]}"), 429);
+    assert_int_equal(fake.calls, 0);
+}
+
 static void explain_tells_what_was_read(void **state)
 {
     (void)state;
@@ -430,6 +438,7 @@ int main(void)
         T(the_longest_vector_and_the_largest_filter_fit_one_body),
         T(results_hold_score_vector_and_attributes_as_asked),
         T(a_query_without_hits_answers_an_empty_list),
+        T(one_query_too_many_of_a_namespace_is_told_to_come_back),
         T(explain_tells_what_was_read),
         T(a_document_is_answered_whole),
         T(what_was_collected_under_a_read_is_read_again_on_a_fresh_snapshot),

@@ -89,7 +89,7 @@ static void without_any_file_the_defaults_hold(void **state)
     assert_string_equal("./data", c->storage.local_root_path);
     assert_string_equal("", c->storage.s3_wal_prefix);
     assert_true(c->cache.memory_size == INT64_C(4) << 30);
-    assert_true(c->cache.disk_size == INT64_C(100) << 30);
+    assert_true(c->cache.disk_size == 0); /* the store is a local folder */
     assert_string_equal("./cache", c->cache.disk_path);
     assert_true(c->compaction.enabled);
     assert_int_equal(3600, c->compaction.interval_secs);
@@ -137,6 +137,22 @@ static void on_s3_commits_are_paced_unless_somebody_says_otherwise(void **state)
 
     c = load(*state, "", nothing);
     assert_int_equal(0, c->commit.interval_ms);
+    config_free(c);
+}
+
+static void a_local_store_has_a_disk_cache_only_if_its_size_is_set(void **state)
+{
+    struct config *c = load(*state, "[cache]\ndisk_path = \"/somewhere\"\n", nothing);
+    assert_true(c->cache.disk_size == 0);
+    config_free(c);
+
+    c = load(*state, "[cache]\ndisk_size = 5000000\n", nothing);
+    assert_true(c->cache.disk_size == 5000000);
+    config_free(c);
+
+    c = load(*state, "[storage]\nbackend = \"s3\"\n[storage.s3]\nbucket = \"bbb\"\n",
+             nothing);
+    assert_true(c->cache.disk_size == INT64_C(100) << 30);
     config_free(c);
 }
 
@@ -569,6 +585,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLACED(without_any_file_the_defaults_hold),
+        PLACED(a_local_store_has_a_disk_cache_only_if_its_size_is_set),
         PLACED(on_s3_commits_are_paced_unless_somebody_says_otherwise),
         PLACED(the_guides_indexer_file_is_read),
         PLACED(environment_beats_file_beats_default),

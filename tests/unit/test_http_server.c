@@ -245,19 +245,25 @@ static void expect(int fd, int status, const char *body)
 }
 
 /* A refusal in our words, and the connection's end. */
-static void expect_refusal(struct fixture *f, const char *request, int status)
+static void expect_refusal_of(struct fixture *f, struct slice request, int status)
 {
     int fd = dial(f);
-    send_text(fd, request);
+    assert_true(send_bytes(fd, request.data, request.size));
     struct answer a = receive(fd);
     assert_int_equal(status, a.status);
     assert_true(head_has(&a, "\r\nConnection: close\r\n"));
     assert_true(head_has(&a, "\r\nX-Request-Id: "));
+    assert_true(head_has(&a, "\r\nContent-Type: application/json\r\n"));
     assert_non_null(strstr(text_of(&a.body), "{\"error\":"));
     answer_release(&a);
     assert_true(closed(fd));
     (void)close(fd);
     assert_int_equal(0, atomic_load(&f->app.handled));
+}
+
+static void expect_refusal(struct fixture *f, const char *request, int status)
+{
+    expect_refusal_of(f, slice_str(request), status);
 }
 
 static void wait_for(atomic_int *counter, int value)
@@ -271,6 +277,19 @@ static void wait_for(atomic_int *counter, int value)
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
 #define POST_HEAD(path, length)                                                        \
     "POST " path " HTTP/1.1\r\nHost: h\r\nContent-Length: " length "\r\n"
+#define CHUNKED_HEAD                                                                   \
+    "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+struct flood {
+    int fd;
+    struct slice bytes;
+};
+
+static void run_flood(void *arg)
+{
+    struct flood *flood = arg;
+    (void)send_bytes(flood->fd, flood->bytes.data, flood->bytes.size);
+}
 
 /* ---- what a request is ---- */
 
@@ -389,6 +408,69 @@ static void an_http_1_0_client_gets_its_answer_and_the_end(void **state)
     expect(fd, 200, "GET /echo?|");
     assert_true(closed(fd));
     (void)close(fd);
+}
+
+static void an_http_1_0_client_that_asks_keeps_its_connection(void **state)
+{
+    struct fixture *f = *state;
+    int fd = dial(f);
+    for (int i = 0; i < 3; i++) {
+        send_text(fd, "GET /echo HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+        struct answer a = receive(fd);
+        assert_int_equal(200, a.status);
+        assert_true(head_has(&a, "\r\nConnection: keep-alive\r\n"));
+        answer_release(&a);
+    }
+    (void)close(fd);
+}
+
+static void a_client_that_asks_for_the_end_gets_it(void **state)
+{
+    struct fixture *f = *state;
+    int fd = dial(f);
+    send_text(fd, "GET /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" GET(
+                      "/never"));
+    struct answer a = receive(fd);
+    assert_int_equal(200, a.status);
+    assert_true(head_has(&a, "\r\nConnection: close\r\n"));
+    answer_release(&a);
+    assert_true(closed(fd));
+    assert_int_equal(1, atomic_load(&f->app.handled));
+    (void)close(fd);
+}
+
+/* More than is received at once, and bodies between them that end anywhere. */
+static void a_thousand_pipelined_requests_are_answered_in_order(void **state)
+{
+    struct fixture *f = *state;
+    enum { COUNT = 1000 };
+    struct buf all = BUF_INIT;
+    for (int i = 0; i < COUNT; i++) {
+        if (i % 3 == 0)
+            buf_printf(&all, GET("/echo/%d"), i);
+        else if (i % 3 == 1)
+            buf_printf(&all, POST_HEAD("/echo/%d", "5") "\r\nhello", i);
+        else
+            buf_printf(&all, CHUNKED_HEAD "%x\r\n%*s\r\n0\r\n\r\n", i, i, "");
+    }
+    int fd = dial(f);
+    struct flood flood = {fd, buf_slice(&all)};
+    struct thread *sender = thread_start("flood", run_flood, &flood);
+    for (int i = 0; i < COUNT; i++) {
+        char want[64];
+        struct answer a = receive(fd);
+        assert_int_equal(200, a.status);
+        (void)snprintf(want, sizeof want, "%s /echo/%d?|%s", i % 3 ? "POST" : "GET", i,
+                       i % 3 ? "hello" : "");
+        if (i % 3 == 2)
+            assert_int_equal(strlen("POST /echo?|") + (size_t)i, a.body.size);
+        else
+            assert_string_equal(want, text_of(&a.body));
+        answer_release(&a);
+    }
+    thread_join(sender);
+    (void)close(fd);
+    buf_release(&all);
 }
 
 static void expect_100_continue_is_answered_before_the_body(void **state)
@@ -529,54 +611,82 @@ static void a_nul_in_the_head_is_refused(void **state)
         memcpy(request, patterns[i], size);
         for (size_t j = 0; j < size; j++)
             if (request[j] == '@') request[j] = '\0';
-        int fd = dial(f);
-        assert_true(send_bytes(fd, request, size));
-        struct answer a = receive(fd);
-        assert_true(a.status == 400 || a.status == 0);
-        answer_release(&a);
-        assert_true(closed(fd));
-        (void)close(fd);
-        assert_int_equal(0, atomic_load(&f->app.handled));
+        expect_refusal_of(f, slice_of(request, size), 400);
     }
 }
 
-/* These the library answers itself, in its own words. */
-static void heads_the_library_cannot_read_end_the_connection(void **state)
+static void bytes_that_are_no_request_are_refused_in_our_words(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *request;
+        int status;
+    } cases[] = {
+        {"GET /echo\r\n\r\n", 400},
+        {"GET\r\n\r\n", 400},
+        {"\r\n\r\n", 400},
+        {"\x16\x03\x01\x02\x01\x01 \r\n\r\n", 400},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
+        {"GET /echo HTTP/2.0\r\nHost: h\r\n\r\n", 505},
+        {"GET /echo http/1.1\r\nHost: h\r\n\r\n", 400},
+        {"GET /echo HTTP/1.1\r\nHost h\r\n\r\n", 400},
+        {POST_HEAD("/echo", "-1") "\r\n", 400},
+        {POST_HEAD("/echo", "+1") "\r\na", 400},
+        {POST_HEAD("/echo", "0x1") "\r\na", 400},
+        {POST_HEAD("/echo", "1,1") "\r\na", 400},
+        {POST_HEAD("/echo", "") "\r\n", 400},
+        {POST_HEAD("/echo", "18446744073709551616") "\r\n", 400},
+        {CHUNKED_HEAD "xyz\r\n", 400},
+        {CHUNKED_HEAD "ffffffffffffffffff\r\n", 400},
+        {CHUNKED_HEAD "ffffffffffffffff\r\nabc", 413},
+        {CHUNKED_HEAD "-1\r\na\r\n", 400},
+        {CHUNKED_HEAD "2\r\nabc\r\n0\r\n\r\n", 400},
+        {CHUNKED_HEAD "1\na\r\n0\r\n\r\n", 400},
+        {CHUNKED_HEAD "1\r\na\n0\r\n\r\n", 400},
+        {CHUNKED_HEAD "1\r\na\r\n0\r\nX: y\n\r\n", 400},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("%zu\n", i);
+        expect_refusal(f, cases[i].request, cases[i].status);
+    }
+}
+
+/* A refusal ends the connection, but is not lost to a reset although we go on sending.
+ */
+static void a_refusal_reaches_a_client_that_goes_on_sending(void **state)
+{
+    struct fixture *f = *state;
+    struct buf flood = BUF_INIT;
+    buf_append_zeros(&flood, 4 << 20);
+    static const char *const beginnings[] = {"GET /echo HTTP/1.1\nHost: h\r\n\r\n",
+                                             "\x16\x03", CHUNKED_HEAD "xyz"};
+    for (size_t i = 0; i < COUNT_OF(beginnings); i++) {
+        int fd = dial(f);
+        send_text(fd, beginnings[i]);
+        (void)send_bytes(fd, flood.data, flood.size);
+        expect(fd, 400, NULL);
+        assert_true(closed(fd));
+        (void)close(fd);
+    }
+    buf_release(&flood);
+}
+
+static void a_refusal_carries_the_id_that_was_sent_before_the_fault(void **state)
 {
     struct fixture *f = *state;
     static const char *const requests[] = {
-        "GET /echo\r\n\r\n",
-        "GET\r\n\r\n",
-        "\x16\x03\x01\x02\x01\x01 \r\n\r\n",
-        "GET /echo HTTP/2.0\r\nHost: h\r\n\r\n",
-        "GET /echo http/1.1\r\nHost: h\r\n\r\n",
-        "GET /echo HTTP/1.1\r\nHost h\r\n\r\n",
-        POST_HEAD("/echo", "-1") "\r\n",
-        POST_HEAD("/echo", "+1") "\r\na",
-        POST_HEAD("/echo", "0x1") "\r\na",
-        POST_HEAD("/echo", "1,1") "\r\na",
-        POST_HEAD("/echo", "") "\r\n",
-        POST_HEAD("/echo", "18446744073709551616") "\r\n",
-        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "ffffffffffffffffff\r\n",
-        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "-1\r\na\r\n",
-        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "2\r\nabc\r\n0\r\n\r\n",
-    };
+        "GET /echo HTTP/1.1\r\nX-Request-Id: me\r\nHost: h\n\r\n",
+        "GET /echo HTTP/1.1\r\nHost: h\r\nX-Request-Id: me\r\nHost: h\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: h\r\nX-Request-Id: me\r\n"
+        "Transfer-Encoding: chunked\r\n\r\nxyz\r\n"};
     for (size_t i = 0; i < COUNT_OF(requests); i++) {
-        print_message("%zu: %.60s\n", i, requests[i]);
         int fd = dial(f);
         send_text(fd, requests[i]);
         struct answer a = receive(fd);
-        assert_true(a.status == 0 || a.status >= 400);
-        while (read_byte(fd, &a.body))
-            ;
-        assert_null(strstr(text_of(&a.body), "HTTP/1.1 2"));
+        assert_int_equal(400, a.status);
+        assert_true(head_has(&a, "\r\nX-Request-Id: me\r\n"));
         answer_release(&a);
         (void)close(fd);
-        assert_int_equal(0, atomic_load(&f->app.handled));
     }
 }
 
@@ -1099,6 +1209,79 @@ static void a_full_lane_is_429_and_other_lanes_go_on(void **state)
     }
 }
 
+static double metric_of(const char *name)
+{
+    struct buf text = BUF_INIT;
+    metrics_write(&text);
+    const char *line = strstr(text_of(&text), name);
+    double value = line ? strtod(line + strlen(name), NULL) : 0;
+    buf_release(&text);
+    return value;
+}
+
+/* Two at work, the others wait: late at each look for 100 ms, so the next request's
+ * look finds a queue that stands. */
+static void what_waits_too_long_in_a_standing_queue_is_shed(void **state)
+{
+    (void)state;
+    static const char counter[] = "elacsym_http_shed_total{lane=\"query\"} ";
+    struct fixture *f = fixture_new();
+    f->options.lane_delay_max_ms[HTTP_LANE_QUERY] = 10;
+    f->options.lane_queue_max[HTTP_LANE_QUERY] = 8;
+    fixture_start(f);
+    atomic_store(&f->app.hold, true);
+    double before = metric_of(counter);
+    int fds[8];
+    for (int i = 0; i < 4; i++) {
+        fds[i] = dial(f);
+        send_text(fds[i], GET("/hold"));
+        if (i == 1) wait_for(&f->app.holding, 2);
+    }
+    task_sleep_ms(20);
+    for (int i = 4; i < 8; i++) {
+        fds[i] = dial(f);
+        send_text(fds[i], GET("/hold"));
+        task_sleep_ms(i < 7 ? 60 : 0);
+    }
+    for (int i = 2; i < 4; i++) {
+        struct answer a = receive(fds[i]);
+        assert_int_equal(429, a.status);
+        assert_true(head_has(&a, "\r\nRetry-After: 1\r\n"));
+        assert_false(head_has(&a, "\r\nConnection: close\r\n"));
+        answer_release(&a);
+        send_text(fds[i], GET("/admin"));
+        expect(fds[i], 200, NULL);
+    }
+    assert_true(metric_of(counter) >= before + 2);
+    atomic_store(&f->app.hold, false);
+    expect(fds[0], 200, NULL);
+    expect(fds[1], 200, NULL);
+    for (int i = 0; i < 8; i++)
+        (void)close(fds[i]);
+    fixture_free(f);
+}
+
+static void a_burst_is_worked_off_and_nothing_of_it_shed(void **state)
+{
+    struct fixture *f = *state;
+    static const char counter[] = "elacsym_http_shed_total{lane=\"query\"} ";
+    double before = metric_of(counter);
+    atomic_store(&f->app.hold, true);
+    int fds[4];
+    for (int i = 0; i < 4; i++) {
+        fds[i] = dial(f);
+        send_text(fds[i], GET("/hold"));
+        if (i == 1) wait_for(&f->app.holding, 2);
+    }
+    task_sleep_ms(150);
+    atomic_store(&f->app.hold, false);
+    for (int i = 0; i < 4; i++) {
+        expect(fds[i], 200, NULL);
+        (void)close(fds[i]);
+    }
+    assert_true(metric_of(counter) == before);
+}
+
 static void a_client_that_goes_away_cancels_its_op(void **state)
 {
     struct fixture *f = *state;
@@ -1391,12 +1574,17 @@ int main(void)
         SERVED(head_is_answered_like_get_without_the_body),
         SERVED(pipelined_requests_are_answered_in_order),
         SERVED(an_http_1_0_client_gets_its_answer_and_the_end),
+        SERVED(an_http_1_0_client_that_asks_keeps_its_connection),
+        SERVED(a_client_that_asks_for_the_end_gets_it),
+        SERVED(a_thousand_pipelined_requests_are_answered_in_order),
         SERVED(expect_100_continue_is_answered_before_the_body),
         SERVED(a_sane_request_id_comes_back),
         SERVED(other_request_ids_are_replaced_by_new_ones),
         SERVED(heads_two_servers_could_read_differently_are_refused),
         SERVED(a_nul_in_the_head_is_refused),
-        SERVED(heads_the_library_cannot_read_end_the_connection),
+        SERVED(bytes_that_are_no_request_are_refused_in_our_words),
+        SERVED(a_refusal_reaches_a_client_that_goes_on_sending),
+        SERVED(a_refusal_carries_the_id_that_was_sent_before_the_fault),
         SERVED(a_request_line_above_8_kib_is_414),
         SERVED(a_head_above_16_kib_is_431),
         SERVED(more_than_100_fields_are_431),
@@ -1419,6 +1607,8 @@ int main(void)
         cmocka_unit_test(a_handler_sees_its_deadline),
         cmocka_unit_test(a_request_that_waited_past_its_deadline_is_504_unhandled),
         SERVED(a_full_lane_is_429_and_other_lanes_go_on),
+        cmocka_unit_test(what_waits_too_long_in_a_standing_queue_is_shed),
+        SERVED(a_burst_is_worked_off_and_nothing_of_it_shed),
         SERVED(a_client_that_goes_away_cancels_its_op),
         SERVED(a_client_that_pipelines_and_goes_away_leaves_nothing_behind),
         SERVED(many_clients_get_their_own_answers),

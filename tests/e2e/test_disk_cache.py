@@ -1,0 +1,225 @@
+"""The disk cache of a node on S3: what a restart finds, and what damage does not do."""
+import random
+import shutil
+import time
+
+import pytest
+
+from s3 import S3
+
+DIM = 256
+ROWS = 1500
+PATIENCE_S = 30
+WORDS = "sea ship sail harbour storm anchor rope deck mast crew".split()
+
+
+def documents():
+    chance = random.Random(7)
+    return [{
+        "id": i,
+        "vector": [round(chance.uniform(-1, 1), 3) for _ in range(DIM)],
+        "attributes": {"body": " ".join(chance.choice(WORDS) for _ in range(30)) + f" unique{i}",
+                       "year": 1900 + i % 120},
+    } for i in range(ROWS)]
+
+
+def questions():
+    chance = random.Random(11)
+    asked = [{"vector": [round(chance.uniform(-1, 1), 3) for _ in range(DIM)], "top_k": 10,
+              "include_attributes": True} for _ in range(3)]
+    asked += [{"full_text": {"fields": ["body"], "query": f"storm unique{chance.randrange(ROWS)}"},
+               "top_k": 10, "include_attributes": True} for _ in range(3)]
+    asked.append({"filter": {"field": "year", "op": "gte", "value": 2015}, "top_k": 20,
+                  "include_attributes": True})
+    return asked
+
+
+def answers(client):
+    sea = client.namespace("sea")
+    return [sea.results(**question) for question in questions()]
+
+
+@pytest.fixture
+def s3():
+    s3 = S3()
+    yield s3
+    s3.stop()
+
+
+@pytest.fixture
+def loaded(s3, tmp_path):
+    """A server whose documents are all in one segment of the store."""
+    server = s3.server(tmp_path)
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    sea.create(vector_dim=DIM, vector_metric="cosine",
+               attributes={"body": {"type": "string", "full_text": True}, "year": {"type": "int"}})
+    rows = documents()
+    for at in range(0, ROWS, 500):
+        sea.upsert(*rows[at:at + 500])
+    sea.compact()
+    client.close()
+    yield server
+    if server.process.poll() is None:
+        assert server.stop() == 0
+
+
+def restart(server, kill=False):
+    if kill:
+        server.kill()
+    else:
+        assert server.stop() == 0
+    server.start()
+    return server.client()
+
+
+def slab(server):
+    return server.root / "cache" / "ranges.slab"
+
+
+def wait_for(what):
+    end = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def metric(client, name):
+    for line in client.get("/metrics").content.decode().splitlines():
+        if line.startswith(name + " "):
+            return float(line.split()[1])
+    raise AssertionError(f"no metric {name}")
+
+
+def written(client):
+    """Waits until the disk cache writes no more."""
+    last = [-1.0]
+
+    def still():
+        now = metric(client, "elacsym_cache_disk_written_bytes_total")
+        same, last[0] = now == last[0], now
+        time.sleep(0.2)
+        return same
+    wait_for(still)
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_a_restart_answers_warm_queries_without_reading_a_segment(s3, loaded, kill):
+    client = restart(loaded)
+    before = answers(client)
+    written(client)
+    client.close()
+    client = restart(loaded, kill)
+    reads = s3.segment_reads()
+    assert answers(client) == before
+    assert s3.segment_reads() == reads
+    explained = client.namespace("sea").query(**questions()[0], explain=True)["explain"]
+    assert explained["cache_misses"] == 0
+    client.close()
+    client = restart(loaded, kill)
+    explained = client.namespace("sea").query(**questions()[0], explain=True)["explain"]
+    assert explained["disk_hits"] > 0 and explained["disk_bytes"] > DIM * 4 * ROWS / 2
+    assert metric(client, 'elacsym_cache_ranges_total{tier="disk"}') > 0
+    client.close()
+
+
+def test_without_its_caches_a_node_answers_from_the_bucket(s3, loaded):
+    client = restart(loaded)
+    before = answers(client)
+    client.close()
+    loaded.kill()
+    shutil.rmtree(loaded.root / "cache")
+    loaded.start()
+    client = loaded.client()
+    reads = s3.segment_reads()
+    assert answers(client) == before
+    assert s3.segment_reads() > reads
+    client.close()
+
+
+def test_a_folder_deleted_under_a_running_node_changes_no_answer(loaded):
+    client = restart(loaded)
+    before = answers(client)
+    written(client)
+    shutil.rmtree(loaded.root / "cache")
+    assert answers(client) == before
+    wait_for(lambda: slab(loaded).exists())
+    assert answers(client) == before
+    assert "disk cache vanished" in loaded.log()
+    client.close()
+
+
+def test_flipped_bytes_change_no_answer(s3, loaded):
+    client = restart(loaded)
+    before = answers(client)
+    written(client)
+    client.close()
+    chance = random.Random(3)
+    for flips in (1, 5, 100, 5000):
+        assert loaded.stop() == 0
+        size = slab(loaded).stat().st_size
+        with open(slab(loaded), "r+b") as file:
+            for _ in range(flips):
+                file.seek(chance.randrange(min(size, 3 << 20)))
+                byte = file.read(1)
+                file.seek(-1, 1)
+                file.write(bytes([byte[0] ^ 1 << chance.randrange(8)]))
+        loaded.start()
+        client = loaded.client()
+        assert answers(client) == before
+        assert answers(client) == before
+        client.close()
+
+
+def test_bytes_flipped_under_a_running_node_change_no_answer(loaded):
+    client = restart(loaded)
+    before = answers(client)
+    written(client)
+    client.close()
+    client = restart(loaded)
+    with open(slab(loaded), "r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * (2 << 20))
+    assert answers(client) == before
+    assert metric(client, "elacsym_cache_disk_damaged_total") > 0
+    client.close()
+
+
+def test_a_cache_that_cannot_be_made_is_a_line_in_the_log(s3, loaded):
+    assert loaded.stop() == 0
+    shutil.rmtree(loaded.root / "cache")
+    (loaded.root / "cache").write_text("not a folder")
+    loaded.start()
+    client = loaded.client()
+    assert len(answers(client)) == len(questions())
+    assert "no disk cache for now" in loaded.log()
+    client.close()
+
+
+def test_two_nodes_on_one_folder_both_serve(s3, loaded, tmp_path_factory):
+    client = restart(loaded)
+    before = answers(client)
+    second = s3.server(tmp_path_factory.mktemp("second"),
+                       ELACSYM_CACHE_DISK_PATH=str(loaded.root / "cache"))
+    second.start()
+    other = second.client()
+    assert answers(other) == before
+    assert "in use by another process" in second.log()
+    other.close()
+    client.close()
+    assert second.stop() == 0
+
+
+def test_the_budget_holds(s3, loaded):
+    assert loaded.stop() == 0
+    loaded.environment["ELACSYM_CACHE_DISK_SIZE"] = str(1 << 20)
+    loaded.start()
+    client = loaded.client()
+    before = answers(client)
+    for _ in range(5):
+        assert answers(client) == before
+    written(client)
+    used = sum(path.stat().st_blocks * 512 for path in [slab(loaded), slab(loaded).parent])
+    assert 0 < used <= 1 << 20
+    client.close()

@@ -1,0 +1,207 @@
+/* What a node does while nobody asks: whole days, in the simulator's virtual time. */
+#include "base/log.h"
+#include "base/op.h"
+#include "base/task.h"
+#include "cache/cache.h"
+#include "ns/registry.h"
+#include "sim/sim.h"
+#include "store/store_fault.h"
+#include "store/store_mem.h"
+#include "unit/test.h"
+
+enum { SECOND_MS = 1000, HOUR_MS = 3600 * SECOND_MS };
+#define DAY_MS ((int64_t)24 * HOUR_MS)
+
+/* A world of one store and one node, and what a scenario has found; cmocka is asked
+ * outside of the simulation, since it leaves by longjmp. */
+struct world {
+    struct store *store; /* counts calls */
+    struct cache *cache;
+    struct registry *registry;
+    uint64_t found[8];
+    enum err err;
+};
+
+static void node_start(struct world *w, bool background)
+{
+    struct registry_options o = registry_options_default();
+    w->cache = cache_new(w->store, 16 << 20);
+    o.store = w->store;
+    o.cache = w->cache;
+    o.background = background;
+    w->registry = registry_new(&o);
+}
+
+static void node_stop(struct world *w)
+{
+    registry_free(w->registry, clock_ms() + 1000);
+    cache_free(w->cache);
+}
+
+static void note(struct world *w, enum err e)
+{
+    if (!w->err) w->err = e;
+}
+
+static struct op op_soon(void)
+{
+    struct op op;
+    op_init(&op, clock_ms() + 5000, 0);
+    return op;
+}
+
+static void create(struct world *w, const char *name)
+{
+    struct op op = op_soon();
+    struct schema *schema = schema_new(0, METRIC_L2, NULL, 0);
+    struct commit_token token;
+    bool created;
+    note(w, registry_create(&op, w->registry, name, schema, &created, &token));
+    schema_unref(schema);
+    op_release(&op);
+}
+
+static void write_one(struct world *w, const char *name)
+{
+    struct op op = op_soon();
+    struct schema *schema = NULL;
+    struct doc doc = {.id = {.kind = ID_U64, .u64 = 7}};
+    struct batch batch = {.docs = &doc, .doc_count = 1};
+    struct write_request request = {.batch = &batch};
+    struct write_result result;
+    note(w, registry_schema(&op, w->registry, name, &schema));
+    request.schema = schema;
+    if (schema) note(w, registry_write(&op, w->registry, name, &request, &result));
+    schema_unref(schema);
+    op_release(&op);
+}
+
+static uint64_t objects(struct world *w, const char *prefix, const char *part)
+{
+    struct op op = op_soon();
+    const char *keys[1000];
+    size_t n = 1000;
+    uint64_t found = 0;
+    note(w, store_list(&op, w->store, prefix, "", 0, keys, &n));
+    for (size_t i = 0; i < n; i++)
+        found += strstr(keys[i], part) != NULL;
+    op_release(&op);
+    return found;
+}
+
+static void play(void (*scenario)(void *), struct world *w)
+{
+    struct fault_plan calm = {0};
+    struct sim_options options = {.seed = 1, .stickiness = 64, .steps_max = 100000000};
+    struct sim_result result;
+    *w = (struct world){.store = store_fault_new(store_mem_new(), &calm)};
+    sim_run(&options, scenario, w, &result);
+    if (result.end != SIM_FINISHED) fail_msg("%s", result.words);
+    assert_int_equal(w->err, ERR_OK);
+    store_free(w->store);
+}
+
+/* ---- tests ---- */
+
+static void restart_untouched(void *arg)
+{
+    struct world *w = arg;
+    node_start(w, false);
+    create(w, "x");
+    write_one(w, "x");
+    write_one(w, "x");
+    node_stop(w);
+    w->found[0] = objects(w, "ns/", "/segment/");
+    node_start(w, true);
+    task_sleep_ms(10 * SECOND_MS);
+    w->found[1] = objects(w, "ns/", "/segment/");
+    w->found[2] = registry_count(w->registry);
+    node_stop(w);
+}
+
+static void after_a_restart_what_waits_is_indexed_though_nobody_asks(void **state)
+{
+    struct world w;
+    (void)state;
+    play(restart_untouched, &w);
+    assert_int_equal(w.found[0], 0);
+    assert_int_equal(w.found[1], 1);
+    assert_int_equal(w.found[2], 1);
+}
+
+static void stay_idle(void *arg)
+{
+    struct world *w = arg;
+    char name[16];
+    node_start(w, false);
+    for (int i = 0; i < 40; i++) {
+        (void)snprintf(name, sizeof name, "n%02d", i);
+        create(w, name);
+        write_one(w, name);
+    }
+    node_stop(w);
+    node_start(w, true);
+    task_sleep_ms(HOUR_MS * 3 / 2); /* all are indexed, and looked at once more */
+    node_stop(w);
+    node_start(w, true);
+    task_sleep_ms(60 * SECOND_MS); /* the first survey looks at all, opens none */
+    uint64_t calls = store_fault_calls(w->store);
+    task_sleep_ms(HOUR_MS * 10);
+    w->found[0] = store_fault_calls(w->store) - calls;
+    w->found[1] = registry_count(w->registry);
+    node_stop(w);
+}
+
+static void idle_namespaces_cost_two_listings_an_hour_together(void **state)
+{
+    struct world w;
+    (void)state;
+    play(stay_idle, &w);
+    assert_in_range(w.found[0], 2 * 9, 2 * 11);
+    assert_int_equal(w.found[1], 40);
+}
+
+static void drop_and_wait(void *arg)
+{
+    struct world *w = arg;
+    struct op op;
+    node_start(w, false);
+    create(w, "x");
+    write_one(w, "x");
+    op = op_soon();
+    note(w, registry_drop(&op, w->registry, "x"));
+    op_release(&op);
+    node_stop(w);
+    task_sleep_ms(29 * DAY_MS);
+    for (int i = 0; i < 2; i++) {
+        node_start(w, true);
+        task_sleep_ms(60 * SECOND_MS);
+        w->found[i] = objects(w, "wal/", ".wal");
+        w->found[2] = registry_count(w->registry);
+        node_stop(w);
+        task_sleep_ms(2 * DAY_MS);
+    }
+    w->found[3] = objects(w, "ns/", "/catalog/");
+}
+
+static void the_log_of_a_dropped_namespace_goes_after_a_month(void **state)
+{
+    struct world w;
+    (void)state;
+    play(drop_and_wait, &w);
+    assert_int_equal(w.found[0], 2); /* its fence and its DROP */
+    assert_int_equal(w.found[1], 0);
+    assert_int_equal(w.found[2], 0);
+    assert_int_equal(w.found[3], 2); /* the catalog stays for ever */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(after_a_restart_what_waits_is_indexed_though_nobody_asks),
+        cmocka_unit_test(idle_namespaces_cost_two_listings_an_hour_together),
+        cmocka_unit_test(the_log_of_a_dropped_namespace_goes_after_a_month),
+    };
+    log_init(LOG_ERROR, LOG_TEXT);
+    return cmocka_run_group_tests_name("registry over time", tests, NULL, NULL);
+}
