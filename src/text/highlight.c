@@ -126,6 +126,7 @@ static void mark_phrases(const struct highlight_query *q, struct word *words,
 {
     for (size_t i = 0; i < q->phrase_count; i++) {
         uint32_t numbers[POSITION_GAP];
+        assert(q->phrases[i].count > 0 && q->phrases[i].count <= POSITION_GAP);
         for (size_t j = 0; j < q->phrases[i].count; j++)
             numbers[j] = phrase_number(q, i, j);
         for (size_t first = 0; first < count; first++)
@@ -280,6 +281,7 @@ static enum err text_add(struct highlighter *h, struct slice text)
     struct word *marks = op_new_array(h->op, struct word, count);
     if (!e && count > 0 && !marks) e = ERR_LIMIT;
     if (!e && count > 0) {
+        assert(words.data);
         memcpy(marks, words.data, count * sizeof *marks);
         fragments_make(h, text, marks, count);
     }
