@@ -10,6 +10,7 @@
 
 #include "api/api_call.h"
 #include "api/api_v1_filter.h"
+#include "api/api_v1_query_aggregate.h"
 #include "ns/registry.h"
 #include "query/query.h"
 
@@ -35,9 +36,11 @@ struct v1_query {
     size_t vector_count;
     struct slice text;
     struct v1_text_weight *fields;
-    size_t field_count;       /* 0: no full_text */
-    struct v1_filter *filter; /* NULL: none */
-    struct slice order_field; /* of order_by; .data NULL: none */
+    size_t field_count;             /* 0: no full_text */
+    struct v1_filter *filter;       /* NULL: none */
+    struct slice order_field;       /* of order_by; .data NULL: none */
+    struct slice cursor;            /* .data NULL: none */
+    struct v1_aggregate *aggregate; /* NULL: none */
     struct v1_include include;
     double rrf_k;
     float vector_weight, text_weight; /* in the fusion */
@@ -49,6 +52,8 @@ struct v1_query {
     bool prefix;
     bool all_words;
     bool has_fusion;
+    bool sum_fusion; /* of scores brought to 0 to 1; else of reciprocal ranks */
+    bool count;
     bool descending;
     bool explain;
 };
@@ -62,8 +67,8 @@ struct v1_picks {
     size_t count;
 };
 enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
-                       const struct schema *schema, enum id_kind id_kind,
-                       struct query *out, struct v1_picks *picks);
+                       const struct snapshot *snapshot, struct query *out,
+                       struct v1_picks *picks);
 
 /* A document's fields, without the braces: id, score (NULL: none), vector, attributes.
  * Null attributes are left out. */

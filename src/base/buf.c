@@ -29,7 +29,14 @@ void buf_reserve(struct buf *b, size_t size)
     size_t capacity = b->capacity ? b->capacity : 64;
     while (capacity < needed)
         capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
-    b->data = mem_realloc(b->data, capacity);
+    if (b->lent) {
+        uint8_t *own = mem_alloc(capacity);
+        if (b->size) memcpy(own, b->data, b->size);
+        b->data = own;
+        b->lent = false;
+    } else {
+        b->data = mem_realloc(b->data, capacity);
+    }
     b->capacity = capacity;
 }
 
@@ -92,6 +99,6 @@ void buf_clear(struct buf *b)
 
 void buf_release(struct buf *b)
 {
-    mem_free(b->data);
+    if (!b->lent) mem_free(b->data);
     *b = BUF_INIT;
 }

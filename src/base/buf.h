@@ -27,9 +27,10 @@ struct buf {
     uint8_t *data;
     size_t size;
     size_t capacity;
+    bool lent; /* the memory is somebody else's: buf_lent */
 };
 
-#define BUF_INIT    ((struct buf){NULL, 0, 0})
+#define BUF_INIT    ((struct buf){NULL, 0, 0, false})
 #define SLICE_EMPTY ((struct slice){NULL, 0})
 /* The bytes of a string literal, without its terminator. */
 #define SLICE_LITERAL(text) ((struct slice){(const uint8_t *)(text), sizeof(text) - 1})
@@ -58,6 +59,13 @@ static inline bool slice_equal(struct slice a, struct slice b)
 int slice_compare(struct slice a, struct slice b);
 
 bool slice_starts_with(struct slice s, struct slice prefix);
+
+/* An empty buf in memory that stays its owner's. Growing beyond it moves the bytes to
+ * the heap. */
+static inline struct buf buf_lent(void *memory, size_t capacity)
+{
+    return (struct buf){(uint8_t *)memory, 0, capacity, true};
+}
 
 /* Room for size more bytes after b->size; b->size is unchanged. */
 void buf_reserve(struct buf *b, size_t size);

@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -179,6 +182,13 @@ void thread_join(struct thread *t)
     int failed = pthread_join(t->id, NULL);
     assert(!failed);
     mem_free(t);
+}
+
+void thread_yield_to_others(int nice)
+{
+    if (hooks) return;
+    /* On Linux a thread has a niceness of its own. Refused: then it stays as it is. */
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice);
 }
 
 void random_bytes(void *out, size_t size)

@@ -98,6 +98,9 @@ static enum err follow(struct op *op, const struct registry_options *env,
         e = absent(&step, keys);
         goto done;
     }
+    /* Not the fences of times before we followed: lists change, and that is fine. */
+    if (entry.kind == OBJECT_FENCE && f->validated_ms && env->opened_by)
+        env->opened_by(env->context, keys->name, entry.node_id, entry.fingerprint);
     e = state_replay(&step, f->snapshot, &entry, f->table, &next);
     if (!e) e = state_join_tail(&step, next, 0, &joined);
     if (e) goto done;
@@ -197,8 +200,8 @@ struct breach {
 
 /*
  * The log is broken at a slot: normal once, when it was collected since we read the
- * manifest. At the same slot under the same, newest manifest again, it is damage, unless
- * the namespace was dropped and purged meanwhile, manifests and all.
+ * manifest. At the same slot under the same, newest manifest again, it is damage,
+ * unless the namespace was dropped and purged meanwhile, manifests and all.
  */
 static enum err judge(struct op *op, const struct registry_options *env,
                       const struct keys *keys, const struct follower *f, uint64_t slot,

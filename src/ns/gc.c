@@ -143,24 +143,35 @@ static enum err collect_orphans(struct op *op, struct namespace *ns,
     return ERR_OK;
 }
 
-void gc_forget_leftovers(struct namespace *ns)
+/* Puts keys that are left over (taken over) back. */
+static void keep_leftovers(struct namespace *ns, char **keys, uint32_t count)
 {
-    for (uint32_t i = 0; i < ns->leftover_count; i++)
-        mem_free(ns->leftovers[i]);
-    mem_free(ns->leftovers);
-    ns->leftovers = NULL;
-    ns->leftover_count = 0;
+    mutex_lock(&ns->lock);
+    uint32_t total = ns->leftover_count + count;
+    ns->leftovers = mem_realloc(ns->leftovers, total * sizeof *ns->leftovers);
+    memcpy(ns->leftovers + ns->leftover_count, keys, count * sizeof *keys);
+    ns->leftover_count = total;
+    mutex_unlock(&ns->lock);
 }
 
 enum err gc_leftovers(struct op *op, struct namespace *ns)
 {
-    if (ns->leftover_count == 0) return ERR_OK;
-    enum err e = store_delete(op, ns->env->store, (const char *const *)ns->leftovers,
-                              ns->leftover_count);
-    if (e)
+    mutex_lock(&ns->lock);
+    char **keys = ns->leftovers;
+    uint32_t count = ns->leftover_count;
+    ns->leftovers = NULL;
+    ns->leftover_count = 0;
+    mutex_unlock(&ns->lock);
+
+    enum err e = store_delete(op, ns->env->store, (const char *const *)keys, count);
+    if (e) {
         count_failure(op, "what a failed job left", ns->keys.name);
-    else
-        gc_forget_leftovers(ns);
+        keep_leftovers(ns, keys, count);
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            mem_free(keys[i]);
+    }
+    mem_free(keys);
     return e;
 }
 

@@ -1,16 +1,26 @@
 /*
- * One job: freeze the state at some slot, write the tail and the small segments beside
- * it as one new segment, publish one manifest that says so, and put the segment in the
- * place of its sources. Since every job publishes at the slot it froze, the segments of
- * a manifest are exactly the effect of the log below its wm.
+ * Two kinds of jobs, which may run beside each other on one namespace:
  *
- * Which segments join: starting from the tail, the next larger segment is taken as long
- * as it has at most JOIN_FACTOR times as many live rows as what was gathered so far. So
- * sizes grow geometrically and a row is rewritten about log2(rows / tail) times; an
- * eager job (asked for, or after interval_ms) joins whatever fits, however different in
- * size. A segment of which most rows are dead is rewritten; no result exceeds
- * segment_docs_max rows, unless there are more than segments_max segments: then the
- * smallest become one. A job that would change nothing publishes nothing.
+ *   the tail becomes a segment, and the manifest's wm moves behind it;
+ *   some stored segments become one, and wm stays.
+ *
+ * Each writes its segment first, however long that takes, and then publishes one
+ * manifest made of the newest one and of what the job changed. Only this last step is
+ * one at a time. Three snapshots are kept in step with it: base, the effect of the log
+ * below wm, which is what the manifest's segments are; frozen, what the tail job works
+ * on; and the live one. A merge works on base, so that the manifest's segments stay
+ * exactly the effect of the log below its wm, also when the tail job moves wm
+ * meanwhile: rows that died since die in the merged segment too.
+ *
+ * Which segments merge (choose_merge): the smallest ones, as many as fit into
+ * segment_docs_max rows, provided that together they have TIER_FANOUT times the rows of
+ * the largest among them. So with each merge the segment a row lies in grows at least
+ * fourfold, and a row is written at most 1 + log4(segment_docs_max / rows of its first
+ * segment) times; at most three segments of about one size are left, about
+ * 3 log4(rows / rows of the smallest) in all. Beyond that: when there are more than
+ * segments_max, the smallest become one, however large; a round that is asked for, or
+ * that comes after interval_ms, merges whatever fits (at most segment_docs_max rows an
+ * interval); a segment of which most rows are dead is rewritten.
  */
 #include "ns/namespace.h"
 
@@ -22,40 +32,49 @@
 #include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
+#include "cache/cache.h"
+#include "ns/spool.h"
 #include "store/store.h"
 
 enum {
-    JOIN_FACTOR = 2,
+    TIER_FANOUT = 4,
     ZSTD_LEVEL = 3,
     DISCARD_TIMEOUT_MS = 10000,
     LEFTOVERS_MAX = 64
 };
-/* A merge holds its result in memory. */
-#define MERGE_BYTES_MAX ((uint64_t)1 << 30)
+/* Of what a merge reads: when its result may go to a file, and at most otherwise. */
+#define MERGE_SPOOLED_MAX ((uint64_t)64 << 30)
+#define MERGE_HEAP_MAX    ((uint64_t)1 << 30)
 
 struct job {
-    struct snapshot *frozen;
-    struct manifest *manifest; /* the one we build on */
-    struct put_id anchor;      /* put-id of frozen->slot */
-    struct tenure tenure;      /* tenure_mark of it */
+    bool merge;              /* else the tail's */
+    struct snapshot *frozen; /* what the job was given, … */
+    bool *taken;             /* … and what of it becomes one segment */
+    uint32_t taken_count;
+    struct tenure tenure; /* tenure_mark of it */
+    /* of a tail's job */
+    struct put_id anchor; /* put-id of frozen->slot */
     struct manifest_fence *fences;
     uint32_t fence_count;
     struct buf table; /* encoded idempotency table, empty: unchanged */
     uint64_t table_version;
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
-    bool *taken;               /* per source of frozen */
-    uint32_t taken_count;
-    bool eager; /* join whatever fits, however different in size */
-    struct segment *made;
+
+    uint64_t reserved;             /* of the budget, for the merge */
+    struct segment *made;          /* NULL: nothing lived */
     struct manifest_segment entry; /* of made */
-    struct manifest *next;
-    char **written; /* keys of the objects of this job */
+    char **written;                /* keys of the objects of this job */
     uint32_t written_count;
+    /* while it publishes */
+    struct manifest *manifest; /* the newest, and … */
+    struct snapshot *base;     /* … what its successor's segments are */
+    struct manifest *next;
 };
 
 static void job_release(struct job *j)
 {
     snapshot_unref(j->frozen);
+    snapshot_unref(j->base);
     manifest_unref(j->manifest);
     manifest_unref(j->next);
     segment_unref(j->made);
@@ -85,9 +104,30 @@ static uint64_t live_rows(const struct source *s)
     return segment_row_count(s->segment) - s->dead_count;
 }
 
+/* How much a merge may read: what its result and its indexes take must fit a quarter of
+ * the memory that all share. */
+static uint64_t merge_bytes_max(const struct namespace *ns)
+{
+    if (ns->env->scratch && !ns->scratch_failed) return MERGE_SPOOLED_MAX;
+    uint64_t quarter = cache_usage(ns->env->cache).memory_max / 4;
+    return quarter < MERGE_HEAP_MAX ? quarter : MERGE_HEAP_MAX;
+}
+
+static bool is_damaged(const struct namespace *ns, const struct segment *segment)
+{
+    for (uint32_t i = 0; i < ns->damaged_count; i++)
+        if (ns->damaged[i] == segment) return true;
+    return false;
+}
+
+static bool decayed(const struct source *s)
+{
+    return s->dead_count > segment_row_count(s->segment) / 2;
+}
+
 struct candidate {
     uint32_t index;
-    uint64_t rows;
+    uint64_t rows, bytes;
 };
 
 static int by_rows(const void *a, const void *b)
@@ -97,113 +137,222 @@ static int by_rows(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
-static bool decayed(const struct source *s)
+/* How many of the candidates, smallest first, are worth becoming one segment. */
+static uint32_t worth_merging(const struct registry_options *env,
+                              const struct candidate *candidates, uint32_t count,
+                              uint64_t bytes_max, bool eager)
 {
-    return s->dead_count > segment_row_count(s->segment) / 2;
-}
-
-/* What has been gathered for the new segment. */
-struct gathered {
-    uint32_t count;
-    uint64_t rows, bytes;
-};
-
-static void take(struct job *j, uint32_t index, struct gathered *g)
-{
-    const struct source *source = &j->frozen->sources[index];
-    j->taken[index] = true;
-    g->count++;
-    g->rows += live_rows(source);
-    g->bytes += segment_size(source->segment);
-}
-
-/* Marks the stored segments to join what is gathered, smallest first. */
-static void choose_stored(const struct registry_options *env, struct job *j,
-                          const struct candidate *stored, uint32_t count,
-                          struct gathered *g)
-{
-    const struct snapshot *s = j->frozen;
-    uint32_t alone = UINT32_MAX;
-    /* So many must become one to leave segments_max. */
-    uint32_t surplus =
-        count + (g->count > 0) > env->segments_max ? count + 1 - env->segments_max : 0;
+    uint32_t surplus = count > env->segments_max ? count + 1 - env->segments_max : 0;
+    uint32_t best = 0;
+    uint64_t rows = 0, bytes = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        const struct source *source = &s->sources[stored[i].index];
-        uint64_t rows = stored[i].rows;
-        uint64_t next = i + 1 < count ? stored[i + 1].rows : UINT64_MAX;
-        bool fits = g->rows + rows <= env->segment_docs_max;
-        bool near = j->eager || (g->count ? rows <= JOIN_FACTOR * g->rows
-                                          : next <= JOIN_FACTOR * rows);
-        bool paired =
-            g->count || (next != UINT64_MAX && rows + next <= env->segment_docs_max);
-        bool wanted = decayed(source) || (near && paired);
-        if (g->bytes + segment_size(source->segment) > MERGE_BYTES_MAX) break;
-        if (i >= surplus && !(wanted && (fits || g->count == 0))) continue;
-        if (g->count == 0 && !decayed(source)) alone = stored[i].index;
-        take(j, stored[i].index, g);
+        rows += candidates[i].rows;
+        bytes += candidates[i].bytes;
+        bool fits = rows <= env->segment_docs_max || i < surplus;
+        if (!fits || bytes > bytes_max) break;
+        if (eager || i < surplus || rows >= TIER_FANOUT * candidates[i].rows)
+            best = i + 1;
     }
-    /* Nothing joined it after all, and by itself it is as good as it can be. */
-    if (g->count == 1 && alone != UINT32_MAX) {
-        j->taken[alone] = false;
-        g->count = 0;
+    return best;
+}
+
+/* Marks the stored sources of s that should become one; how many. taken may be NULL. */
+static uint32_t choose_merge(const struct namespace *ns, const struct snapshot *s,
+                             bool eager, bool *taken)
+{
+    uint64_t bytes_max = merge_bytes_max(ns);
+    struct candidate *candidates = mem_new_array(struct candidate, s->source_count + 1);
+    uint32_t count = 0, chosen = 0, first = 0;
+
+    for (uint32_t i = 0; i < s->source_count && s->sources[i].stored; i++) {
+        const struct source *source = &s->sources[i];
+        if (is_damaged(ns, source->segment)) continue;
+        candidates[count++] =
+            (struct candidate){i, live_rows(source), segment_size(source->segment)};
+    }
+    if (count) qsort(candidates, count, sizeof *candidates, by_rows);
+    chosen = worth_merging(ns->env, candidates, count, bytes_max, eager);
+    if (chosen < 2) {
+        /* Alone a segment is as good as it can be, unless it is mostly dead. */
+        chosen = 0;
+        for (uint32_t i = 0; i < count && !chosen; i++) {
+            if (!decayed(&s->sources[candidates[i].index])) continue;
+            if (candidates[i].bytes > bytes_max) continue;
+            first = i;
+            chosen = 1;
+        }
+    }
+    for (uint32_t i = 0; taken && i < chosen; i++)
+        taken[candidates[first + i].index] = true;
+    mem_free(candidates);
+    return chosen;
+}
+
+/* Without compaction a namespace still has to fit its manifest. */
+static bool may_merge(const struct registry_options *env, const struct snapshot *base,
+                      bool eager)
+{
+    return env->compaction || eager || base->source_count >= MANIFEST_SEGMENTS_MAX / 2;
+}
+
+bool indexer_merge_due(struct namespace *ns, bool eager)
+{
+    bool due = false;
+
+    mutex_lock(&ns->lock);
+    const struct snapshot *base = ns->state == NS_READY ? ns->tenure.base : NULL;
+    /* A manifest that was found to need no merge goes on needing none. */
+    bool known = !eager && base && ns->merged_version == base->manifest_version &&
+                 ns->merged_epoch == ns->tenure.epoch;
+    if (base && !known && may_merge(ns->env, base, eager))
+        due = choose_merge(ns, base, eager, NULL) > 0;
+    if (base && !due && !eager) {
+        ns->merged_version = base->manifest_version;
+        ns->merged_epoch = ns->tenure.epoch;
+    }
+    mutex_unlock(&ns->lock);
+    return due;
+}
+
+/* ---- beginning ---- */
+
+static void take_tail(struct job *j)
+{
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        if (j->frozen->sources[i].stored) continue;
+        j->taken[i] = true;
+        j->taken_count++;
     }
 }
 
-/* Marks what becomes one segment: the tail and what joins it. */
-static enum err choose(struct op *op, const struct registry_options *env, struct job *j,
-                       bool merge, uint32_t *taken)
+/* Takes hold of the tail at this moment. Lock held. */
+static void freeze_tail(struct namespace *ns, struct job *j)
 {
-    const struct snapshot *s = j->frozen;
-    struct candidate *stored = op_new_array(op, struct candidate, s->source_count + 1);
-    struct gathered g = {0};
-    uint32_t stored_count = 0;
+    struct tenure *t = &ns->tenure;
 
-    if (!stored) return ERR_LIMIT;
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        if (s->sources[i].stored)
-            stored[stored_count++] = (struct candidate){i, live_rows(&s->sources[i])};
-        else
-            take(j, i, &g);
+    j->frozen = snapshot_ref(t->snapshot);
+    j->taken = mem_new_array(bool, j->frozen->source_count);
+    take_tail(j);
+    j->anchor = t->last;
+    j->fence_count = t->fence_count;
+    j->fences =
+        t->fence_count ? mem_dup(t->fences, t->fence_count * sizeof *t->fences) : NULL;
+    j->table_version = idempotency_version(t->table);
+    if (j->table_version != t->table_stored)
+        idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
+    j->collected_wall_ms = ns->collected_wall_ms;
+    ns->frozen = snapshot_ref(j->frozen);
+    ns->frozen_tail = j->taken_count;
+}
+
+static void freeze_base(struct namespace *ns, struct job *j, bool eager)
+{
+    j->frozen = snapshot_ref(ns->tenure.base);
+    j->taken = mem_new_array(bool, j->frozen->source_count);
+    if (may_merge(ns->env, j->frozen, eager))
+        j->taken_count = choose_merge(ns, j->frozen, eager, j->taken);
+}
+
+/* False: there is nothing to be done. */
+static bool freeze(struct namespace *ns, struct job *j, bool eager)
+{
+    mutex_lock(&ns->lock);
+    const struct tenure *t = &ns->tenure;
+    bool begun = ns->state == NS_READY && t->snapshot->slot != UINT64_MAX;
+    if (begun) {
+        j->tenure = tenure_mark(t);
+        if (j->merge)
+            freeze_base(ns, j, eager);
+        else if (t->snapshot->slot + 1 > t->manifest->wm)
+            freeze_tail(ns, j);
     }
-    /* Without compaction a namespace still has to fit its manifest. */
-    if (stored_count >= MANIFEST_SEGMENTS_MAX / 2) merge = true;
-    qsort(stored, stored_count, sizeof *stored, by_rows);
-    if (merge) choose_stored(env, j, stored, stored_count, &g);
-    *taken = g.count;
-    return ERR_OK;
+    begun = j->merge ? j->taken_count > 0 : j->frozen != NULL;
+    mutex_unlock(&ns->lock);
+    return begun;
 }
 
 /* ---- writing ---- */
 
-static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
+/* Puts the new segment, of which there are rows. */
+static enum err store_segment(struct op *op, struct namespace *ns, struct job *j,
+                              struct slice bytes, uint32_t rows)
+{
+    struct key key = new_key(ns, j, "seg");
+
+    enum err e = store_put(op, ns->env->store, key.text, &bytes, 1);
+    if (e) return e;
+    j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
+                                         .size = bytes.size,
+                                         .row_count = rows};
+    segment_tail_hash(bytes, j->entry.tail_hash);
+    return segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+}
+
+/* Takes what the merge needs from the memory that all share. The tail's job goes on
+ * without it: it is what makes room. */
+static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
+                        uint64_t bytes)
+{
+    if (cache_reserve(ns->env->cache, bytes)) {
+        j->reserved = bytes;
+        return ERR_OK;
+    }
+    if (!j->merge) return ERR_OK;
+    return op_fail(op, ERR_BUSY,
+                   "there is no memory for a merge, which needs %llu bytes",
+                   (unsigned long long)bytes);
+}
+
+/* A file for a result that will have about so many bytes. Without one, merges are kept
+ * small enough for memory from now on. */
+static enum err open_spool(struct op *op, struct namespace *ns, uint64_t bytes,
+                           struct spool *spool)
+{
+    enum { SPARE = 16 << 20 };
+    size_t capacity = (size_t)(bytes + bytes / 4 + SPARE);
+    enum err e = spool_open(op, ns->env->scratch, capacity, spool);
+    if (e) ns->scratch_failed = true;
+    return e;
+}
+
+static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
+                             const struct segment_input *inputs, size_t n,
+                             uint64_t bytes)
 {
     static const struct segment_options options = {.zstd_level = ZSTD_LEVEL};
-    struct segment_input *inputs =
-        mem_new_array(struct segment_input, j->frozen->source_count);
-    struct buf bytes = BUF_INIT;
+    bool spooled =
+        bytes >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
+    struct spool spool = {.buf = BUF_INIT};
+    uint64_t memory = segment_merge_memory(inputs, n) + (spooled ? 0 : bytes);
     uint32_t rows = 0;
+
+    enum err e = reserve(op, ns, j, memory);
+    if (!e && spooled) e = open_spool(op, ns, bytes, &spool);
+    if (!e)
+        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &spool.buf,
+                          &rows);
+    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&spool.buf), rows);
+    spool_close(&spool);
+    cache_unreserve(ns->env->cache, j->reserved);
+    j->reserved = 0;
+    return e;
+}
+
+static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
+{
+    struct segment_input *inputs = mem_new_array(struct segment_input, j->taken_count);
+    uint64_t bytes = 0;
     size_t n = 0;
 
-    for (uint32_t i = 0; i < j->frozen->source_count; i++)
-        if (j->taken[i])
-            inputs[n++] = (struct segment_input){j->frozen->sources[i].segment,
-                                                 j->frozen->sources[i].dead};
-    enum err e =
-        segment_merge(op, j->frozen->schema, &options, inputs, n, &bytes, &rows);
-    mem_free(inputs);
-    if (!e && rows) {
-        struct key key = new_key(ns, j, "seg");
-        struct slice part = buf_slice(&bytes);
-        e = store_put(op, ns->env->store, key.text, &part, 1);
-        j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
-                                             .size = bytes.size,
-                                             .row_count = rows};
-        segment_tail_hash(part, j->entry.tail_hash);
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        const struct source *source = &j->frozen->sources[i];
+        if (!j->taken[i]) continue;
+        inputs[n++] = (struct segment_input){source->segment, source->dead};
+        bytes += segment_size(source->segment);
     }
-    buf_release(&bytes);
-    if (!e && rows)
-        e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    enum err e = write_inputs(op, ns, j, inputs, n, bytes);
+    mem_free(inputs);
     return e;
 }
 
@@ -231,9 +380,11 @@ static enum err write_side_table(struct op *op, struct namespace *ns, struct job
     return e;
 }
 
-/* The manifest's entry of a stored source that stays: with its dead rows of now. */
-static enum err keep_segment(struct op *op, struct namespace *ns, struct job *j,
-                             struct manifest_segment *ms, const struct source *source)
+/* ---- the manifest ---- */
+
+/* Makes ms, the manifest's entry of a stored source, say which of its rows are dead. */
+static enum err store_dead(struct op *op, struct namespace *ns, struct job *j,
+                           struct manifest_segment *ms, const struct source *source)
 {
     struct buf rows = BUF_INIT;
 
@@ -264,26 +415,28 @@ static void remove_segment(struct job *j, uint32_t index)
     manifest_drop_segment(j->next, index);
 }
 
-/* Stored sources stand first in a snapshot, in the manifest's order. */
+/* Makes the segments of the manifest those of j->base: what is no longer there goes,
+ * made comes last, and all know their dead. Both lists are in the same order. */
 static enum err list_segments(struct op *op, struct namespace *ns, struct job *j)
 {
+    const struct snapshot *base = j->base;
     uint32_t at = 0;
-    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
-        const struct source *source = &j->frozen->sources[i];
-        if (!source->stored) break;
-        assert(strcmp(j->next->segments[at].key, segment_key(source->segment)) == 0);
-        if (j->taken[i]) {
-            remove_segment(j, at);
-            continue;
-        }
-        enum err e = keep_segment(op, ns, j, &j->next->segments[at], source);
-        if (e) return e;
-        at++;
+
+    if (j->made) {
+        manifest_add_segment(j->next, j->entry);
+        j->next->segments[j->next->segment_count - 1].key = mem_strdup(j->entry.key);
     }
-    assert(at == j->next->segment_count);
-    if (!j->made) return ERR_OK;
-    manifest_add_segment(j->next, j->entry);
-    j->next->segments[at].key = mem_strdup(j->entry.key);
+    for (uint32_t i = 0; i < base->source_count && base->sources[i].stored; i++, at++) {
+        const char *key = segment_key(base->sources[i].segment);
+        while (strcmp(j->next->segments[at].key, key) != 0) {
+            remove_segment(j, at);
+            assert(at < j->next->segment_count);
+        }
+        enum err e = store_dead(op, ns, j, &j->next->segments[at], &base->sources[i]);
+        if (e) return e;
+    }
+    while (at < j->next->segment_count)
+        remove_segment(j, at);
     return ERR_OK;
 }
 
@@ -305,11 +458,11 @@ static enum err store_table(struct op *op, struct namespace *ns, struct job *j)
     return ERR_OK;
 }
 
-static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j)
+/* The log below the frozen slot is in the segments now. */
+static void move_wm(struct job *j)
 {
-    struct manifest *m = j->next = manifest_copy(j->manifest);
+    struct manifest *m = j->next;
 
-    m->version++;
     m->wm = j->frozen->slot + 1;
     m->anchor = j->anchor;
     m->floor = m->wm ? m->wm - 1 : 0;
@@ -319,129 +472,207 @@ static enum err build_manifest(struct op *op, struct namespace *ns, struct job *
     for (uint32_t i = 0; i < j->fence_count; i++)
         if (j->fences[i].slot < m->wm)
             manifest_add_fence(m, j->fences[i].slot, j->fences[i].wall_ms);
-    enum err e = list_segments(op, ns, j);
-    if (!e) e = store_table(op, ns, j);
     manifest_trim(m, (uint64_t)j->collected_wall_ms, (uint64_t)clock_wall_ms());
+}
+
+static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j)
+{
+    j->next = manifest_copy(j->manifest);
+    j->next->version++;
+    if (!j->merge) move_wm(j);
+    enum err e = list_segments(op, ns, j);
+    return e ? e : store_table(op, ns, j);
+}
+
+/* ---- publishing ---- */
+
+static bool ours(const struct namespace *ns, const struct job *j)
+{
+    return ns->state == NS_READY && ns->tenure.epoch == j->tenure.epoch;
+}
+
+/* Waits for the other job's manifest, and takes hold of what ours is to change. */
+static enum err begin_publish(struct op *op, struct namespace *ns, struct job *j)
+{
+    enum err e = ERR_OK;
+
+    mutex_lock(&ns->lock);
+    while (!e && ns->publishing)
+        if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
+            e = op_fail(op, ERR_TIMEOUT, "the deadline of this job has passed");
+    if (!e && !ours(ns, j))
+        e = op_fail(op, ERR_IO, "the namespace was closed meanwhile, try again");
+    if (!e) {
+        const struct snapshot *now = j->merge ? ns->tenure.base : ns->frozen;
+        ns->publishing = true;
+        j->manifest = manifest_ref(ns->tenure.manifest);
+        j->base =
+            state_replace(j->frozen, now, j->taken, j->made, j->manifest->version + 1);
+    }
+    mutex_unlock(&ns->lock);
     return e;
 }
 
-/* ---- the job ---- */
-
-/* Takes hold of the state at this moment. Lock held. */
-static void freeze(struct namespace *ns, struct job *j)
+static void count_bytes(const struct job *j)
 {
-    struct tenure *t = &ns->tenure;
-
-    j->frozen = snapshot_ref(t->snapshot);
-    j->manifest = manifest_ref(t->manifest);
-    j->anchor = t->last;
-    j->tenure = tenure_mark(t);
-    j->taken = mem_new_array(bool, j->frozen->source_count);
-    j->fence_count = t->fence_count;
-    j->fences =
-        t->fence_count ? mem_dup(t->fences, t->fence_count * sizeof *t->fences) : NULL;
-    j->table_version = idempotency_version(t->table);
-    if (j->table_version != t->table_stored)
-        idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
-    ns->frozen_sources = j->frozen->source_count;
-    j->collected_wall_ms = ns->collected_wall_ms;
+    const char *help =
+        "Bytes of segments written, by what they were made of: their sum "
+        "by those of tails is the write amplification.";
+    metric_add(metric_counter("elacsym_index_bytes_total", help,
+                              j->merge ? "from=\"segments\"" : "from=\"tail\""),
+               j->entry.size);
 }
 
-/* Our manifest is the newest: the live state follows it. Lock held. */
+/* Our manifest is the newest: the snapshots follow it. Lock held. */
 static void adopt(struct namespace *ns, struct job *j)
 {
     struct tenure *t = &ns->tenure;
+    uint64_t version = j->next->version;
     uint32_t kept = 0;
 
     manifest_unref(t->manifest);
     t->manifest = manifest_ref(j->next);
-    ns->tail_full = false;
+    snapshot_unref(t->base);
+    t->base = snapshot_ref(j->base);
     namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
-                                                    j->made, j->next->version));
+                                                    j->made, version));
+    count_bytes(j);
+    if (j->merge) {
+        if (!ns->frozen) return;
+        struct snapshot *frozen = ns->frozen;
+        ns->frozen = state_replace(j->frozen, frozen, j->taken, j->made, version);
+        snapshot_unref(frozen);
+        return;
+    }
+    ns->tail_full = false;
     for (uint32_t i = 0; i < t->fence_count; i++)
         if (t->fences[i].slot >= j->next->wm) t->fences[kept++] = t->fences[i];
     t->fence_count = kept;
     t->table_stored = j->table_version;
 }
 
+/* What became of the manifest decides what becomes of us. True if it was published. */
+static bool conclude(struct namespace *ns, struct job *j, enum err e,
+                     enum published outcome)
+{
+    bool published = !e && outcome == PUBLISHED;
+
+    mutex_lock(&ns->lock);
+    if (j->manifest) ns->publishing = false;
+    if (ours(ns, j) && e == ERR_UNKNOWN) {
+        namespace_close_locked(ns);
+    } else if (ours(ns, j) && published) {
+        adopt(ns, j);
+    } else if (ours(ns, j) && !e) {
+        namespace_fenced_locked(ns,
+                                "ownership conflict: another node published a newer "
+                                "manifest");
+    }
+    if (!j->merge && ours(ns, j)) {
+        snapshot_unref(ns->frozen);
+        ns->frozen = NULL;
+        ns->frozen_tail = 0;
+    }
+    cond_broadcast(&ns->changed);
+    mutex_unlock(&ns->lock);
+    return published;
+}
+
 /* Hands over the objects that no manifest will ever name, and tries to delete them. */
 static void discard(struct namespace *ns, struct job *j)
 {
     struct op op;
-    uint32_t count = ns->leftover_count + j->written_count;
 
+    mutex_lock(&ns->lock);
+    uint32_t count = ns->leftover_count + j->written_count;
     ns->leftovers = mem_realloc(ns->leftovers, count * sizeof *ns->leftovers);
     for (uint32_t i = 0; i < j->written_count; i++)
         ns->leftovers[ns->leftover_count++] = j->written[i];
     j->written_count = 0;
+    mutex_unlock(&ns->lock);
     op_init(&op, clock_ms() + DISCARD_TIMEOUT_MS, 0);
     (void)gc_leftovers(&op, ns); /* or before the next job */
     op_release(&op);
 }
 
-/* Writes the segment and the manifest. *changes false: the newest manifest says it all.
- */
-static enum err execute(struct op *op, struct namespace *ns, struct job *j, bool merge,
-                        bool *changes, enum published *outcome)
+/* A segment cannot be read: it is left alone from now on, so that the others merge. */
+static void note_damage(struct op *op, struct namespace *ns, const struct job *j,
+                        struct segment *segment)
 {
-    enum err e = choose(op, ns->env, j, merge, &j->taken_count);
-    *changes = j->taken_count || j->frozen->slot + 1 > j->manifest->wm;
-    if (!e && j->taken_count) e = write_segment(op, ns, j);
+    log_error(op, "a segment is damaged", "namespace=%s key=%s error=%s", ns->keys.name,
+              segment_key(segment), op->error);
+    metric_add(metric_counter("elacsym_damaged_segments_total",
+                              "Segments that a merge found damaged or missing.", NULL),
+               1);
+    mutex_lock(&ns->lock);
+    if (ours(ns, j) && !is_damaged(ns, segment)) {
+        uint32_t count = ns->damaged_count + 1;
+        ns->damaged = mem_realloc(ns->damaged, count * sizeof(struct segment *));
+        ns->damaged[ns->damaged_count++] = segment_ref(segment);
+    }
+    mutex_unlock(&ns->lock);
+}
+
+/* A merge met damage: finds out which of its segments it is in, by reading them. */
+static void find_damage(struct op *op, struct namespace *ns, const struct job *j)
+{
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        struct segment *segment = j->frozen->sources[i].segment;
+        struct op look;
+        if (!j->taken[i]) continue;
+        op_init(&look, op->deadline_ms, 0);
+        enum err e = segment_verify(&look, segment);
+        if (e == ERR_CORRUPT || e == ERR_NOT_FOUND) note_damage(&look, ns, j, segment);
+        op_release(&look);
+    }
+}
+
+static enum err execute(struct op *op, struct namespace *ns, struct job *j,
+                        enum published *outcome)
+{
+    enum err e = j->taken_count ? write_segment(op, ns, j) : ERR_OK;
     if (e == ERR_NOT_FOUND) e = tenure_missing(op, ns->env, &ns->keys, &j->tenure);
-    if (e || !*changes) return e;
-    e = build_manifest(op, ns, j);
+    if (e == ERR_CORRUPT && j->merge) find_damage(op, ns, j);
+    if (!e) e = begin_publish(op, ns, j);
+    if (!e) e = build_manifest(op, ns, j);
     if (e) return e;
     return manifest_publish(op, ns->env->store, &ns->keys, j->manifest, j->next,
                             outcome);
 }
 
-/* What became of the manifest decides what becomes of us. True if it was published. */
-static bool conclude(struct namespace *ns, struct job *j, enum err e, bool changes,
-                     enum published outcome)
+static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eager)
 {
-    bool published = !e && changes && outcome == PUBLISHED;
-
-    mutex_lock(&ns->lock);
-    bool ours = ns->state == NS_READY && ns->tenure.epoch == j->tenure.epoch;
-    if (ours) ns->frozen_sources = 0;
-    if (ours && e == ERR_UNKNOWN) {
-        namespace_close_locked(ns);
-    } else if (ours && published) {
-        adopt(ns, j);
-    } else if (ours && !e && changes) {
-        namespace_fenced_locked(ns,
-                                "ownership conflict: another node published a newer "
-                                "manifest");
-    }
-    mutex_unlock(&ns->lock);
-    return published;
-}
-
-enum err indexer_run(struct op *op, struct namespace *ns, bool eager)
-{
-    struct job j = {.eager = eager};
     enum published outcome = PUBLISH_TAKEN;
     int64_t began_us = clock_us();
-    bool changes;
 
     enum err e = gc_leftovers(op, ns);
-    if (e && ns->leftover_count >= LEFTOVERS_MAX)
-        return op_fail(op, e, "index namespace \"%s\"", ns->keys.name);
+    if (e && ns->leftover_count >= LEFTOVERS_MAX) return e;
     op_clear_error(op);
-    mutex_lock(&ns->lock);
-    bool idle = ns->state != NS_READY || ns->tenure.snapshot->slot == UINT64_MAX;
-    if (!idle) freeze(ns, &j);
-    mutex_unlock(&ns->lock);
-    if (idle) return ERR_OK;
-
-    e = execute(op, ns, &j, eager || ns->env->compaction, &changes, &outcome);
-    if (conclude(ns, &j, e, changes, outcome))
-        log_info(op, "namespace indexed",
+    if (!freeze(ns, j, eager)) return ERR_OK;
+    e = execute(op, ns, j, &outcome);
+    if (conclude(ns, j, e, outcome))
+        log_info(op, j->merge ? "segments merged" : "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
-                 ns->keys.name, (unsigned long long)j.next->version, j.taken_count,
-                 j.entry.row_count, (unsigned long long)j.entry.size,
+                 ns->keys.name, (unsigned long long)j->next->version, j->taken_count,
+                 j->entry.row_count, (unsigned long long)j->entry.size,
                  (long long)(clock_us() - began_us) / 1000);
-    if (e && e != ERR_UNKNOWN) discard(ns, &j);
+    if (e && e != ERR_UNKNOWN) discard(ns, j);
+    return e;
+}
+
+enum err indexer_tail(struct op *op, struct namespace *ns)
+{
+    struct job j = {.merge = false};
+    enum err e = run(op, ns, &j, false);
     job_release(&j);
     return e ? op_fail(op, e, "index namespace \"%s\"", ns->keys.name) : ERR_OK;
+}
+
+enum err indexer_merge(struct op *op, struct namespace *ns, bool eager)
+{
+    struct job j = {.merge = true};
+    enum err e = run(op, ns, &j, eager);
+    job_release(&j);
+    return e ? op_fail(op, e, "merge segments of namespace \"%s\"", ns->keys.name)
+             : ERR_OK;
 }

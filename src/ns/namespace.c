@@ -43,7 +43,13 @@ void namespace_unref(struct namespace *ns)
     commit_abandon(ns);
     (void)tail_hold(ns->env->cache, &ns->reserved, 0);
     tenure_release(&ns->tenure);
-    gc_forget_leftovers(ns);
+    snapshot_unref(ns->frozen);
+    for (uint32_t i = 0; i < ns->damaged_count; i++)
+        segment_unref(ns->damaged[i]);
+    mem_free(ns->damaged);
+    for (uint32_t i = 0; i < ns->leftover_count; i++)
+        mem_free(ns->leftovers[i]);
+    mem_free(ns->leftovers);
     follower_release(&ns->follower, ns->env->cache);
     snapshot_unref(ns->followed);
     schema_unref(ns->first_schema);
@@ -75,10 +81,15 @@ void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next)
 
 static void end_tenure(struct namespace *ns, enum namespace_state state)
 {
+    for (uint32_t i = 0; i < ns->damaged_count; i++)
+        segment_unref(ns->damaged[i]);
+    ns->damaged_count = 0;
     tenure_release(&ns->tenure);
     (void)tail_hold(ns->env->cache, &ns->reserved, 0);
     ns->tail_full = false;
-    ns->frozen_sources = 0;
+    snapshot_unref(ns->frozen);
+    ns->frozen = NULL;
+    ns->frozen_tail = 0;
     ns->state = state;
     cond_broadcast(&ns->changed);
 }
@@ -224,7 +235,7 @@ enum err namespace_info(struct op *op, struct namespace *ns, struct namespace_in
     if (ns->opening) out->state = "opening";
     if (ns->state == NS_READY) {
         out->wal_first_slot = ns->tenure.manifest->floor;
-        out->indexing = ns->frozen_sources > 0;
+        out->indexing = ns->frozen || ns->merging;
     } else {
         if (ns->state == NS_CLOSED && !ns->opening) out->state = "reader";
     }

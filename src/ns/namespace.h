@@ -30,6 +30,12 @@ enum namespace_state {
     NS_DROPPED /* this incarnation is over */
 };
 
+/* After failures in a row, when the next attempt may be. */
+struct pause {
+    unsigned times;
+    int64_t until_ms;
+};
+
 struct pending; /* a write in the queue or in a group (commit.c) */
 struct group;   /* a log entry that was sent and is not settled yet */
 
@@ -58,23 +64,28 @@ struct namespace
     uint64_t queue_bytes;
     struct group *group;
     struct tickets probes;   /* strong reads at the owner */
-    bool maintaining;        /* somebody indexes or collects */
-    uint32_t frozen_sources; /* sources an index job is working on */
+    bool maintaining;        /* somebody indexes the tail or collects */
+    bool merging;            /* somebody merges segments */
+    bool publishing;         /* one of them publishes a manifest */
+    struct snapshot *frozen; /* what the tail's job works on, or NULL, … */
+    uint32_t frozen_tail;    /* … and how many sources of the tail, the oldest */
+    uint64_t merged_version, merged_epoch; /* this manifest needs no merge */
     int64_t commit_started_ms, committed_ms, written_ms, maintained_ms;
-    unsigned work_failed_times; /* background work that failed in a row, … */
-    int64_t work_after_ms;      /* … and when the next may begin */
-    int64_t confirmed_ms;       /* when we were last surely the owner */
+    struct pause work_pause, merge_pause; /* of background work that failed */
+    struct segment **damaged; /* found out by merges, which leave them alone */
+    uint32_t damaged_count;
+    int64_t confirmed_ms; /* when we were last surely the owner */
     int64_t fenced_until_ms;
     unsigned fenced_times;
-    char fenced_words[256];
+    char fenced_words[TENURE_WORDS_MAX];
     uint64_t reserved; /* bytes of the cache's budget held for the tail */
     bool tail_full;    /* a write was refused since there was no room for it */
     uint64_t collected_floor,
-        collected_version;     /* how far the log and the manifests … */
-    int64_t collected_wall_ms; /* … and removed objects were deleted */
-    uint64_t orphans_epoch;    /* the epoch in which orphans were last looked for */
-    char **leftovers;          /* objects of jobs that failed; used by the one
-                                  that maintains */
+        collected_version;      /* how far the log and the manifests … */
+    int64_t collected_wall_ms;  /* … and removed objects were deleted */
+    uint64_t orphans_epoch;     /* the epoch in which orphans were last looked for */
+    atomic_bool scratch_failed; /* large merges had no file */
+    char **leftovers;           /* objects of jobs that failed */
     uint32_t leftover_count;
 
     struct tickets refreshes;  /* strong reads as follower; guarded by lock */
@@ -149,15 +160,18 @@ struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
 /* Frees a group that was never settled; the namespace goes away. */
 void commit_abandon(struct namespace *ns);
 
-/* indexer.c: tail to segment, segments to larger ones, one manifest. eager: join
- * whatever fits into segment_docs_max, whatever the cost. ns->maintaining is the
- * caller's. */
-enum err indexer_run(struct op *op, struct namespace *ns, bool eager);
+/* indexer.c: the tail becomes a segment and the log below it obsolete, with one new
+ * manifest; nothing if there is no tail. ns->maintaining is the caller's. */
+enum err indexer_tail(struct op *op, struct namespace *ns);
+/* Some segments become one, with one new manifest; nothing if none should. eager:
+ * whatever fits into segment_docs_max, whatever the cost. ns->merging is the caller's.
+ */
+enum err indexer_merge(struct op *op, struct namespace *ns, bool eager);
+bool indexer_merge_due(struct namespace *ns, bool eager);
 /* gc.c: deletes what no manifest needs any more. */
 enum err gc_run(struct op *op, struct namespace *ns);
 /* gc.c: deletes what index jobs that failed have written. */
 enum err gc_leftovers(struct op *op, struct namespace *ns);
-void gc_forget_leftovers(struct namespace *ns);
 /* gc.c: deletes the objects of an incarnation whose DELETE is in the catalog, but for
  * its DROP and fences, which stay 30 days; nothing if it is not deleted. */
 enum err gc_purge(struct op *op, const struct registry_options *env,

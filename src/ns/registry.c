@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "cache/cache.h"
 #include "ns/admission.h"
 #include "ns/namespace.h"
 #include "ns/survey.h"
@@ -17,11 +18,17 @@ enum {
     BUCKETS = 4096,
     CREATE_TRIES = 16,
     TICK_MS = 200,
+    /* Queries come first where all want the processor; that tails are indexed matters
+     * more than that segments merge, since writes are refused when they are full. */
+    MAINTENANCE_NICE = 5,
+    MERGER_NICE = 10,
+    MERGES_MAX = 64, /* of a namespace, before others have their turn */
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     SURVEY_PAUSE_MIN_MS = 1000,
+    TOTALS_PAUSE_MS = 5000,
     LIST_PAGE = 1000,
     TAIL_ENTRIES_MAX = 1000 /* log entries that a restart may have to replay */
 };
@@ -40,7 +47,7 @@ struct worker {
 
 struct registry {
     struct registry_options options;
-    char *node_id, *wal_prefix;
+    char *node_id, *wal_prefix, *scratch;
     struct opener *opener;
     struct admission *queries;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
@@ -49,7 +56,8 @@ struct registry {
     size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
-    struct worker maintenance, surveyor;
+    struct worker maintenance, merger, surveyor;
+    int64_t totals_ms;      /* of maintenance: when the gauges are due */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -74,6 +82,7 @@ struct registry_options registry_options_default(void)
         .staleness_max_ms = 10000,
         .open_max = 16384,
         .open_threads = 8,
+        .spool_from = (uint64_t)64 << 20,
         .background = true,
     };
 }
@@ -168,19 +177,28 @@ static struct namespace *bucket_evict(struct registry *r, struct slot **bucket)
     return NULL;
 }
 
+/* What is held by open namespaces leaves little of the memory to ranges. */
+static bool memory_pressed(struct registry *r)
+{
+    struct cache_usage usage = cache_usage(r->options.cache);
+    return usage.reserved_bytes > usage.memory_max / 4 * 3;
+}
+
 /*
- * Closes an idle namespace if as many are open as may be; true if there is room for
- * another one then. What a namespace has in memory is in the store as well, so closing
- * costs no more than opening it again. The hand goes round twice: in the first round it
- * takes what was not used since it last came by (the clock algorithm).
+ * Closes an idle namespace if as many are open as may be, or if they fill the memory;
+ * true if there is room for another one then. What a namespace has in memory is in the
+ * store as well, so closing costs no more than opening it again. The hand goes round
+ * twice: in the first round it takes what was not used since it last came by (the clock
+ * algorithm).
  */
 static bool table_make_room(struct registry *r)
 {
     struct namespace *idle = NULL;
+    bool pressed = memory_pressed(r);
 
     mutex_lock(&r->lock);
     bool full = r->table_count >= r->options.open_max;
-    for (size_t i = 0; full && !idle && i < 2 * (size_t)BUCKETS; i++) {
+    for (size_t i = 0; (full || pressed) && !idle && i < 2 * (size_t)BUCKETS; i++) {
         idle = bucket_evict(r, &r->table[r->hand]);
         if (!idle) r->hand = (r->hand + 1) % BUCKETS;
     }
@@ -535,43 +553,50 @@ static bool look_due(const struct namespace *ns)
     return env->compaction && clock_ms() - ns->maintained_ms >= env->interval_ms;
 }
 
-/* Is it time to write a new manifest? Lock held. */
-static bool due(struct namespace *ns)
+/* Is it time to make the tail a segment? Lock held. */
+static bool tail_due(struct namespace *ns)
 {
     const struct registry_options *env = ns->env;
     const struct snapshot *s = ns->tenure.snapshot;
-    int64_t now_ms = clock_ms();
-    uint32_t stored = 0;
 
     if (ns->state != NS_READY) return false;
-    for (uint32_t i = 0; i < s->source_count; i++)
-        stored += s->sources[i].stored;
-    if (env->compaction && stored > env->segments_max) return true;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
     if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
     return ns->tail_full || s->tail_bytes >= env->tail_index_bytes ||
            s->tail_rows >= env->tail_index_rows ||
-           now_ms - ns->written_ms >= env->tail_index_idle_ms;
+           clock_ms() - ns->written_ms >= env->tail_index_idle_ms;
 }
 
-/* Background work on ns ended with e: after a failure the next waits, longer each time.
- * Lock held. */
-static void note_work(struct op *op, struct namespace *ns, enum err e)
+/* Background work on ns ended with e: after a failure the next of its kind waits,
+ * longer each time. */
+static void note_work(struct op *op, struct namespace *ns, struct pause *pause,
+                      enum err e)
 {
-    if (!e) ns->work_failed_times = 0;
-    if (!e || e == ERR_CANCELED) return;
-    ns->work_failed_times++;
-    int64_t pause_ms =
-        backoff_ms(ns->work_failed_times, WORK_PAUSE_MS, WORK_PAUSE_MAX_MS);
-    ns->work_after_ms = clock_ms() + pause_ms;
+    if (e == ERR_CANCELED) return;
+    mutex_lock(&ns->lock);
+    pause->times = e ? pause->times + 1 : 0;
+    int64_t pause_ms = backoff_ms(pause->times, WORK_PAUSE_MS, WORK_PAUSE_MAX_MS);
+    pause->until_ms = e ? clock_ms() + pause_ms : 0;
+    unsigned times = pause->times;
+    mutex_unlock(&ns->lock);
+    if (!e) return;
     metric_add(metric_counter("elacsym_maintenance_failures_total",
                               "Background work on a namespace (settling, indexing, "
-                              "deleting) that failed.",
+                              "merging, deleting) that failed.",
                               NULL),
                1);
     log_warn(op, "background work failed, will try again",
-             "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name,
-             ns->work_failed_times, (long long)pause_ms, op->error);
+             "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name, times,
+             (long long)pause_ms, op->error);
+}
+
+/* After a failure, is it too early for the next attempt? */
+static bool pausing(struct namespace *ns, const struct pause *pause)
+{
+    mutex_lock(&ns->lock);
+    bool pausing = clock_ms() < pause->until_ms;
+    mutex_unlock(&ns->lock);
+    return pausing;
 }
 
 /* What is asked of background work. */
@@ -581,26 +606,37 @@ enum work {
     WORK_COMPACT /* … and join all segments that could be fewer */
 };
 
-/* May background work begin? Unless it is only if due: waits for the one in progress,
- * and after a failure does not wait at all. *busy: no, there is nothing to be done now.
- * Lock held. */
-static enum err claim_work(struct op *op, struct namespace *ns, enum work work,
-                           bool *busy)
+/* May work that the flag stands for (one of ns->maintaining and ns->merging) begin?
+ * Unless it is only if due: waits for the one in progress. *busy: no, there is nothing
+ * to be done now. */
+static enum err claim(struct op *op, struct namespace *ns, bool *flag, enum work work,
+                      bool *busy)
 {
     bool force = work != WORK_IF_DUE;
+    enum err e = ERR_OK;
 
-    while (force && ns->maintaining)
+    mutex_lock(&ns->lock);
+    while (force && *flag && !e)
         if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
-            return op_fail(op, ERR_TIMEOUT,
-                           "the deadline of this request has passed while namespace "
-                           "\"%s\" is being indexed",
-                           ns->keys.name);
-    if (force && ns->state != NS_READY)
-        return op_fail(op, ERR_IO, "namespace \"%s\" was closed meanwhile, try again",
-                       ns->keys.name);
-    *busy = ns->maintaining || ns->state != NS_READY;
-    if (!*busy) ns->maintaining = true;
-    return ERR_OK;
+            e = op_fail(op, ERR_TIMEOUT,
+                        "the deadline of this request has passed while namespace "
+                        "\"%s\" is being indexed",
+                        ns->keys.name);
+    if (!e && force && ns->state != NS_READY)
+        e = op_fail(op, ERR_IO, "namespace \"%s\" was closed meanwhile, try again",
+                    ns->keys.name);
+    *busy = *flag || ns->state != NS_READY;
+    if (!e && !*busy) *flag = true;
+    mutex_unlock(&ns->lock);
+    return e;
+}
+
+static void unclaim(struct namespace *ns, bool *flag)
+{
+    mutex_lock(&ns->lock);
+    *flag = false;
+    cond_broadcast(&ns->changed);
+    mutex_unlock(&ns->lock);
 }
 
 /* Goes on with a put whose outcome is unknown, for a little while. */
@@ -617,48 +653,69 @@ static enum err settle(struct op *op, struct namespace *ns)
     return e;
 }
 
-/* Indexes if it is time, and collects; the namespace is ours to maintain. */
-static enum err index_and_collect(struct op *op, struct namespace *ns, enum work work)
+/* Makes the tail a segment if it is time. */
+static enum err index_tail(struct op *op, struct namespace *ns, enum work work)
 {
-    mutex_lock(&ns->lock);
-    bool eager = work == WORK_COMPACT || look_due(ns);
-    bool index = eager || work == WORK_INDEX || due(ns);
-    mutex_unlock(&ns->lock);
+    bool busy;
 
-    enum err e = index ? indexer_run(op, ns, eager) : ERR_OK;
-    if (!e) e = gc_run(op, ns);
-
+    enum err e = claim(op, ns, &ns->maintaining, work, &busy);
+    if (e || busy) return e;
     mutex_lock(&ns->lock);
-    ns->maintaining = false;
-    if (index && eager && !e) ns->maintained_ms = clock_ms();
-    cond_broadcast(&ns->changed);
+    bool due = work != WORK_IF_DUE || tail_due(ns);
     mutex_unlock(&ns->lock);
+    if (due) e = indexer_tail(op, ns);
+    unclaim(ns, &ns->maintaining);
     return e;
 }
 
-/* One round of background work. If due only, after a failure it does nothing for a
- * while. */
+/* Merges until no more segments should become one. */
+static enum err merge_all(struct op *op, struct namespace *ns, enum work work)
+{
+    bool busy, eager;
+
+    mutex_lock(&ns->lock);
+    eager = work == WORK_COMPACT || look_due(ns);
+    mutex_unlock(&ns->lock);
+    if (!indexer_merge_due(ns, eager) && !eager) return ERR_OK;
+    enum err e = claim(op, ns, &ns->merging, work, &busy);
+    if (e || busy) return e;
+    for (int i = 0; !e && i < MERGES_MAX && indexer_merge_due(ns, eager); i++)
+        e = indexer_merge(op, ns, eager);
+    mutex_lock(&ns->lock);
+    if (eager && !e) ns->maintained_ms = clock_ms();
+    mutex_unlock(&ns->lock);
+    unclaim(ns, &ns->merging);
+    return e;
+}
+
+/* Deletes what is obsolete. */
+static enum err collect(struct op *op, struct namespace *ns, enum work work)
+{
+    bool busy;
+
+    enum err e = claim(op, ns, &ns->maintaining, work, &busy);
+    if (e || busy) return e;
+    e = gc_run(op, ns);
+    unclaim(ns, &ns->maintaining);
+    return e;
+}
+
+/* One round of background work but for merges. */
 static enum err maintain(struct op *op, struct namespace *ns, enum work work)
 {
-    bool busy = true;
-
-    mutex_lock(&ns->lock);
-    bool pausing =
-        work == WORK_IF_DUE && ns->work_failed_times && clock_ms() < ns->work_after_ms;
-    mutex_unlock(&ns->lock);
-    if (pausing) return ERR_OK;
-
+    if (work == WORK_IF_DUE && pausing(ns, &ns->work_pause)) return ERR_OK;
     enum err e = settle(op, ns);
-    if (!e) {
-        mutex_lock(&ns->lock);
-        e = claim_work(op, ns, work, &busy);
-        mutex_unlock(&ns->lock);
-        if (e) return e;
-    }
-    if (!busy) e = index_and_collect(op, ns, work);
-    mutex_lock(&ns->lock);
-    note_work(op, ns, e);
-    mutex_unlock(&ns->lock);
+    if (!e) e = index_tail(op, ns, work);
+    if (!e) e = collect(op, ns, work);
+    note_work(op, ns, &ns->work_pause, e);
+    return e;
+}
+
+static enum err merge(struct op *op, struct namespace *ns, enum work work)
+{
+    if (work == WORK_IF_DUE && pausing(ns, &ns->merge_pause)) return ERR_OK;
+    enum err e = merge_all(op, ns, work);
+    note_work(op, ns, &ns->merge_pause, e);
     return e;
 }
 
@@ -671,6 +728,8 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
     enum err e = lookup(op, r, name, &ns);
     if (!e && work != WORK_IF_DUE) e = namespace_open(op, ns, &token);
     if (!e) e = maintain(op, ns, work);
+    if (!e && work != WORK_INDEX) e = merge(op, ns, work);
+    if (!e && work == WORK_COMPACT) e = collect(op, ns, work);
     if (ns) namespace_unref(ns);
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
@@ -700,22 +759,25 @@ static void work_end(struct registry *r, struct worker *w, struct op *op)
     op_release(op);
 }
 
-static void maintain_in_background(struct registry *r, struct namespace *ns)
+static void maintain_in_background(struct registry *r, struct worker *w,
+                                   struct namespace *ns)
 {
     struct op op;
-    bool go_on = work_begin(r, &r->maintenance, &op);
+    bool go_on = work_begin(r, w, &op);
 
-    if (go_on) (void)maintain(&op, ns, WORK_IF_DUE); /* counted and logged there */
-    work_end(r, &r->maintenance, &op);
+    /* What fails is counted and logged there. */
+    if (go_on && w == &r->maintenance) (void)maintain(&op, ns, WORK_IF_DUE);
+    if (go_on && w == &r->merger) (void)merge(&op, ns, WORK_IF_DUE);
+    work_end(r, w, &op);
 }
 
-static void maintain_all(struct registry *r)
+static void maintain_all(struct registry *r, struct worker *w)
 {
     struct walk walk = {0};
     struct namespace *ns;
 
     while ((ns = table_next(r, &walk))) {
-        maintain_in_background(r, ns);
+        maintain_in_background(r, w, ns);
         namespace_unref(ns);
     }
 }
@@ -731,11 +793,71 @@ static bool stop_after(struct registry *r, int64_t ms)
     return stopping;
 }
 
+/* What the open namespaces have, all together, for /metrics. */
+struct totals {
+    uint64_t namespaces, segments, tail_bytes, tail_rows, wal_objects;
+};
+
+static void add_totals(struct namespace *ns, struct totals *t)
+{
+    mutex_lock(&ns->lock);
+    if (ns->state == NS_READY) {
+        const struct snapshot *s = ns->tenure.snapshot;
+        t->segments += ns->tenure.base->source_count;
+        t->tail_bytes += s->tail_bytes;
+        t->tail_rows += s->tail_rows;
+        t->wal_objects += ns->tenure.next - ns->tenure.manifest->floor;
+    }
+    t->namespaces++;
+    mutex_unlock(&ns->lock);
+}
+
+static void publish_totals(struct registry *r)
+{
+    struct walk walk = {0};
+    struct totals t = {0};
+    struct namespace *ns;
+
+    if (clock_ms() < r->totals_ms) return;
+    r->totals_ms = clock_ms() + TOTALS_PAUSE_MS;
+    while ((ns = table_next(r, &walk))) {
+        add_totals(ns, &t);
+        namespace_unref(ns);
+    }
+    const struct {
+        const char *name, *help;
+        uint64_t value;
+    } gauges[] = {
+        {"elacsym_open_namespaces", "Namespaces open on this node.", t.namespaces},
+        {"elacsym_segments", "Stored segments of the open namespaces.", t.segments},
+        {"elacsym_tail_bytes", "Memory of writes that wait to be indexed.",
+         t.tail_bytes},
+        {"elacsym_unindexed_rows", "Rows that wait to be indexed.", t.tail_rows},
+        {"elacsym_wal_objects", "Log objects that no segment has replaced.",
+         t.wal_objects},
+    };
+    for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
+        metric_set(metric_gauge(gauges[i].name, gauges[i].help, NULL),
+                   (double)gauges[i].value);
+}
+
 static void maintenance_main(void *arg)
 {
     struct registry *r = arg;
+    thread_yield_to_others(MAINTENANCE_NICE);
     do {
-        maintain_all(r);
+        maintain_all(r, &r->maintenance);
+        publish_totals(r);
+    } while (!stop_after(r, TICK_MS));
+}
+
+/* A merge may take minutes, in which no tail may wait: so it has a thread to itself. */
+static void merger_main(void *arg)
+{
+    struct registry *r = arg;
+    thread_yield_to_others(MERGER_NICE);
+    do {
+        maintain_all(r, &r->merger);
     } while (!stop_after(r, TICK_MS));
 }
 
@@ -786,6 +908,7 @@ static void surveyor_main(void *arg)
 {
     struct registry *r = arg;
     struct survey *s = survey_new(&r->options);
+    thread_yield_to_others(MERGER_NICE);
     int64_t pause_ms = r->options.interval_ms;
 
     if (pause_ms < SURVEY_PAUSE_MIN_MS) pause_ms = SURVEY_PAUSE_MIN_MS;
@@ -805,6 +928,8 @@ struct registry *registry_new(const struct registry_options *options)
     r->options = *options;
     r->options.node_id = r->node_id = mem_strdup(options->node_id);
     r->options.wal_prefix = r->wal_prefix = mem_strdup(options->wal_prefix);
+    if (options->scratch)
+        r->options.scratch = r->scratch = mem_strdup(options->scratch);
     mutex_init(&r->lock);
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
@@ -813,6 +938,7 @@ struct registry *registry_new(const struct registry_options *options)
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {
         r->maintenance.thread = thread_start("maintenance", maintenance_main, r);
+        r->merger.thread = thread_start("merger", merger_main, r);
         r->surveyor.thread = thread_start("surveyor", surveyor_main, r);
     }
     return r;
@@ -838,15 +964,16 @@ static void settle_all(struct registry *r, int64_t deadline_ms)
 void registry_free(struct registry *r, int64_t deadline_ms)
 {
     if (!r) return;
+    struct worker *workers[] = {&r->maintenance, &r->merger, &r->surveyor};
     mutex_lock(&r->wake_lock);
     r->stopping = true;
-    if (r->maintenance.working) op_cancel(r->maintenance.working);
-    if (r->surveyor.working) op_cancel(r->surveyor.working);
+    for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
+        if (workers[i]->working) op_cancel(workers[i]->working);
     cond_broadcast(&r->wake);
     mutex_unlock(&r->wake_lock);
     opener_cancel(r->opener);
-    if (r->maintenance.thread) thread_join(r->maintenance.thread);
-    if (r->surveyor.thread) thread_join(r->surveyor.thread);
+    for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
+        if (workers[i]->thread) thread_join(workers[i]->thread);
     opener_free(r->opener);
     admission_free(r->queries);
     settle_all(r, deadline_ms);
@@ -864,5 +991,6 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     mutex_release(&r->lock);
     mem_free(r->node_id);
     mem_free(r->wal_prefix);
+    mem_free(r->scratch);
     mem_free(r);
 }

@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "base/codec.h"
+#include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "cache/cache.h"
+#include "segment/segment_ahead.h"
 #include "store/store.h"
 
 enum {
@@ -200,10 +202,10 @@ static enum err check_tail(struct op *op, struct cache *cache,
     if (e) return e;
     segment_tail_hash(pin.data, hash);
     cache_unpin(cache, &pin, 1);
-    if (memcmp(hash, ms->tail_hash, sizeof hash) != 0)
-        return op_fail(op, ERR_CORRUPT,
-                       "object %s is not the segment its manifest names", ms->key);
-    return ERR_OK;
+    if (memcmp(hash, ms->tail_hash, sizeof hash) == 0) return ERR_OK;
+    cache_forget(cache, ms->key, pin.offset, pin.size);
+    return op_fail(op, ERR_CORRUPT, "object %s is not the segment its manifest names",
+                   ms->key);
 }
 
 static enum err open_segment(struct op *op, struct cache *cache,
@@ -313,6 +315,31 @@ enum err state_load_table(struct op *op, struct store *store, const struct keys 
     return e;
 }
 
+static bool is_open(const struct snapshot *old, const char *key)
+{
+    for (uint32_t i = 0; old && i < old->source_count; i++)
+        if (old->sources[i].stored &&
+            strcmp(segment_key(old->sources[i].segment), key) == 0)
+            return true;
+    return false;
+}
+
+/* All ends of segments in two rounds, or opening them would take two rounds each. */
+static void open_ahead(struct op *op, struct cache *cache, const struct manifest *m,
+                       const struct snapshot *old)
+{
+    struct segment_object *objects =
+        mem_new_array(struct segment_object, m->segment_count);
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < m->segment_count; i++)
+        if (!is_open(old, m->segments[i].key))
+            objects[n++] = (struct segment_object){.key = m->segments[i].key,
+                                                   .size = m->segments[i].size};
+    segment_open_ahead(op, cache, objects, n);
+    mem_free(objects);
+}
+
 enum err state_load(struct op *op, struct store *store, struct cache *cache,
                     const struct keys *keys, const struct manifest *m,
                     const struct snapshot *old, struct snapshot **out,
@@ -327,6 +354,7 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
     d.s->epoch = m->epoch;
     d.s->slot = m->wm - 1; /* UINT64_MAX when nothing is indexed */
     d.s->manifest_version = m->version;
+    open_ahead(op, cache, m, old);
     for (uint32_t i = 0; i < m->segment_count && !e; i++)
         e = load_source(op, store, cache, keys, &m->segments[i], old, &d);
     if (!e) e = state_load_table(op, store, keys, m, table);
@@ -543,24 +571,57 @@ static void carry_deaths(struct draft *d, const struct source *before,
     rowset_unref(died);
 }
 
+/* Adds made behind the stored sources, with the rows dead that died in what it is made
+ * of since frozen. */
+static void draft_add_made(struct draft *d, const struct snapshot *frozen,
+                           const struct snapshot *now, const bool *taken,
+                           struct segment *made)
+{
+    uint32_t index = d->s->source_count, i = 0;
+
+    if (!made) return;
+    draft_add(d, made, NULL, 0, true);
+    for (uint32_t k = 0; k < frozen->source_count; k++) {
+        if (!taken[k]) continue;
+        while (now->sources[i].segment != frozen->sources[k].segment)
+            i++;
+        carry_deaths(d, &frozen->sources[k], &now->sources[i], index);
+    }
+}
+
+/* The next source of frozen, from index on, that is taken; its count if none is. */
+static uint32_t next_taken(const struct snapshot *frozen, const bool *taken,
+                           uint32_t index)
+{
+    while (index < frozen->source_count && !taken[index])
+        index++;
+    return index;
+}
+
 struct snapshot *state_replace(const struct snapshot *frozen,
                                const struct snapshot *now, const bool *taken,
                                struct segment *made, uint64_t manifest_version)
 {
     struct draft d = draft_new(now->source_count + 1);
+    uint32_t wanted = next_taken(frozen, taken, 0);
+    bool added = false;
 
     draft_inherit(&d, now);
     d.s->manifest_version = manifest_version;
-    for (uint32_t i = 0; i < frozen->source_count; i++) {
-        assert(frozen->sources[i].segment == now->sources[i].segment);
-        if (!taken[i]) draft_add_source(&d, &now->sources[i]);
+    for (uint32_t i = 0; i < now->source_count; i++) {
+        const struct source *source = &now->sources[i];
+        if (!source->stored && !added) {
+            draft_add_made(&d, frozen, now, taken, made);
+            added = true;
+        }
+        bool replaced = wanted < frozen->source_count &&
+                        source->segment == frozen->sources[wanted].segment;
+        if (replaced)
+            wanted = next_taken(frozen, taken, wanted + 1);
+        else
+            draft_add_source(&d, source);
     }
-    uint32_t made_index = d.s->source_count;
-    if (made) draft_add(&d, made, NULL, 0, true);
-    for (uint32_t i = 0; made && i < frozen->source_count; i++)
-        if (taken[i])
-            carry_deaths(&d, &frozen->sources[i], &now->sources[i], made_index);
-    for (uint32_t i = frozen->source_count; i < now->source_count; i++)
-        draft_add_source(&d, &now->sources[i]);
+    if (!added) draft_add_made(&d, frozen, now, taken, made);
+    assert(wanted == frozen->source_count);
     return draft_finish(&d);
 }

@@ -84,9 +84,10 @@ enum err state_join_tail(struct op *op, const struct snapshot *base,
 
 /*
  * now, with made (NULL: nothing, all their rows were dead) in the place of the sources
- * of frozen that taken marks (one bool per source of frozen). frozen is an ancestor of
- * now whose sources stand unchanged at the same indices in now, but for dead rows. Rows
- * that died since frozen die in made too.
+ * of frozen that taken marks (one bool per source of frozen), behind the other stored
+ * ones. Those sources are in now too, in the same order, with perhaps more dead rows;
+ * what else frozen and now hold does not matter. Rows that died since frozen die in
+ * made too.
  */
 struct snapshot *state_replace(const struct snapshot *frozen,
                                const struct snapshot *now, const bool *taken,

@@ -23,7 +23,8 @@ struct tenure {
     struct put_id last;  /* put-id of slot next - 1 */
     uint64_t fence_slot; /* our fence */
     struct manifest *manifest;
-    struct snapshot *snapshot;
+    struct snapshot *snapshot; /* the effect of the log below next, … */
+    struct snapshot *base;     /* … and below manifest->wm */
     struct idempotency *table;
     uint64_t table_stored;         /* idempotency_version of what the manifest stores */
     struct manifest_fence *fences; /* fences in slots >= manifest->wm, ascending */
@@ -48,11 +49,11 @@ void tenure_release(struct tenure *t); /* harmless on zeros */
 /* What the two questions below need to know of a tenure; owns nothing. */
 static inline struct tenure tenure_mark(const struct tenure *t)
 {
-    return (struct tenure){.epoch = t->epoch, .fence_slot = t->fence_slot};
+    return (struct tenure){.epoch = t->epoch};
 }
 
-/* OPEN step 6: is the newest manifest still of our epoch, with our fence above its
- * floor? ERR_FENCED if not. */
+/* Is the newest manifest still of our epoch, so that nobody has opened the namespace
+ * since? ERR_FENCED if not. */
 enum err tenure_validate(struct op *op, const struct registry_options *env,
                          const struct keys *keys, const struct tenure *t);
 
@@ -60,6 +61,13 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
  * newer owner removed it, else ERR_CORRUPT. Keeps op's words. */
 enum err tenure_missing(struct op *op, const struct registry_options *env,
                         const struct keys *keys, const struct tenure *t);
+
+/* Who holds the namespace now, for operators: the node (empty: not known), the
+ * fingerprint of its list of indexers, and of ours. */
+enum { TENURE_WORDS_MAX = 384 };
+void tenure_lost_words(const struct registry_options *env, const struct keys *keys,
+                       struct slice node, uint64_t fingerprint,
+                       char out[TENURE_WORDS_MAX]);
 
 void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms);
 

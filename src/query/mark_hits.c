@@ -96,8 +96,9 @@ enum err mark_hits(struct op *op, const struct exec *x, struct query_result *r)
     }
     for (size_t i = 0; i < query->rank_count; i++) {
         const struct rank *rank = &query->ranks[i];
-        for (size_t j = 0; x->plans[i] && j < rank->highlight_count; j++) {
-            enum err e = mark_attr(op, x, rank, x->plans[i], rank->highlights[j], r);
+        for (size_t j = 0; x->text_plans[i] && j < rank->highlight_count; j++) {
+            enum err e =
+                mark_attr(op, x, rank, x->text_plans[i], rank->highlights[j], r);
             if (e) return e;
         }
     }

@@ -10,95 +10,101 @@
 #include "query/text_plan.h"
 #include "text/text_index.h"
 
-/* What one source is searched with. */
-struct source_search {
-    struct text_clause *clauses;
-    struct text_list *lists; /* made for this source, one per part */
-    size_t clause_count;
+/* What every source is asked. */
+struct source_query {
+    const struct rank *rank;
+    const struct text_plan *plan;
+    struct text_clause *clauses; /* room for one per part */
+    struct text_list *lists;     /* made for the source at hand, one per part */
 };
 
 /* The clause of a part whose field the source has. */
-static enum err clause_make(struct op *op, const struct rank *rank,
-                            const struct text_plan *plan, const struct text_part *part,
-                            const struct text_index *index, struct text_list *list,
-                            struct text_clause *out)
+static enum err clause_make(struct op *op, const struct source_query *q, size_t part,
+                            const struct text_index *index, struct text_clause *out)
 {
-    const struct text_field *field = &plan->fields[part->field];
-    float weight = rank->fields[part->field].weight * (float)part->repeats * part->idf;
+    const struct text_part *p = &q->plan->parts[part];
+    struct text_list *list = &q->lists[part];
+    float weight = q->rank->fields[p->field].weight * (float)p->repeats * p->idf;
 
     *out = (struct text_clause){.index = index,
-                                .term = part->term,
-                                .group = part->unit,
-                                .weight = weight * part->boost,
-                                .inverse = field->inverse};
-    if (part->kind == PART_TERM) return ERR_OK;
+                                .term = p->term,
+                                .group = p->unit,
+                                .weight = weight * p->boost,
+                                .inverse = q->plan->fields[p->field].inverse};
+    if (p->kind == PART_TERM) return ERR_OK;
     out->made = list;
-    return part->kind == PART_PHRASE
-               ? text_list_phrase(op, index, part->phrase, part->term_count, list)
-               : text_list_union(op, index, part->terms, part->term_count, list);
+    return p->kind == PART_PHRASE
+               ? text_list_phrase(op, index, p->phrase, p->term_count, list)
+               : text_list_union(op, index, p->terms, p->term_count, list);
 }
 
 static enum err clauses_make(struct op *op, const struct exec *x,
-                             const struct rank *rank, const struct text_plan *plan,
-                             uint32_t source, struct source_search *s)
+                             const struct source_query *q, uint32_t source,
+                             size_t *count)
 {
     enum err e = ERR_OK;
 
-    s->clause_count = 0;
-    for (size_t i = 0; !e && i < plan->part_count; i++) {
-        const struct text_part *part = &plan->parts[i];
+    *count = 0;
+    for (size_t i = 0; !e && i < q->plan->part_count; i++) {
+        const struct text_part *part = &q->plan->parts[i];
         const struct text_index *index =
-            text_plan_index(x, source, rank->fields[part->field].attr);
-        if (!part->found || !index) continue;
-        e = clause_make(op, rank, plan, part, index, &s->lists[i],
-                        &s->clauses[s->clause_count++]);
+            text_plan_index(x, source, q->rank->fields[part->field].attr);
+        if (part->found && index)
+            e = clause_make(op, q, i, index, &q->clauses[(*count)++]);
     }
     return e;
 }
 
 static enum err search_source(struct op *op, const struct exec *x,
-                              const struct rank *rank, const struct text_plan *plan,
-                              uint32_t source, struct source_search *s,
-                              struct topk *best)
+                              const struct source_query *q, uint32_t source,
+                              const struct allowed *allowed, struct topk *best)
 {
-    enum err e = clauses_make(op, x, rank, plan, source, s);
     struct text_search search = {
-        .clauses = s->clauses,
-        .clause_count = s->clause_count,
-        .group_count = plan->unit_count,
-        .all_groups = rank->all_words,
-        .allowed = x->allowed[source],
+        .clauses = q->clauses,
+        .group_count = q->plan->unit_count,
+        .all_groups = q->rank->all_words,
+        .allowed = allowed->rows[source],
         .source = source,
         .row_count = segment_row_count(x->snapshot->sources[source].segment),
     };
+    if (allowed->none[source]) return ERR_OK;
+    enum err e = clauses_make(op, x, q, source, &search.clause_count);
     if (!e) e = text_index_search(op, &search, best, &op->counters.rows_scored);
-    for (size_t i = 0; i < plan->part_count; i++)
-        text_list_release(&s->lists[i]);
+    for (size_t i = 0; i < q->plan->part_count; i++)
+        text_list_release(&q->lists[i]);
     return e;
 }
 
-enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
-                   size_t depth, struct ranking *out)
+enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
+                   const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     struct text_plan *plan = op_new(op, struct text_plan);
-    struct source_search s = {NULL, NULL, 0};
 
     out->hits = op_new_array(op, struct hit, depth);
     out->count = 0;
     if (!plan || !out->hits) return ERR_LIMIT;
     enum err e = text_plan_make(op, x, rank, plan);
     if (e) return e;
-    x->plans[rank - x->query->ranks] = plan;
+    x->text_plans[rank - x->query->ranks] = plan;
     if (plan->part_count == 0 || (plan->hopeless && rank->all_words)) return ERR_OK;
 
-    s.clauses = op_new_array(op, struct text_clause, plan->part_count);
-    s.lists = op_new_array(op, struct text_list, plan->part_count);
-    if (!s.clauses || !s.lists) return ERR_LIMIT;
+    struct source_query query = {.rank = rank,
+                                 .plan = plan,
+                                 .clauses = op_new_array(op, struct text_clause,
+                                                         plan->part_count),
+                                 .lists = op_new_array(op, struct text_list,
+                                                       plan->part_count)};
+    if (!query.clauses || !query.lists) return ERR_LIMIT;
     struct topk best;
     topk_init(&best, out->hits, depth, exec_compare_ids, x->snapshot);
     for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        if (x->skip[i]) continue;
-        e = search_source(op, x, rank, plan, i, &s, &best);
+        struct trial trial;
+        bool tries, again = false;
+        e = trial_begin(op, x, allowed, i, depth, &tries, &trial);
+        if (!e)
+            e = search_source(op, x, &query, i, allowed, tries ? &trial.best : &best);
+        if (!e && tries) e = trial_end(op, x, i, &trial, &best, &again);
+        if (!e && again) e = search_source(op, x, &query, i, allowed, &best);
         if (e) return e;
     }
     topk_finish(&best);

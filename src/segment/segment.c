@@ -12,7 +12,6 @@
 #include "text/text_index.h"
 
 enum {
-    TAIL_SIZE = 64 << 10,
     UNIT_BLOCKS = 4 /* about 256 KiB: little to read for one row, much for a scan */
 };
 
@@ -285,6 +284,30 @@ done:
     return e;
 }
 
+/* What was read to open it is damaged: whoever tries again reads the object again. */
+static void forget_end(struct cache *cache, const struct segment *s, uint64_t tail_size)
+{
+    uint64_t tail_offset = s->size - tail_size;
+    cache_forget(cache, s->key, tail_offset, (size_t)tail_size);
+    if (s->held_offset < tail_offset)
+        cache_forget(cache, s->key, s->held_offset,
+                     (size_t)(tail_offset - s->held_offset));
+}
+
+/* What is held counts in the cache's budget for as long as the segment lives. */
+static enum err reserve_held(struct op *op, struct cache *cache, struct segment *s)
+{
+    uint64_t bytes = segment_memory(s);
+    if (!cache_reserve(cache, bytes))
+        return op_fail(op, ERR_BUSY,
+                       "the memory budget has no room for the %llu bytes "
+                       "that stay in memory",
+                       (unsigned long long)bytes);
+    s->budget = cache;
+    s->reserved = bytes;
+    return ERR_OK;
+}
+
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out)
 {
@@ -295,9 +318,12 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
     assert(tail_size >= SEGMENT_FOOTER_SIZE);
     if (size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
         e = op_fail(op, ERR_CORRUPT, "too short for a segment");
-    if (!e) e = read_end(op, cache, s, tail_size < size ? tail_size : size);
+    if (tail_size > size) tail_size = size;
+    if (!e) e = read_end(op, cache, s, tail_size);
     if (!e) e = open_held(op, s);
+    if (!e) e = reserve_held(op, cache, s);
     if (e) {
+        if (e == ERR_CORRUPT) forget_end(cache, s, tail_size);
         segment_unref(s);
         return op_fail(op, e, "open segment %s", key);
     }
@@ -311,7 +337,7 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out)
 {
-    return segment_open_tail(op, cache, key, size, TAIL_SIZE, out);
+    return segment_open_tail(op, cache, key, size, SEGMENT_OPEN_TAIL, out);
 }
 
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out)
@@ -343,6 +369,7 @@ struct segment *segment_ref(struct segment *s)
 void segment_unref(struct segment *s)
 {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1) return;
+    if (s->budget) cache_unreserve(s->budget, s->reserved);
     for (uint32_t i = 0; s->columns && i < s->layout.attr_count; i++)
         column_close(s->columns[i]);
     for (uint32_t i = 0; s->texts && i < s->layout.attr_count; i++)

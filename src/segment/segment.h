@@ -6,8 +6,9 @@
  * through the cache, or wholly in memory: the tail of a namespace is made of small
  * segments in memory, so everything that can be searched is a segment, and there is one
  * implementation of each index. Rows are dense numbers, 0 to row_count - 1; each row is
- * one document; ids are unique within a segment. What was deleted since is not in here:
- * the snapshot keeps a row set of dead rows beside each segment.
+ * one document; ids are unique within a segment, and rows ascend by id. What was
+ * deleted since is not in here: the snapshot keeps a row set of dead rows beside each
+ * segment.
  *
  * Threads  a segment is shared by reference count and never changes; any thread may
  *          ask.
@@ -23,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "attr/attr_filter.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/topk.h"
@@ -65,10 +67,15 @@ enum err segment_merge(struct op *op, struct schema *schema,
                        const struct segment_input *inputs, size_t n, struct buf *out,
                        uint32_t *row_count);
 
+/* About how many bytes of the heap a merge of these takes, beside the bytes that it
+ * appends to out. */
+uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
+
 /* ---- opening ---- */
 
 /* A stored segment. size is what the manifest says: an object of another size is
- * ERR_CORRUPT. Borrows nothing but the cache. */
+ * ERR_CORRUPT. Borrows nothing but the cache, in whose budget it counts what it holds;
+ * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
@@ -98,9 +105,14 @@ struct doc_id segment_id(const struct segment *s, uint32_t row);
 void segment_find(const struct segment *s, const struct doc_id *ids, size_t n,
                   uint32_t *rows);
 
-/* Rows for which the filter is true, dead or not; a new rowset. */
+/* Rows for which the filter is true, dead or not, among those given (NULL: all); a new
+ * rowset. Adds to *work, unless it is NULL, how the conditions were answered. */
 enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
+                        const struct rowset *among, struct filter_work *work,
                         struct rowset **out);
+/* What segment_filter would find and cost, by a few look-ups and samples. */
+enum err segment_filter_estimate(struct op *op, struct segment *s,
+                                 const struct filter *f, struct filter_estimate *out);
 
 /*
  * Exact scan: pushes allowed rows that have a vector. Score: cosine similarity (right

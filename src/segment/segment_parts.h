@@ -23,7 +23,9 @@ struct text_index;
 
 struct segment {
     atomic_uint refs;
-    struct cache *cache; /* NULL: held whole */
+    struct cache *cache;  /* NULL: held whole */
+    struct cache *budget; /* NULL: counted elsewhere (tails) */
+    uint64_t reserved;    /* of it */
     char *key;
     uint64_t size;
     struct buf held; /* [held_offset, size) of the object */
@@ -100,6 +102,7 @@ enum err record_cursor_get(struct op *op, struct record_cursor *c,
                            struct slice *record);
 void record_cursor_release(struct record_cursor *c);
 
+enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
 /* segment_open with a first read of tail_size bytes; tests make it small. */
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out);

@@ -273,25 +273,56 @@ static enum err filter_attrs(struct op *op, const struct segment *s,
     return ERR_OK;
 }
 
-enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
-                        struct rowset **out)
+/* What a filter is asked of; the view stays open while it is. */
+struct filter_asking {
+    struct segment_view *view;
+    struct filter_context context;
+    struct filter_input input;
+};
+
+static enum err filter_open(struct op *op, struct segment *s, const struct filter *f,
+                            struct filter_work *work, struct filter_asking *out)
 {
     struct attr_list list = {.count = 0};
-    struct segment_view *view = NULL;
-    enum err e;
+
+    *out = (struct filter_asking){.view = NULL};
+    enum err e = filter_attrs(op, s, f, &list);
+    if (!e)
+        e = segment_view_open(op, s, NULL, 0, false, list.attrs, list.count,
+                              &out->view);
+    if (e) return e;
+    out->context = (struct filter_context){.segment = s, .view = out->view};
+    out->input = (struct filter_input){.context = &out->context,
+                                       .row_count = s->layout.row_count,
+                                       .column = filter_column,
+                                       .ids = filter_ids,
+                                       .work = work};
+    return ERR_OK;
+}
+
+enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
+                        const struct rowset *among, struct filter_work *work,
+                        struct rowset **out)
+{
+    struct filter_asking asking;
 
     *out = NULL;
-    e = filter_attrs(op, s, f, &list);
-    if (!e) e = segment_view_open(op, s, NULL, 0, false, list.attrs, list.count, &view);
+    enum err e = filter_open(op, s, f, work, &asking);
     if (e) return e;
+    e = attr_filter(op, f, &asking.input, among, out);
+    segment_view_close(asking.view);
+    return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
+}
 
-    struct filter_context context = {.segment = s, .view = view};
-    struct filter_input input = {.context = &context,
-                                 .row_count = s->layout.row_count,
-                                 .column = filter_column,
-                                 .ids = filter_ids};
-    e = attr_filter(op, f, &input, out);
-    segment_view_close(view);
+enum err segment_filter_estimate(struct op *op, struct segment *s,
+                                 const struct filter *f, struct filter_estimate *out)
+{
+    struct filter_asking asking;
+
+    enum err e = filter_open(op, s, f, NULL, &asking);
+    if (e) return e;
+    e = attr_filter_estimate(op, f, &asking.input, out);
+    segment_view_close(asking.view);
     return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
 }
 

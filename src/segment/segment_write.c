@@ -186,7 +186,8 @@ static void value_add(struct segment_writer *w, uint32_t i, const struct value *
     const struct attr *attr = &w->schema->attrs[i];
     if (!w->columns[i] && v->null) return;
     if (!w->columns[i]) {
-        w->columns[i] = column_builder_new(attr->type, attr->array);
+        bool indexed = attr->indexed && w->row_count >= COLUMN_INDEX_ROWS_MIN;
+        w->columns[i] = column_builder_new(attr->type, attr->array, indexed);
         for (uint32_t row = 0; row < w->row; row++)
             column_builder_add(w->columns[i], &VALUE_NULL);
         if (attr->full_text && w->merged_texts[i].size == 0)

@@ -261,7 +261,7 @@ static inline enum err ask_filters(struct op *op, struct segment *s, struct worl
 {
     for (size_t i = 0; i < WORLD_FILTERS; i++) {
         struct rowset *rows;
-        enum err e = segment_filter(op, s, w->filters[i], &rows);
+        enum err e = segment_filter(op, s, w->filters[i], NULL, NULL, &rows);
         if (e) return e;
         for (uint32_t row = 0; row < w->shape.row_count; row++)
             put_u8(out, rowset_has(rows, row));

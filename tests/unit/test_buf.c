@@ -91,6 +91,24 @@ static void printf_appends_text_of_any_length_without_its_terminator(void **stat
     buf_release(&b);
 }
 
+static void a_lent_buf_moves_to_the_heap_when_it_outgrows_its_memory(void **state)
+{
+    (void)state;
+    uint8_t memory[8];
+    struct buf b = buf_lent(memory, sizeof memory);
+    buf_append_str(&b, "12345678");
+    assert_ptr_equal(b.data, memory);
+    buf_append_str(&b, "9");
+    assert_ptr_not_equal(b.data, memory);
+    assert_true(slice_equal(buf_slice(&b), SLICE_LITERAL("123456789")));
+    assert_memory_equal(memory, "12345678", 8);
+    buf_release(&b);
+    b = buf_lent(memory, sizeof memory);
+    buf_append_str(&b, "x");
+    buf_release(&b);
+    assert_null(b.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -99,6 +117,7 @@ int main(void)
         cmocka_unit_test(appended_bytes_come_back_in_order),
         cmocka_unit_test(reserve_keeps_the_content_and_clear_keeps_the_memory),
         cmocka_unit_test(printf_appends_text_of_any_length_without_its_terminator),
+        cmocka_unit_test(a_lent_buf_moves_to_the_heap_when_it_outgrows_its_memory),
     };
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
 }

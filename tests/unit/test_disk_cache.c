@@ -168,7 +168,7 @@ static void a_full_queue_drops_and_says_how_much(void **state)
     world_init(&w);
     for (uint64_t i = 0; i < 200; i++)
         offer(&w, "k", i << 32, 1 << 20, false);
-    assert_true(disk_cache_usage(w.disk).queued_bytes <= MEMORY / 4);
+    assert_true(disk_cache_usage(w.disk).queued_bytes <= MEMORY / 2);
     settle(&w);
     struct disk_cache_usage usage = disk_cache_usage(w.disk);
     assert_int_equal(usage.queued_bytes, 0);

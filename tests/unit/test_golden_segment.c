@@ -136,7 +136,7 @@ static void expect_filter(struct op *op, struct segment *s)
     struct filter f = {
         .op = FILTER_LT, .attr = 2, .type = ATTR_INT, .values = &two, .value_count = 1};
     struct rowset *rows;
-    assert_int_equal(segment_filter(op, s, &f, &rows), ERR_OK);
+    assert_int_equal(segment_filter(op, s, &f, NULL, NULL, &rows), ERR_OK);
     for (uint32_t row = 0; row < ROWS; row++)
         assert_int_equal(rowset_has(rows, row), row < 12 && (row + 2) % 5 != 4);
     rowset_unref(rows);

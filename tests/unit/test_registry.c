@@ -1,6 +1,7 @@
 /* Namespaces on a store in memory: writing, reading, restarting, taking over, dropping.
  */
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "base/task.h"
@@ -988,6 +989,8 @@ struct deaf_store {
     atomic_bool deaf, denied; /* creates are not answered, or refused … */
     atomic_int refusals;      /* … so many times */
     atomic_bool catalog_denied;
+    atomic_int hold;     /* the put that makes this 0 waits … */
+    atomic_bool holding; /* … while this is true */
 };
 
 static struct deaf_store *deaf(struct store *s)
@@ -1023,6 +1026,11 @@ static enum err deaf_create(struct op *op, struct store *s, const char *key,
 static enum err deaf_put(struct op *op, struct store *s, const char *key,
                          const struct slice *parts, size_t n)
 {
+    if (atomic_load(&deaf(s)->hold) && atomic_fetch_sub(&deaf(s)->hold, 1) == 1) {
+        atomic_store(&deaf(s)->holding, true);
+        while (atomic_load(&deaf(s)->holding))
+            task_sleep_ms(1);
+    }
     return store_put(op, deaf(s)->inner, key, parts, n);
 }
 
@@ -1318,6 +1326,189 @@ static void a_reader_with_a_long_tail_does_not_read_it_again(void **state)
     store_free(store);
 }
 
+static void maintain_thread(void *arg)
+{
+    struct node *n = arg;
+    assert_int_equal(maintain(n, "x"), ERR_OK);
+}
+
+static void writes_are_indexed_while_segments_merge(void **state)
+{
+    enum { FIRST = 3, ROWS = 100 };
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o), q = node_start(store, "q", true);
+    create(&n, "x");
+    for (uint64_t i = 0; i < FIRST; i++) {
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+        tick(&n, "x");
+    }
+    assert_int_equal(info_of(&n, "x").segments, FIRST);
+    atomic_store(&deaf(store)->hold, 1); /* the merge's segment */
+    struct thread *merge = thread_start("merge", maintain_thread, &n);
+    while (!atomic_load(&deaf(store)->holding))
+        task_sleep_ms(1);
+
+    /* Replaces, deletes and adds, in two manifests, while the merge has its rows. */
+    uint64_t version = info_of(&n, "x").manifest_version;
+    (void)write_ok(&n, "x", (struct write){.first = 50, .count = ROWS, .value = 2});
+    tick(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 200, .count = 7, .remove = true});
+    (void)write_ok(&n, "x", (struct write){.first = 900, .count = 2, .value = 3});
+    tick(&n, "x");
+    assert_int_equal(info_of(&n, "x").manifest_version, version + 2);
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 1, .value = 4});
+    atomic_store(&deaf(store)->holding, false);
+    thread_join(merge);
+
+    for (int reader = 0; reader < 3; reader++) {
+        struct node *at = reader == 1 ? &q : &n;
+        if (reader == 2) {
+            node_stop(&n);
+            n = node_start(store, "a", false);
+        }
+        assert_int_equal(count_of(at, "x"), FIRST * ROWS - 7 + 2);
+        assert_int_equal(value_of(at, "x", 0), 4);
+        assert_int_equal(value_of(at, "x", 49), 1);
+        assert_int_equal(value_of(at, "x", 50), 2);
+        assert_int_equal(value_of(at, "x", 149), 2);
+        assert_int_equal(value_of(at, "x", 150), 1);
+        assert_int_equal(value_of(at, "x", 203), -1);
+        assert_int_equal(value_of(at, "x", 901), 3);
+    }
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_int_equal(info_of(&n, "x").segments, 1);
+    assert_int_equal(segment_objects(store), 1);
+    node_stop(&n);
+    node_stop(&q);
+    store_free(store);
+}
+
+/* The value of a counter, 0 if there is none. */
+static double metric_value(const char *name)
+{
+    struct buf text = BUF_INIT;
+    metrics_write(&text);
+    buf_append_byte(&text, 0);
+    const char *at = strstr((const char *)text.data, name);
+    double value = at ? strtod(at + strlen(name), NULL) : 0;
+    buf_release(&text);
+    return value;
+}
+
+static void a_row_is_written_a_logarithmic_number_of_times(void **state)
+{
+    enum { TAILS = 256, ROWS = 16 };
+    static const char tail[] = "elacsym_index_bytes_total{from=\"tail\"} ";
+    static const char segments[] = "elacsym_index_bytes_total{from=\"segments\"} ";
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    double first = metric_value(tail), again = metric_value(segments);
+    uint64_t most = 0;
+    for (uint64_t i = 0; i < TAILS; i++) {
+        (void)write_ok(&n, "x",
+                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+        tick(&n, "x");
+        if (i % 8 == 7 && info_of(&n, "x").segments > most)
+            most = info_of(&n, "x").segments;
+    }
+    first = metric_value(tail) - first;
+    again = metric_value(segments) - again;
+    print_message("write amplification %.2f, at most %llu segments\n",
+                  (first + again) / first, (unsigned long long)most);
+    assert_true(first > 0 && again > 0);
+    assert_true(first + again <= first * (1 + 4)); /* log4(256) */
+    assert_in_range(most, 1, 3 * 4 + 1);
+    assert_int_equal(count_of(&n, "x"), TAILS * ROWS);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_damaged_segment_is_named_and_the_others_merge(void **state)
+{
+    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    const char *keys[1000], *damaged = NULL;
+    size_t count = 1000;
+    struct buf bytes = BUF_INIT;
+    struct op op;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = ROWS, .value = 1});
+    tick(&n, "x");
+    node_stop(&n);
+    init_op(&op);
+    assert_int_equal(store_list(&op, store, "ns/x/", "", 0, keys, &count), ERR_OK);
+    for (size_t i = 0; i < count; i++)
+        if (strstr(keys[i], "/segment/")) damaged = keys[i];
+    assert_non_null(damaged);
+    assert_int_equal(store_get(&op, store, damaged, 1 << 30, &bytes), ERR_OK);
+    bytes.data[1000] ^= 4;
+    assert_int_equal(store_delete(&op, store, &damaged, 1), ERR_OK);
+    assert_int_equal(store_create(&op, store, damaged, buf_slice(&bytes)), ERR_OK);
+
+    n = node_with(store, 64 << 20, o);
+    for (uint64_t i = 0; i < 8; i++) {
+        (void)write_ok(
+            &n, "x", (struct write){.first = (i + 1) * ROWS, .count = 100, .value = 2});
+        tick(&n, "x");
+    }
+    assert_int_equal(registry_maintain(&op, n.registry, "x", true), ERR_CORRUPT);
+    assert_non_null(strstr(op.error, damaged));
+    assert_int_equal(maintain(&n, "x"), ERR_OK); /* the others */
+    assert_int_equal(info_of(&n, "x").segments, 2);
+    assert_int_equal(count_of(&n, "x"), ROWS + 800);
+    buf_release(&bytes);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_large_merge_goes_through_a_file_and_without_one_stays_small(void **state)
+{
+    enum { ROWS = 20000 };
+    static const char *const folders[] = {"/tmp", "/no/such/folder"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(folders); i++) {
+        struct store *store = store_mem_new();
+        struct registry_options o = options_of("a");
+        o.scratch = folders[i];
+        o.spool_from = 1;
+        struct node n = node_with(store, 64 << 20, o);
+        create(&n, "x");
+        for (uint64_t k = 0; k < 3; k++) {
+            (void)write_ok(&n, "x",
+                           (struct write){.first = k * ROWS / 2,
+                                          .count = ROWS,
+                                          .value = 1});
+            enum err e = maintain(&n, "x");
+            if (e) e = maintain(&n, "x"); /* now in memory */
+            assert_int_equal(e, ERR_OK);
+        }
+        assert_int_equal(info_of(&n, "x").segments, 1);
+        assert_int_equal(count_of(&n, "x"), 2 * ROWS);
+        /* What is left is the ids of the one segment, not what merges took. */
+        assert_in_range(cache_usage(n.cache).reserved_bytes, 2 * ROWS * sizeof(uint64_t),
+                        4 * ROWS * sizeof(uint64_t));
+        node_stop(&n);
+        n = node_start(store, "a", false);
+        assert_int_equal(count_of(&n, "x"), 2 * ROWS);
+        assert_int_equal(value_of(&n, "x", 2 * ROWS - 1), 1);
+        node_stop(&n);
+        store_free(store);
+    }
+}
+
 static void tails_stay_inside_the_budget_and_indexing_makes_room(void **state)
 {
     enum { BUDGET = 4 << 20, ROWS = 500 };
@@ -1400,6 +1591,37 @@ static void idle_namespaces_make_room_for_others(void **state)
         assert_int_equal(value_of(&n, name, 1), (int64_t)i);
     }
     node_stop(&n);
+    store_free(store);
+}
+
+static void namespaces_that_fill_the_memory_make_room_for_each_other(void **state)
+{
+    enum { BUDGET = 1 << 20, NAMES = 30, ROWS = 4000 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("q");
+    o.read_only = true;
+    struct node a = node_start(store, "a", false), q = node_with(store, BUDGET, o);
+    uint64_t all = 0;
+    char name[16];
+    for (uint64_t i = 0; i < NAMES; i++) {
+        (void)snprintf(name, sizeof name, "n%llu", (unsigned long long)i);
+        create(&a, name);
+        (void)write_ok(&a, name, (struct write){.first = 0, .count = ROWS});
+        assert_int_equal(maintain(&a, name), ERR_OK);
+        struct snapshot *s = read_strong(&a, name);
+        all += segment_memory(s->sources[0].segment);
+        snapshot_unref(s);
+    }
+    assert_true(all > BUDGET);
+    for (uint64_t i = 0; i < 3 * (uint64_t)NAMES; i++) {
+        (void)snprintf(name, sizeof name, "n%llu", (unsigned long long)i % NAMES);
+        assert_int_equal(count_of(&q, name), ROWS);
+        struct cache_usage usage = cache_usage(q.cache);
+        assert_true(usage.reserved_bytes + usage.bytes <= BUDGET);
+    }
+    node_stop(&a);
+    node_stop(&q);
     store_free(store);
 }
 
@@ -1616,9 +1838,14 @@ int main(void)
         cmocka_unit_test(opening_takes_few_rounds),
         cmocka_unit_test(a_hole_in_the_log_is_damage_not_a_conflict),
         cmocka_unit_test(a_reader_with_a_long_tail_does_not_read_it_again),
+        cmocka_unit_test(writes_are_indexed_while_segments_merge),
+        cmocka_unit_test(a_row_is_written_a_logarithmic_number_of_times),
+        cmocka_unit_test(a_damaged_segment_is_named_and_the_others_merge),
+        cmocka_unit_test(a_large_merge_goes_through_a_file_and_without_one_stays_small),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(idle_namespaces_make_room_for_others),
+        cmocka_unit_test(namespaces_that_fill_the_memory_make_room_for_each_other),
         cmocka_unit_test(a_namespace_with_an_unsettled_put_is_kept_open),
         cmocka_unit_test(a_request_without_memory_left_says_so),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),

@@ -161,6 +161,29 @@ static void idle_namespaces_cost_two_listings_an_hour_together(void **state)
     assert_int_equal(w.found[1], 40);
 }
 
+static void stay_silent(void *arg)
+{
+    struct world *w = arg;
+    struct op op;
+    node_start(w, false);
+    create(w, "x");
+    write_one(w, "x");
+    write_one(w, "x");
+    op = op_soon();
+    note(w, registry_maintain(&op, w->registry, "x", true));
+    op_release(&op);
+    task_sleep_ms(2 * DAY_MS);
+    write_one(w, "x"); /* which asks first whether the tenure still stands */
+    node_stop(w);
+}
+
+static void after_days_of_silence_an_owner_writes_on(void **state)
+{
+    struct world w;
+    (void)state;
+    play(stay_silent, &w);
+}
+
 static void drop_and_wait(void *arg)
 {
     struct world *w = arg;
@@ -200,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(after_a_restart_what_waits_is_indexed_though_nobody_asks),
         cmocka_unit_test(idle_namespaces_cost_two_listings_an_hour_together),
+        cmocka_unit_test(after_days_of_silence_an_owner_writes_on),
         cmocka_unit_test(the_log_of_a_dropped_namespace_goes_after_a_month),
     };
     log_init(LOG_ERROR, LOG_TEXT);

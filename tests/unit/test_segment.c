@@ -104,7 +104,7 @@ static void expect_filter(struct op *op, struct segment *s, const struct world *
                           const struct filter *f)
 {
     struct rowset *rows;
-    assert_int_equal(segment_filter(op, s, f, &rows), ERR_OK);
+    assert_int_equal(segment_filter(op, s, f, NULL, NULL, &rows), ERR_OK);
     for (uint32_t row = 0; row < w->shape.row_count; row++)
         assert_int_equal(rowset_has(rows, row),
                          filter_matches(f, w->schema, &w->docs[row]));
@@ -672,7 +672,7 @@ static void another_schema_is_refused(void **state)
                      ERR_CORRUPT);
     assert_int_equal(segment_merge(&op, wrong, &options, &input, 1, &out, &row_count),
                      ERR_CORRUPT);
-    assert_int_equal(segment_filter(&op, s, &f, &rows), ERR_CORRUPT);
+    assert_int_equal(segment_filter(&op, s, &f, NULL, NULL, &rows), ERR_CORRUPT);
     segment_unref(s);
     schema_unref(right);
     schema_unref(wrong);
