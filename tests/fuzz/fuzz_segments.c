@@ -177,7 +177,7 @@ static void ask_text(struct op *op, const struct text_index *index, uint32_t row
 static void ask_lists(struct op *op, const struct text_index *index, uint32_t row_count)
 {
     const struct phrase_term phrase[] = {{SLICE_LITERAL("seven"), 0},
-                                                {SLICE_LITERAL("film"), 2}};
+                                         {SLICE_LITERAL("film"), 2}};
     const struct slice terms[] = {SLICE_LITERAL("film"), SLICE_LITERAL("word1")};
     struct expansions found = {.items = {NULL, 0, 0}};
     struct text_list list;
