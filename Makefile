@@ -45,7 +45,8 @@ LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -l
 ARCH := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
 isa = $(if $(filter %_avx2.c,$1),-mavx2 -mfma)$(if $(filter %_avx512.c,$1),-mavx512f \
-  -mavx512bw -mavx512vl -mavx512dq -mfma)
+  -mavx512bw -mavx512vl -mavx512dq -mfma)$(if $(filter %/rabitq_avx512.c,$1), -mavx512vbmi \
+  -mavx512vnni)
 endif
 file_flags = $(strip $(call isa,$1) $(if $(filter src/base/%.cpp,$1),-fno-exceptions))
 
@@ -258,8 +259,9 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 # ---- benchmarks: ratios to a peer in the same run, for machines are noisy ----
 
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
+$(B)/bench/bench_idle $(B)/bench/bench_churn: $(B)/bench/namespaces.o
 
 bench: all $(BENCH)
 	@tools/setup.sh test
@@ -270,6 +272,10 @@ bench-%: $(B)/bench/bench_%
 # With the peers beside it: bench/bench_text_peers.py says which and how.
 bench-text: $(B)/bench/bench_text
 	@python3 bench/bench_text_peers.py $(QUERIES)
+# With the libraries of others beside us, as far as build/venv has them.
+bench-vector: $(B)/bench/bench_vector
+	@tools/setup.sh test
+	@$(VENV) bench/bench_vector_peers.py
 
 clean:
 	rm -rf build compile_commands.json

@@ -7,6 +7,7 @@
 #include "api/api_route.h"
 #include "api/api_v1_namespace.h"
 #include "api/api_v1_query.h"
+#include "api/api_v1_recall.h"
 #include "api/api_v1_write.h"
 #include "api/router.h"
 #include "base/json.h"
@@ -53,6 +54,8 @@ static const struct route routes[] = {
      v1_delete},
     {"POST", "/v1/namespaces/{}/query", "query", HTTP_LANE_QUERY, BODY_QUERY, false,
      v1_query},
+    {"POST", "/v1/namespaces/{}/recall", "recall", HTTP_LANE_QUERY, BODY_QUERY, false,
+     v1_recall},
     {"POST", "/v1/namespaces/{}/compact", "compact", HTTP_LANE_WRITE, BODY_NONE, false,
      v1_compact},
     {"GET", "/v1/namespaces/{}/documents/{}", "document", HTTP_LANE_QUERY, BODY_NONE,

@@ -357,34 +357,34 @@ static enum err read_order(struct op *op, struct json_value *v, struct v1_query 
     return ERR_OK;
 }
 
-static enum err read_recall(struct op *op, struct json_value *v)
+static enum err read_recall(struct op *op, struct json_value *v, float *out)
 {
     double recall;
     enum err e = json_f64(op, v, &recall);
     if (e) return e;
     if (!(recall > 0.0 && recall <= 1.0))
         return json_fail(op, v, "recall is a number above 0 and at most 1");
+    *out = (float)recall;
     return ERR_OK;
 }
 
 enum { SEARCH_RECALL, SEARCH_EXACT, SEARCH_NAMES };
 static const char *const search_names[SEARCH_NAMES] = {"recall", "exact"};
 
-/* Every index here is exact, so that any wish is met: it is checked and nothing else.
- */
-static enum err read_search(struct op *op, struct json_value *v)
+enum err v1_search_parse(struct op *op, struct json_value *v, float *recall)
 {
     struct json_walk walk;
     struct json_value member;
-    bool exact;
+    bool exact = false;
     int name = 0;
 
     enum err e = json_object(op, v, &walk);
     while (!e &&
            !(e = json_field(op, &walk, search_names, SEARCH_NAMES, &name, &member)) &&
            name >= 0)
-        e = name == SEARCH_RECALL ? read_recall(op, &member)
+        e = name == SEARCH_RECALL ? read_recall(op, &member, recall)
                                   : json_bool(op, &member, &exact);
+    if (exact) *recall = 1.0F;
     return e;
 }
 
@@ -479,7 +479,7 @@ static enum err read_member(struct op *op, int name, struct json_value *v,
     case QUERY_COUNT: return json_bool(op, v, &out->count);
     case QUERY_AGGREGATE: return v1_aggregate_parse(op, v, &out->aggregate);
     case QUERY_CONSISTENCY: return read_consistency(op, v, &out->consistency);
-    case QUERY_SEARCH: return read_search(op, v);
+    case QUERY_SEARCH: return v1_search_parse(op, v, &out->recall);
     default: return json_bool(op, v, &out->explain);
     }
 }
@@ -686,6 +686,7 @@ enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
     *out = (struct query){
         .count = parsed->count,
         .top_k = parsed->top_k,
+        .recall = parsed->recall,
         .include_vector = parsed->include.vector,
         .include_attributes = parsed->include.all || parsed->include.name_count > 0,
         .explain = parsed->explain,
@@ -789,6 +790,15 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "checked", x->filter.checked);
     json_end_object(w);
     put_count(w, "rows_scored", cost->rows_scored);
+    json_key(w, "vector_index");
+    json_begin_object(w);
+    put_count(w, "segments", x->vectors.indexed);
+    put_count(w, "clusters", x->vectors.clusters);
+    put_count(w, "bytes", x->vectors.bytes);
+    put_count(w, "codes_1bit", x->vectors.codes);
+    put_count(w, "codes_8bit", x->vectors.rows);
+    put_count(w, "exact", x->vectors.exact);
+    json_end_object(w);
     put_count(w, "rounds", cost->rounds);
     put_count(w, "store_requests", cost->store_requests);
     put_count(w, "store_bytes", cost->store_bytes);
@@ -870,21 +880,11 @@ static void put_token(struct api_call *call, const struct snapshot *snapshot)
     http_response_header(call->response, "X-Elacsym-Commit", "%s", text);
 }
 
-/* What is read on a snapshot. ERR_NOT_FOUND: an object that it names is not there. */
-typedef enum err snapshot_reader(struct op *op, struct snapshot *snapshot,
-                                 void *context);
-
 enum { RERUNS_MAX = 3 };
 
-/*
- * Reads on a snapshot as fresh as the request wants it, whose token goes into the
- * answer; *used is the caller's reference even on failure. Compaction may have replaced
- * an object of the snapshot, and collected it since: then it is read again on a fresh
- * one. What a fresh one names and the store does not have is lost.
- */
-static enum err on_snapshot(struct op *op, struct api_call *call,
-                            enum consistency consistency, snapshot_reader *reader,
-                            void *context, struct snapshot **used)
+enum err v1_on_snapshot(struct op *op, struct api_call *call,
+                        enum consistency consistency, v1_snapshot_reader *reader,
+                        void *context, struct snapshot **used)
 {
     struct commit_token minimum;
     struct read_options options = {.consistency = consistency};
@@ -943,8 +943,8 @@ static enum err run_query(struct op *op, struct api_call *call, struct json_valu
     enum err e = v1_query_parse(op, root, &run->parsed);
     if (!e) e = json_end(op, json);
     return e ? e
-             : on_snapshot(op, call, run->parsed.consistency, read_query, run,
-                           &run->snapshot);
+             : v1_on_snapshot(op, call, run->parsed.consistency, read_query, run,
+                              &run->snapshot);
 }
 
 enum err v1_query(struct op *op, struct api_call *call)
@@ -1034,7 +1034,7 @@ enum err v1_document(struct op *op, struct api_call *call)
     char text[80];
 
     enum err e =
-        on_snapshot(op, call, CONSISTENCY_STRONG, read_document, &l, &snapshot);
+        v1_on_snapshot(op, call, CONSISTENCY_STRONG, read_document, &l, &snapshot);
     if (!e && !l.found)
         e = op_fail(op, ERR_NOT_FOUND, "there is no document %s",
                     doc_id_text(&l.id, text));

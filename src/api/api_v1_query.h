@@ -45,6 +45,7 @@ struct v1_query {
     double rrf_k;
     float vector_weight, text_weight; /* in the fusion */
     uint32_t top_k;
+    float recall; /* of search; 0: not said */
     enum consistency consistency;
     struct slice *highlights;
     size_t highlight_count;
@@ -75,6 +76,23 @@ enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
 void v1_document_write(struct json_writer *w, const struct schema *schema,
                        const struct doc *doc, const double *score,
                        const struct v1_picks *picks, bool attributes);
+
+/* What "search" says: the recall wanted, 1 for exact. Leaves *recall alone where it
+ * says nothing. */
+enum err v1_search_parse(struct op *op, struct json_value *v, float *recall);
+
+/* What is read on a snapshot. ERR_NOT_FOUND: an object that it names is not there. */
+typedef enum err v1_snapshot_reader(struct op *op, struct snapshot *snapshot,
+                                    void *context);
+/*
+ * Reads on a snapshot as fresh as the request wants it, whose token goes into the
+ * answer; *used is the caller's reference even on failure. Compaction may have replaced
+ * an object of the snapshot, and collected it since: then it is read again on a fresh
+ * one. What a fresh one names and the store does not have is lost.
+ */
+enum err v1_on_snapshot(struct op *op, struct api_call *call,
+                        enum consistency consistency, v1_snapshot_reader *reader,
+                        void *context, struct snapshot **used);
 
 enum err v1_query(struct op *op, struct api_call *call);
 enum err v1_document(struct op *op, struct api_call *call);

@@ -175,8 +175,9 @@ static enum err estimate_child(struct op *op, const struct filter *f, struct que
         *rows = 0;
     if (is_group(f)) return ERR_OK;
     enum err e = estimate_condition(op, f, q.input, SAMPLE_ROWS, &estimate);
+    if (e) return e;
     *rows = q.truth ? estimate.rows : q.input->row_count - estimate.rows;
-    return e;
+    return ERR_OK;
 }
 
 /* The children, those that leave the fewest rows first. */

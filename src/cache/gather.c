@@ -81,6 +81,7 @@ enum err gather_read(struct op *op, struct store *s, struct store_range *ranges,
 
     for (size_t i = 0; i < n; i++)
         order[i] = &ranges[i];
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is sorted */
     if (n > 1) qsort(order, n, sizeof *order, compare_ranges);
     for (size_t at = 0; at < n; at = groups[count++].end)
         groups[count] = next_group(order, at, n, &room, &requests[count]);

@@ -18,6 +18,7 @@ enum {
     BUCKETS = 4096,
     CREATE_TRIES = 16,
     TICK_MS = 200,
+    MERGER_TICK_MS = 1000,
     /* Queries come first where all want the processor; that tails are indexed matters
      * more than that segments merge, since writes are refused when they are full. */
     MAINTENANCE_NICE = 5,
@@ -858,7 +859,7 @@ static void merger_main(void *arg)
     thread_yield_to_others(MERGER_NICE);
     do {
         maintain_all(r, &r->merger);
-    } while (!stop_after(r, TICK_MS));
+    } while (!stop_after(r, MERGER_TICK_MS));
 }
 
 /* What the surveyor is at from now on; op is canceled when the registry stops. */

@@ -38,6 +38,7 @@ struct exec {
     enum plan *plans;       /* per source */
     double *fractions;      /* of rows that match, about: of sources searched first */
     struct filter_work work;
+    struct segment_work vectors;
     uint64_t retried;              /* sources where searching first left too little */
     struct segment_view **views;   /* per source: text indexes and columns */
     struct text_plan **text_plans; /* per rank: of a text that was ranked */
@@ -79,7 +80,7 @@ struct ranking {
     size_t count;
 };
 
-enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out);
 enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
                    const struct allowed *allowed, size_t depth, struct ranking *out);

@@ -125,13 +125,14 @@ static void cut(struct listing *l)
     l->bar = l->entries[l->count - 1];
 }
 
-/* Can no row of the block come before the bar? */
+/* Can no row of the block come before the bar? Its rows lie behind the bar's, so equal
+ * values have greater ids. */
 static bool is_hopeless(const struct listing *l, uint32_t block)
 {
     uint64_t least, most;
     if (!l->full || l->bar.null || !l->column) return false;
     column_block_keys(l->column, block, &least, &most);
-    return sort_of(l, l->descending ? most : least) > l->bar.sort;
+    return sort_of(l, l->descending ? most : least) >= l->bar.sort;
 }
 
 static void consider(struct listing *l, uint32_t row)

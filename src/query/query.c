@@ -11,6 +11,10 @@
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
 
+/* A document that one rank misses loses half of its sum: a hybrid search misses this
+ * part of what a vector search alone may miss. */
+static const float HYBRID_MISSES = 0.2F;
+
 int exec_compare_ids(const void *context, const struct hit *a, const struct hit *b)
 {
     const struct snapshot *s = context;
@@ -278,21 +282,33 @@ static void exec_release(struct exec *x)
 
 /* ---- stages ---- */
 
-enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
+static float recall_of(const struct query *q)
+{
+    float recall = q->recall > 0 ? q->recall : QUERY_RECALL_DEFAULT;
+    return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
+}
+
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     const struct snapshot *s = x->snapshot;
+    struct segment_near near = {.metric = s->schema->metric,
+                                .query = rank->vector,
+                                .recall = recall_of(x->query)};
+    struct segment_target *targets =
+        op_new_array(op, struct segment_target, s->source_count + 1);
     struct topk best;
+    size_t n = 0;
 
     out->hits = op_new_array(op, struct hit, depth);
-    if (!out->hits) return ERR_LIMIT;
+    if (!out->hits || !targets) return ERR_LIMIT;
     topk_init(&best, out->hits, depth, exec_compare_ids, s);
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        if (allowed->none[i]) continue;
-        enum err e = segment_vector_search(op, s->sources[i].segment, s->schema->metric,
-                                           rank->vector, allowed->rows[i], i, &best);
-        if (e) return e;
-    }
+    for (uint32_t i = 0; i < s->source_count; i++)
+        if (!allowed->none[i])
+            targets[n++] =
+                (struct segment_target){s->sources[i].segment, allowed->rows[i], i};
+    enum err e = segment_nearest(op, targets, n, &near, &best, &x->vectors);
+    if (e) return e;
     topk_finish(&best);
     out->count = best.count;
     return ERR_OK;
@@ -469,6 +485,7 @@ static void describe(const struct exec *x, struct query_explain *explain)
     explain->sources = s->source_count;
     explain->live_rows = s->row_count;
     explain->filter = x->work;
+    explain->vectors = x->vectors;
     explain->retried = x->retried;
     for (uint32_t i = 0; i < s->source_count; i++) {
         uint64_t rows = segment_row_count(s->sources[i].segment);

@@ -34,6 +34,9 @@ enum {
     QUERY_UNGROUPED = -2
 };
 
+/* Part of the true neighbours that a query finds unless it says otherwise. */
+#define QUERY_RECALL_DEFAULT 0.95F
+
 /* ---- ranks ---- */
 
 enum rank_kind { RANK_VECTOR, RANK_TEXT };
@@ -139,6 +142,7 @@ struct query {
     const struct aggregate *aggregate; /* NULL: none */
     bool count;
     uint32_t top_k;
+    float recall; /* of vector ranks: wanted; 1: exact, 0: the default */
     bool include_vector;
     bool include_attributes; /* all of them are fetched; the front end picks */
     bool explain;
@@ -168,6 +172,7 @@ struct query_explain {
     uint64_t filter_first, exact, search_first;
     uint64_t retried; /* searched first in vain */
     struct filter_work filter;
+    struct segment_work vectors;
     const char *plan; /* static: "vector", "text", "hybrid", "listing" */
 };
 
@@ -184,11 +189,13 @@ struct query_result {
 };
 
 /*
- * Runs the query on the snapshot. Exact in this order: score (higher first), then id.
- * With a score, each rank is listed to depth max(10 * top_k, 100) first. Nulls come
- * last in a listing of either direction, equal values by id. Errors of segment.h;
- * ERR_INVALID for what the schema forbids (a rank on a field that has no full text)
- * naming the field, and for more than QUERY_GROUPS_MAX groups.
+ * Runs the query on the snapshot. Order: score (higher first), then id. Scores are
+ * exact; a vector rank may miss rows that are among the nearest, so many as recall
+ * allows, and nothing else may. With a score, each rank is listed to depth
+ * max(10 * top_k, 100) first. Nulls come last in a listing of either direction, equal
+ * values by id. Errors of segment.h; ERR_INVALID for what the schema forbids (a rank on
+ * a field that has no full text) naming the field, and for more than QUERY_GROUPS_MAX
+ * groups.
  */
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,
                    struct query_result *result);

@@ -48,6 +48,8 @@ static enum err range_check(struct op *op, const void *context, uint64_t offset,
     assert(section);
     if (section->kind == SECTION_DOCUMENTS)
         return document_check(op, s, block_at(s, offset - section->offset), data);
+    if (section->kind == SECTION_RECORDS)
+        return ivf_record_check(op, s->ivf, offset - section->offset, data);
     return section_check(op, section, offset, data);
 }
 
@@ -67,8 +69,7 @@ static enum err check_held(struct op *op, const struct segment *s)
 {
     for (uint32_t i = 0; i < s->layout.section_count; i++) {
         const struct section *section = &s->layout.sections[i];
-        if (section->offset < s->held_offset || section->kind == SECTION_DOCUMENTS)
-            continue;
+        if (section->offset < s->held_offset || section->block_size == 0) continue;
         uint64_t size = section_end(section) - section->offset;
         enum err e = section_check(op, section, section->offset,
                                    held_range(s, section->offset, size));
@@ -175,6 +176,33 @@ static enum err blocks_open(struct op *op, struct segment *s)
     return e;
 }
 
+static enum err vector_index_open(struct op *op, struct segment *s)
+{
+    const struct segment_layout *l = &s->layout;
+    s->records = layout_section(l, SECTION_RECORDS, 0);
+    if (!s->records) return ERR_OK;
+    enum err e = ivf_open(op, held_section(s, SECTION_INDEX), &s->ivf);
+    if (e) return e;
+    if (ivf_fits(s->ivf, segment_ivf_metric(l->metric), l->vector_dim, l->vector_count,
+                 l->row_count) &&
+        ivf_records_size(s->ivf) == s->records->size)
+        return ERR_OK;
+    return op_fail(op, ERR_CORRUPT, "the vector index is another's");
+}
+
+static enum err check_held_records(struct op *op, const struct segment *s)
+{
+    uint32_t count = s->ivf ? ivf_clusters(s->ivf) : 0;
+    for (uint32_t cluster = 0; cluster < count; cluster++) {
+        struct ivf_record r = ivf_record_of(s->ivf, cluster);
+        enum err e =
+            ivf_record_check(op, s->ivf, r.offset,
+                             held_range(s, s->records->offset + r.offset, r.size));
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
 /* Columns and text indexes of a segment that is held whole stay open. */
 static enum err indexes_open(struct op *op, struct segment *s)
 {
@@ -226,7 +254,9 @@ static enum err open_held(struct op *op, struct segment *s)
     if (!e) e = presence_open(op, s);
     if (!e) vectors_open(s);
     if (!e) e = blocks_open(op, s);
+    if (!e) e = vector_index_open(op, s);
     if (!e && whole) e = check_held_documents(op, s);
+    if (!e && whole) e = check_held_records(op, s);
     if (!e && whole) e = indexes_open(op, s);
     return e;
 }
@@ -379,6 +409,7 @@ void segment_unref(struct segment *s)
     mem_free(s->blocks);
     mem_free(s->ranks);
     rowset_unref(s->present);
+    ivf_close(s->ivf);
     segment_layout_release(&s->layout);
     buf_release(&s->held);
     mem_free(s->key);
@@ -404,7 +435,8 @@ uint64_t segment_memory(const struct segment *s)
     return sizeof *s + s->held.capacity + l->section_count * sizeof *l->sections +
            l->attr_count * (sizeof *l->attrs + 2 * sizeof(void *)) +
            s->block_count * sizeof *s->blocks +
-           words * (sizeof *s->ranks + sizeof *s->presence);
+           words * (sizeof *s->ranks + sizeof *s->presence) +
+           (s->ivf ? ivf_memory(s->ivf) : 0);
 }
 
 const char *segment_key(const struct segment *s)
@@ -420,6 +452,11 @@ enum id_kind segment_id_kind(const struct segment *s)
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;
+}
+
+bool segment_indexed(const struct segment *s)
+{
+    return s->ivf != NULL;
 }
 
 /* ---- ids ---- */
@@ -568,6 +605,29 @@ struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit)
     uint64_t offset = s->vectors->offset + unit * unit_size;
     uint64_t left = section_end(s->vectors) - offset;
     return segment_range(s, offset, left < unit_size ? left : unit_size);
+}
+
+static uint32_t block_slots(const struct segment *s)
+{
+    return s->vectors->block_size / (uint32_t)(s->layout.vector_dim * sizeof(float));
+}
+
+struct cache_pin segment_vector_range(const struct segment *s, uint32_t slot)
+{
+    uint64_t block = slot / block_slots(s);
+    uint64_t offset = s->vectors->offset + block * s->vectors->block_size;
+    uint64_t left = section_end(s->vectors) - offset;
+    uint32_t size = s->vectors->block_size;
+    return segment_range(s, offset, left < size ? left : size);
+}
+
+const float *segment_range_vector(const struct segment *s, struct slice data,
+                                  uint32_t slot)
+{
+    size_t size = s->layout.vector_dim * sizeof(float);
+    size_t offset = slot % block_slots(s) * size;
+    assert(offset + size <= data.size);
+    return (const void *)(data.data + offset);
 }
 
 const float *segment_unit_vector(const struct segment *s, struct slice data,

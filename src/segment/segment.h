@@ -41,7 +41,9 @@ struct segment_builder;
 /* ---- writing ---- */
 
 struct segment_options {
-    int zstd_level; /* of the stored documents; 0: do not compress (tails) */
+    int zstd_level;      /* of the stored documents; 0: do not compress (tails) */
+    uint32_t index_from; /* vectors from which on there is a vector index; 0: never */
+    uint64_t index_seed; /* one for all segments of a namespace */
 };
 
 struct segment_builder *segment_builder_new(struct schema *schema,
@@ -126,6 +128,42 @@ enum err segment_vector_search(struct op *op, struct segment *s,
                                struct topk *best);
 /* Number of rows that have a vector. */
 uint32_t segment_vector_count(const struct segment *s);
+/* Has the segment a vector index? */
+bool segment_indexed(const struct segment *s);
+
+/* A segment, and those of its rows that may be found. */
+struct segment_target {
+    struct segment *segment;
+    const struct rowset *allowed; /* NULL: all rows */
+    uint32_t source;              /* of the hits */
+};
+
+struct segment_near {
+    enum metric_kind metric;
+    const float *query;
+    float recall; /* wanted, of the nearest that there are; 1 or more: exact */
+};
+
+/* What a search of neighbours looked at. */
+struct segment_work {
+    uint64_t indexed;  /* segments searched by their index */
+    uint64_t clusters; /* of those, and the bytes of their records */
+    uint64_t bytes;
+    uint64_t codes; /* compared by 1 bit a coordinate */
+    uint64_t rows;  /* by 8 bits */
+    uint64_t exact; /* vectors of results scored again */
+};
+
+/*
+ * The best->k nearest rows of all targets. Segments with an index are searched by it:
+ * some of the rows are missed then, so many as `recall` says, but scores are exact.
+ * Segments without, and those where few rows are allowed, are scanned. Rounds: one for
+ * the records of all segments, seldom more; one for exact scores; with a filter that
+ * leaves few rows one more before; those of the scans. Adds to *work.
+ */
+enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
+                         const struct segment_near *near, struct topk *best,
+                         struct segment_work *work);
 
 struct segment_view; /* sections pinned for one query */
 

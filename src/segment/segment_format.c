@@ -27,18 +27,28 @@ const char *section_kind_name(enum section_kind kind)
         [SECTION_PRESENCE] = "presence",
         [SECTION_DOCUMENT_INDEX] = "document index",
         [SECTION_IDS] = "ids",
+        [SECTION_INDEX] = "vector index",
+        [SECTION_SLOTS] = "slots",
+        [SECTION_RECORDS] = "records",
         [SECTION_POSITIONS] = "positions",
     };
-    assert(kind >= SECTION_VECTORS && kind <= SECTION_LAST);
+    assert(kind >= SECTION_VECTORS && kind < SECTION_KINDS);
     return names[kind];
 }
 
-/* Where a section lies among the others. */
+/* Kinds in the order in which their sections lie. */
+static const uint8_t kind_places[SECTION_KINDS] = {
+    [SECTION_VECTORS] = 1,   [SECTION_DOCUMENTS] = 2,
+    [SECTION_COLUMN] = 3,    [SECTION_TEXT] = 4,
+    [SECTION_POSITIONS] = 5, [SECTION_NORMS] = 6,
+    [SECTION_SLOTS] = 7,     [SECTION_RECORDS] = 8,
+    [SECTION_PRESENCE] = 9,  [SECTION_DOCUMENT_INDEX] = 10,
+    [SECTION_IDS] = 11,      [SECTION_INDEX] = 12,
+};
+
 static uint64_t order_of(enum section_kind kind, uint32_t field)
 {
-    uint64_t place =
-        kind == SECTION_POSITIONS ? 2 * SECTION_TEXT + 1 : 2 * (uint64_t)kind;
-    return place << 32 | field;
+    return (uint64_t)kind_places[kind] << 32 | field;
 }
 
 static bool of_attribute(enum section_kind kind)
@@ -242,6 +252,9 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
     case SECTION_NORMS: return l->vector_count > 0 && l->metric == METRIC_COSINE;
     case SECTION_PRESENCE: return l->vector_count > 0 && l->vector_count < l->row_count;
     case SECTION_IDS: return true;
+    case SECTION_INDEX:
+    case SECTION_SLOTS:
+    case SECTION_RECORDS: return l->indexed;
     default: return false;
     }
 }
@@ -268,6 +281,7 @@ static bool size_fits(const struct segment_layout *l, const struct section *s)
     case SECTION_NORMS: return s->size == (uint64_t)l->vector_count * sizeof(float);
     case SECTION_PRESENCE:
         return s->size == ((uint64_t)l->row_count + 63) / 64 * sizeof(uint64_t);
+    case SECTION_SLOTS: return s->size == (uint64_t)l->row_count * sizeof(uint32_t);
     case SECTION_DOCUMENT_INDEX:
         return s->size > 0 && s->size % DOCUMENT_BLOCK_ENTRY == 0;
     case SECTION_IDS:
@@ -280,7 +294,8 @@ static bool size_fits(const struct segment_layout *l, const struct section *s)
 
 static bool block_size_fits(const struct segment_layout *l, const struct section *s)
 {
-    if (s->kind == SECTION_DOCUMENTS) return s->block_size == 0;
+    if (s->kind == SECTION_DOCUMENTS || s->kind == SECTION_RECORDS)
+        return s->block_size == 0;
     if (s->block_size == 0 || s->block_size > CHECK_BLOCK_MAX) return false;
     return s->kind != SECTION_VECTORS ||
            s->block_size % (l->vector_dim * sizeof(float)) == 0;
@@ -296,7 +311,7 @@ static void section_decode(struct reader *r, const struct segment_layout *l,
     s->block_size = get_u32(r);
     s->offset = get_u64(r);
     s->size = get_u64(r);
-    r->failed = r->failed || kind < SECTION_VECTORS || kind > SECTION_LAST ||
+    r->failed = r->failed || kind < SECTION_VECTORS || kind >= SECTION_KINDS ||
                 !section_wanted(l, s->kind, s->field) || s->offset != offset ||
                 s->size > end || section_end(s) > end || !size_fits(l, s) ||
                 !block_size_fits(l, s);
@@ -348,7 +363,7 @@ static void attrs_decode(struct reader *r, struct segment_layout *l,
 static void sections_decode(struct reader *r, uint64_t end, struct segment_layout *l)
 {
     uint64_t offset = SEGMENT_HEADER_SIZE, previous = 0;
-    uint32_t positions = 0;
+    uint32_t positions = 0, index = 0;
     for (uint32_t i = 0; i < l->section_count && !r->failed; i++) {
         struct section *s = &l->sections[i];
         section_decode(r, l, offset, end, s);
@@ -358,9 +373,12 @@ static void sections_decode(struct reader *r, uint64_t end, struct segment_layou
         previous = order_of(s->kind, s->field);
         offset = section_end(s);
         positions += s->kind == SECTION_POSITIONS;
+        index += s->kind >= SECTION_INDEX && s->kind <= SECTION_RECORDS;
     }
     uint32_t required = sections_wanted(l, SECTION_VECTORS, SECTION_IDS);
-    r->failed = r->failed || offset != end || l->section_count - positions != required;
+    l->indexed = index == INDEX_SECTIONS;
+    r->failed = r->failed || offset != end || (index > 0 && !l->indexed) ||
+                l->section_count - positions - index != required;
 }
 
 enum err segment_directory_decode(struct op *op, struct slice directory,
@@ -380,8 +398,9 @@ enum err segment_directory_decode(struct op *op, struct slice directory,
     if (!r.failed) attrs_decode(&r, &l, attrs);
     l.attrs = attrs;
     l.section_count = get_u32(&r);
+    l.indexed = l.vector_count > 0; /* it may be; the sections will tell */
     if (r.failed ||
-        l.section_count > sections_wanted(&l, SECTION_VECTORS, SECTION_LAST))
+        l.section_count > sections_wanted(&l, SECTION_VECTORS, SECTION_POSITIONS))
         return op_fail(op, ERR_CORRUPT, "damaged directory");
 
     l.sections = mem_calloc(1, l.section_count * sizeof *l.sections +

@@ -286,7 +286,7 @@ static enum err merge_write(struct op *op, struct merge *m, const struct schema 
         e = merge_texts(op, m, &w);
     }
     if (!e) e = copy_records(op, m, &w);
-    if (!e) writer_finish(&w);
+    if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;
     writer_release(&w);
     return e;

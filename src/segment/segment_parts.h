@@ -17,6 +17,7 @@
 #include "cache/cache.h"
 #include "segment/segment.h"
 #include "segment/segment_format.h"
+#include "vec/ivf.h"
 
 struct column;
 struct text_index;
@@ -33,6 +34,9 @@ struct segment {
     struct segment_layout layout;
     const struct section *vectors, *documents; /* NULL where there are none */
     uint32_t unit_slots;                       /* vectors in a unit */
+
+    struct ivf *ivf; /* NULL: no vector index */
+    const struct section *records;
 
     /* Ids by row, ascending; of one kind, the other's are NULL. */
     const uint64_t *ids;
@@ -74,8 +78,17 @@ bool segment_has_vector(const struct segment *s, uint32_t row);
 uint32_t segment_slot(const struct segment *s, uint32_t row); /* row has a vector */
 uint32_t segment_slot_row(const struct segment *s, uint32_t slot);
 
+static inline enum ivf_metric segment_ivf_metric(enum metric_kind metric)
+{
+    return metric == METRIC_L2 ? IVF_L2 : metric == METRIC_DOT ? IVF_DOT : IVF_COSINE;
+}
+
 /* Vectors are read by units of s->unit_slots: a few check blocks. The pin of a unit. */
 struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit);
+/* For one vector: its check block, and the vector in it. */
+struct cache_pin segment_vector_range(const struct segment *s, uint32_t slot);
+const float *segment_range_vector(const struct segment *s, struct slice data,
+                                  uint32_t slot);
 /* The vector of a slot of the unit that data holds. */
 const float *segment_unit_vector(const struct segment *s, struct slice data,
                                  uint32_t slot);
@@ -103,6 +116,13 @@ enum err record_cursor_get(struct op *op, struct record_cursor *c,
 void record_cursor_release(struct record_cursor *c);
 
 enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
+/* segment_nearest that scans targets with at most scan_max allowed rows; tests make it
+ * small. */
+enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
+                              size_t n, const struct segment_near *near,
+                              uint64_t scan_max, struct topk *best,
+                              struct segment_work *work);
+
 /* segment_open with a first read of tail_size bytes; tests make it small. */
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out);

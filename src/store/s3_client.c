@@ -617,6 +617,8 @@ static enum err refusal(const struct s3_request *r)
     }
 }
 
+static const char WRONG_REGION[] = ": set storage.s3.region to the bucket's";
+
 /* What the credentials lack, for a request that was denied. */
 static const char *missing_right(const struct s3_request *r)
 {
@@ -629,7 +631,7 @@ static const char *missing_right(const struct s3_request *r)
                    : ": allow s3:ListBucket to these credentials";
 }
 
-static const char *advice(const struct s3_request *r)
+static const char *advice(struct op *op, const struct s3_request *r)
 {
     static const struct {
         const char *code, *words;
@@ -637,15 +639,19 @@ static const char *advice(const struct s3_request *r)
         {"NoSuchBucket", ": create the bucket or change storage.s3.bucket"},
         {"InvalidAccessKeyId", ": the store does not know this access key"},
         {"SignatureDoesNotMatch", ": the secret key is not the access key's"},
-        {"AuthorizationHeaderMalformed", ": set storage.s3.region to the bucket's"},
-        {"PermanentRedirect", ": set storage.s3.region to the bucket's"},
+        {"AuthorizationHeaderMalformed", WRONG_REGION},
+        {"PermanentRedirect", WRONG_REGION},
         {"RequestTimeTooSkewed", ": set this machine's clock"},
         {"ExpiredToken", ": get new credentials"},
         {"InvalidToken", ": AWS_SESSION_TOKEN does not belong to these keys"},
     };
     if (strcmp(r->code, "AccessDenied") == 0) return missing_right(r);
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(r->code, known[i].code) == 0) return known[i].words;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(r->code, known[i].code) != 0) continue;
+        if (known[i].words != WRONG_REGION || !*r->answer.region) return known[i].words;
+        const char *words = op_printf(op, "%s, %s", WRONG_REGION, r->answer.region);
+        return words ? words : WRONG_REGION;
+    }
     return "";
 }
 
@@ -675,7 +681,7 @@ enum err s3_client_result(struct op *op, struct s3_client *c,
         return op_fail(op, e, "%s %s/%s at %s: %d %s%s%s%s", r->method, c->bucket,
                        r->key, c->origin, a->status,
                        *r->code ? r->code : "without a reason", *r->message ? ", " : "",
-                       r->message, advice(r));
+                       r->message, advice(op, r));
     if (r->too_large)
         return op_fail(op, e, "%s %s/%s: larger than %zu bytes", r->method, c->bucket,
                        r->key, r->body_max);

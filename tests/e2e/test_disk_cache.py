@@ -242,17 +242,15 @@ def test_rounds_do_not_grow_with_the_number_of_segments(s3, tmp_path):
                      for i in range(rows)))
         wait_for(lambda: sea.info()["segments"] == segment + 1)
     client.close()
-    rounds = []
-    nothing = {"filter": {"field": "id", "op": "eq", "value": segments * rows}, "top_k": 1}
-    for question in (nothing, {"full_text": {"fields": ["body"], "query": "storm1 sea2 rope3"},
-                                    "filter": {"field": "year", "op": "gte", "value": 10},
-                               "top_k": 50, "include_attributes": True}):
-        server.kill()
-        server.start()
-        client = server.client()
-        explained = client.namespace("sea").query(**question, explain=True)["explain"]
-        assert explained["segments"] == segments
-        rounds.append(explained["rounds"])
-        client.close()
-    assert rounds[1] == rounds[0] + 3
+    server.kill()
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    sea.query(filter={"field": "id", "op": "eq", "value": segments * rows}, top_k=1)  # opens it
+    explained = sea.query(full_text={"fields": ["body"], "query": "storm1 sea2 rope3"},
+                          filter={"field": "year", "op": "gte", "value": 10},
+                          top_k=50, include_attributes=True, explain=True)["explain"]
+    assert explained["segments"] == segments
+    assert explained["rounds"] <= 1 + 3  # the log's end comes first
+    client.close()
     assert server.stop() == 0

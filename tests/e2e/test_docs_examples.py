@@ -7,7 +7,7 @@ import pytest
 from elacsym import REPOSITORY
 
 # What differs from run to run: only the type is compared.
-VOLATILE = {"took_ms", "version", "bytes", "unindexed_bytes", "first_slot", "next_slot", "manifest_version", "epoch",
+VOLATILE = {"took_ms", "exact_took_ms", "version", "bytes", "unindexed_bytes", "first_slot", "next_slot", "manifest_version", "epoch",
             "rounds", "store_requests", "store_bytes", "cache_hits", "cache_misses",
             "cache_bytes", "disk_hits", "disk_bytes"}
 CURSOR = "01..."  # stands for any cursor

@@ -272,6 +272,9 @@ static void seeds_query_body(fuzz_emit *emit, void *context)
         "\"include_vector\":true,\"include_attributes\":[\"int\"],\"fusion\":{"
         "\"method\":\"rrf\","
         "\"k\":60,\"weights\":{\"vector\":1,\"full_text\":2}},\"explain\":true}",
+        "{\"count\":true,\"aggregate\":{\"count\":true,\"sum\":[\"int\"],\"min\":"
+        "\"int\","
+        "\"max\":\"string\",\"group_by\":\"bool\"},\"order_by\":{\"field\":\"int\"}}",
         "{\"filter\":{\"field\":\"string\",\"op\":\"prefix\",\"value\":\"a\"},\"order_"
         "by\":"
         "{\"field\":\"int\",\"direction\":\"desc\"},\"consistency\":\"eventual\"}",

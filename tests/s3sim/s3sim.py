@@ -16,7 +16,7 @@ It ends with its input.
 
 RULE: {"fault": F, "op": "create|put|get|head|list|delete|deletes|begin|part|complete|
 abort|any", "skip": n, "times": n, ...}. F is one of
-  status        answer "status" with "code" and do nothing
+  status        answer "status" with "code" and "headers", do nothing
   after_status  do it, then answer "status"
   reset_before  break the connection, do nothing
   reset_after   do it, break the connection
@@ -485,7 +485,8 @@ class Connection:
         if self.store.latency_ms:
             await asyncio.sleep(self.store.latency_ms / 1000)
         if fault == "status":
-            return self.refusal(Refused(rule["status"], rule.get("code", "InternalError")))
+            return self.refusal(Refused(rule["status"], rule.get("code", "InternalError"),
+                                        headers=rule.get("headers", ())))
         if fault == "reset_before":
             self.cut()
         if fault == "hang":

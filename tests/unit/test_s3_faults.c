@@ -622,6 +622,20 @@ static void a_wrong_region_is_corrected_from_the_store(void **state)
     store_free(s);
 }
 
+static void a_bucket_that_is_elsewhere_is_an_error_that_names_its_region(void **state)
+{
+    struct fixture *f = *state;
+    order_fault(
+        "create",
+        "\"fault\": \"status\", \"status\": 301, \"code\": \"PermanentRedirect\", "
+        "\"headers\": [[\"x-amz-bucket-region\", \"eu-north-1\"]]",
+        0, 9);
+    assert_int_equal(create(f, "k", "x"), ERR_IO);
+    assert_non_null(strstr(f->op.error, "storage.s3.region"));
+    assert_non_null(strstr(f->op.error, "eu-north-1"));
+    assert_int_equal(count_of("create"), 1);
+}
+
 static void wrong_keys_are_named_without_being_shown(void **state)
 {
     struct fixture *f = *state;
@@ -688,6 +702,7 @@ int main(void)
         CASE(a_store_without_bulk_deletes_gets_single_ones),
         CASE(a_clock_that_is_off_is_corrected_from_the_store),
         CASE(a_wrong_region_is_corrected_from_the_store),
+        CASE(a_bucket_that_is_elsewhere_is_an_error_that_names_its_region),
         CASE(wrong_keys_are_named_without_being_shown),
         CASE(the_probe_refuses_a_store_that_would_lose_writes),
     };
