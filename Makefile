@@ -6,6 +6,7 @@
 #   make s3              on MinIO: the store contract, kills and pauses, end to end
 #   make s3-matrix       the same on MinIO, Ceph and SeaweedFS; s3rver is refused
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
+#   make text-random | lucene   long comparisons of full-text search
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
 #   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
@@ -136,6 +137,14 @@ fuzz: $(B)/tests/run_fuzz
 	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
 	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
 
+# Full text: 10,000 random queries on each collection against a loop over all its words,
+# and our scores beside Lucene's (Debian's liblucene8-java).
+.PHONY: text-random lucene
+text-random: $(B)/tests/test_text_query
+	ELACSYM_TEXT_QUERIES=$(or $(QUERIES),10000) $<
+lucene: $(B)/tests/run_lucene
+	$< $(QUERIES)
+
 # Real S3 servers on loopback, installed on first use. A server that cannot be had here is
 # one skipped test and a line "NOT RUN".
 .PHONY: s3 s3-matrix
@@ -174,6 +183,7 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
+  --test 'build/release/tests/run_lucene 200' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
@@ -259,6 +269,9 @@ bench: all $(BENCH)
 	@for b in bench/*.py; do echo "== $$b"; $(VENV) $$b || exit 1; done
 bench-%: $(B)/bench/bench_%
 	@$<
+# With the peers beside it: bench/bench_text_peers.py says which and how.
+bench-text: $(B)/bench/bench_text
+	@python3 bench/bench_text_peers.py $(QUERIES)
 # With the libraries of others beside us, as far as build/venv has them.
 bench-vector: $(B)/bench/bench_vector
 	@tools/setup.sh test

@@ -70,14 +70,13 @@ static void must(struct op *op, enum err e)
 
 /* ---- documents ---- */
 
-static const struct attr attrs[] = {{.name = "title",
-                                     .type = ATTR_STRING,
-                                     .full_text = true,
-                                     .analysis = {LANG_ENGLISH, true, true, false}},
-                                    {.name = "label",
-                                     .type = ATTR_INT,
-                                     .indexed = true},
-                                    {.name = "price", .type = ATTR_FLOAT}};
+static const struct attr attrs[] = {
+    {.name = "title",
+     .type = ATTR_STRING,
+     .full_text = true,
+     .analysis = {LANG_ENGLISH, true, true, false, false}},
+    {.name = "label", .type = ATTR_INT, .indexed = true},
+    {.name = "price", .type = ATTR_FLOAT}};
 enum { ATTRS = sizeof attrs / sizeof *attrs };
 
 static void doc_make(uint64_t id, const float *vector, struct value *values,

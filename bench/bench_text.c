@@ -2,6 +2,10 @@
  * bench_text.c - building and asking a text index, on real short texts.
  *
  *     bench_text [docs.jsonl[.zst] in $ELACSYM_DATA] [queries per class] [copies]
+ *     bench_text --dump FOLDER [queries per class] [copies]
+ *
+ * With --dump the terms of documents and queries, and our results, go to files for
+ * bench_text_peers.py.
  *
  * Copies make a corpus larger without making it a heap of ties: each but the first
  * leaves out one word in eight at random.
@@ -23,7 +27,7 @@
 
 enum { TOP = 10, RUNS = 3, TERM_ROWS_MIN = 20, TERMS_MAX = 12 };
 
-static const struct analysis plain = {LANG_ENGLISH, false, false, false};
+static const struct analysis plain = {LANG_ENGLISH, false, false, false, false};
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -103,6 +107,60 @@ static bool draw(struct text_query *q, const struct class *class,
     return q->count == class->terms;
 }
 
+/* Files for the peers; none without --dump. */
+struct dump {
+    const char *folder; /* NULL: none */
+    FILE *queries;
+    struct buf us; /* a line of JSON numbers */
+};
+
+static FILE *dump_open(const char *folder, const char *name)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    if (!f) {
+        perror(path);
+        exit(1);
+    }
+    return f;
+}
+
+static void dump_close(FILE *f)
+{
+    if (fclose(f)) {
+        perror("close");
+        exit(1);
+    }
+}
+
+static void dump_docs(const char *folder, const struct collection *docs)
+{
+    FILE *f = dump_open(folder, "docs.txt");
+    struct analyzer *a = analyzer_get(&plain);
+    struct token token;
+    for (size_t i = 0; i < docs->count; i++) {
+        analyzer_start(a, collection_text(docs, i));
+        while (analyzer_next(a, &token))
+            (void)fprintf(f, "%.*s ", (int)token.term.size,
+                          (const char *)token.term.data);
+        (void)fputc('\n', f);
+    }
+    dump_close(f);
+}
+
+static void dump_query(struct dump *d, const struct class *class,
+                       const struct text_query *q, double us)
+{
+    if (!d->folder) return;
+    (void)fprintf(d->queries, "%s\t", class->all ? "and" : "or");
+    for (size_t i = 0; i < q->count; i++)
+        (void)fprintf(d->queries, "%s%.*s", i ? " " : "", (int)q->clauses[i].term.size,
+                      (const char *)q->clauses[i].term.data);
+    (void)fputc('\n', d->queries);
+    buf_printf(&d->us, "%s%.2f", d->us.size ? ", " : "", us);
+}
+
 struct scorer {
     struct op *op;
     float *scores;
@@ -161,7 +219,7 @@ static double timed(struct scorer *s, const struct text_search *search, bool pru
 
 static void run_class(struct scorer *s, const struct class *class,
                       const struct collection *docs, const struct text_index *t,
-                      const float *inverse, size_t queries)
+                      const float *inverse, size_t queries, struct dump *dump)
 {
     struct text_query *q = mem_new(struct text_query);
     uint64_t random = 42;
@@ -178,7 +236,9 @@ static void run_class(struct scorer *s, const struct class *class,
                                      .group_count = (uint32_t)q->count,
                                      .all_groups = class->all,
                                      .row_count = s->row_count};
-        pruned_us += timed(s, &search, true, pruned, &count, &scored);
+        double us = timed(s, &search, true, pruned, &count, &scored);
+        pruned_us += us;
+        dump_query(dump, class, q, us);
         exhaustive_us += timed(s, &search, false, wanted, &wanted_count, &none);
         scored_sum += scored;
         for (size_t i = 0; i < q->count; i++)
@@ -203,19 +263,23 @@ static void run_class(struct scorer *s, const struct class *class,
     mem_free(q);
 }
 
-static void build(const struct collection *docs, const struct analysis *analysis,
-                  const char *name, struct buf *out)
+/* Returns the CPU seconds. */
+static double build(const struct collection *docs, const struct analysis *analysis,
+                    const char *name, struct buf *out, struct buf *positions)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < docs->count; i++)
         bytes += docs->items[i].text_size;
     buf_clear(out);
+    buf_clear(positions);
     double start = cpu_seconds();
-    collection_index(docs, analysis, out);
+    collection_index(docs, analysis, out, positions);
     double took = cpu_seconds() - start;
-    (void)printf("build, %-22s %6.2f CPU s  %6.1f MB/s  %8.0f docs/s  index %.1f MB\n",
+    (void)printf("build, %-22s %6.2f CPU s  %6.1f MB/s  %8.0f docs/s  index %.1f MB, "
+                 "positions %.1f MB\n",
                  name, took, (double)bytes / took / 1e6, (double)docs->count / took,
-                 (double)out->size / 1e6);
+                 (double)out->size / 1e6, (double)positions->size / 1e6);
+    return took;
 }
 
 int main(int argc, char **argv)
@@ -226,39 +290,61 @@ int main(int argc, char **argv)
         {"and4", 4, true, false}};
     const struct analysis full = ANALYSIS_DEFAULT;
     struct collection docs;
-    struct buf bytes = BUF_INIT;
+    struct buf bytes = BUF_INIT, positions = BUF_INIT;
+    struct dump dump = {.folder = NULL};
     struct text_index *t;
     struct op op;
     float inverse[256];
-    size_t queries = argc > 2 ? strtoull(argv[2], NULL, 10) : 300;
 
-    if (!collection_read(argc > 1 ? argv[1] : "pkg200k/docs.jsonl.zst", &docs))
-        return 0;
+    if (argc > 2 && strcmp(argv[1], "--dump") == 0) {
+        dump.folder = argv[2];
+        argv++;
+        argc--;
+    }
+    size_t queries = argc > 2 ? strtoull(argv[2], NULL, 10) : 300;
+    bool named = argc > 1 && !dump.folder;
+    if (!collection_read(named ? argv[1] : "pkg200k/docs.jsonl.zst", &docs)) return 0;
     size_t originals = docs.count, copies = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
     for (uint64_t random = 1; docs.count < originals * copies;)
         add_copy(&docs, originals, &random);
     op_init(&op, OP_NO_DEADLINE, 0);
-    build(&docs, &full, "stems, stop words out:", &bytes);
-    build(&docs, &plain, "words as they are:", &bytes);
+    double full_s = build(&docs, &full, "stems, stop words out:", &bytes, &positions);
+    double plain_s = build(&docs, &plain, "words as they are:", &bytes, &positions);
     uint32_t rows = (uint32_t)docs.count;
     if (text_index_open(&op, buf_slice(&bytes), rows, &t)) abort();
-    bm25_norms((double)text_index_total_length(t) /
-                   (double)text_index_document_count(t),
-               inverse);
+    uint64_t terms = text_index_total_length(t);
+    bm25_norms((double)terms / (double)text_index_document_count(t), inverse);
     struct scorer s = {&op, mem_new_array(float, rows), mem_new_array(uint32_t, rows),
                        rows};
 
+    if (dump.folder) {
+        dump_docs(dump.folder, &docs);
+        dump.queries = dump_open(dump.folder, "queries.txt");
+    }
     (void)printf("%u documents, %llu terms in all, top %d, mean us of %zu queries\n",
-                 rows, (unsigned long long)text_index_total_length(t), TOP, queries);
+                 rows, (unsigned long long)terms, TOP, queries);
     (void)printf("%-6s %10s %12s %9s %12s %7s\n", "class", "pruned", "exhaustive",
                  "ratio", "postings", "scored");
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        run_class(&s, &classes[i], &docs, t, inverse, queries);
+        run_class(&s, &classes[i], &docs, t, inverse, queries, &dump);
+    if (dump.folder) {
+        FILE *f = dump_open(dump.folder, "ours.json");
+        (void)fprintf(f,
+                      "{\"documents\": %u, \"terms\": %llu, \"build_s\": %.2f, "
+                      "\"full_build_s\": %.2f, \"bytes\": %zu, "
+                      "\"position_bytes\": %zu, \"us\": [%.*s]}\n",
+                      rows, (unsigned long long)terms, plain_s, full_s, bytes.size,
+                      positions.size, (int)dump.us.size, (const char *)dump.us.data);
+        dump_close(f);
+        dump_close(dump.queries);
+    }
 
+    buf_release(&dump.us);
     mem_free(s.scores);
     mem_free(s.matched);
     text_index_close(t);
     buf_release(&bytes);
+    buf_release(&positions);
     collection_release(&docs);
     op_release(&op);
     return 0;

@@ -63,10 +63,11 @@ static enum err read_language(struct op *op, struct json_value *v, enum language
     return e;
 }
 
-enum { LANGUAGE, STEMMING, STOPWORDS, CASE, ANALYSIS_NAMES };
+enum { LANGUAGE, STEMMING, STOPWORDS, CASE, ASCII, ANALYSIS_NAMES };
 static const char *const analysis_names[ANALYSIS_NAMES] = {"language", "stemming",
                                                            "remove_stopwords",
-                                                           "case_sensitive"};
+                                                           "case_sensitive",
+                                                           "ascii_folding"};
 
 static enum err read_analysis(struct op *op, struct json_value *v, struct analysis *out)
 {
@@ -83,7 +84,8 @@ static enum err read_analysis(struct op *op, struct json_value *v, struct analys
         case LANGUAGE: e = read_language(op, &member, &out->language); break;
         case STEMMING: e = json_bool(op, &member, &out->stemming); break;
         case STOPWORDS: e = json_bool(op, &member, &out->remove_stopwords); break;
-        default: e = json_bool(op, &member, &out->case_sensitive);
+        case CASE: e = json_bool(op, &member, &out->case_sensitive); break;
+        default: e = json_bool(op, &member, &out->ascii_folding);
         }
     }
     return e;
@@ -98,7 +100,7 @@ static enum err read_full_text(struct op *op, struct json_value *v, struct attr 
     if (kind != JSON_OBJECT)
         return json_fail(op, v,
                          "expected true, false or an object with language, "
-                         "stemming, remove_stopwords, case_sensitive");
+                         "stemming, remove_stopwords, case_sensitive, ascii_folding");
     out->full_text = true;
     return read_analysis(op, v, &out->analysis);
 }
@@ -225,6 +227,8 @@ static void analysis_write(struct json_writer *w, const struct analysis *analysi
     json_put_bool(w, analysis->remove_stopwords);
     json_key(w, "case_sensitive");
     json_put_bool(w, analysis->case_sensitive);
+    json_key(w, "ascii_folding");
+    json_put_bool(w, analysis->ascii_folding);
     json_end_object(w);
 }
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "text/expand.h"
 
 /* ---- from JSON ---- */
 
@@ -142,9 +143,73 @@ static enum err apply_weights(struct op *op, const struct json_walk *walk,
     return ERR_OK;
 }
 
-enum { TEXT_FIELD, TEXT_FIELDS, TEXT_QUERY, TEXT_WEIGHTS, TEXT_OPERATOR, TEXT_NAMES };
-static const char *const text_names[TEXT_NAMES] = {"field", "fields", "query",
-                                                   "weights", "operator"};
+static enum err read_fuzzy(struct op *op, struct json_value *v, uint8_t *out)
+{
+    uint64_t edits;
+    enum err e = json_u64_range(op, v, 1, FUZZY_EDITS_MAX, &edits);
+    if (!e) *out = (uint8_t)edits;
+    return e;
+}
+
+static enum err read_highlight(struct op *op, struct json_value *v,
+                               struct v1_query *out)
+{
+    struct json_walk walk;
+    struct json_value item;
+    size_t capacity = 0;
+    bool more;
+
+    enum err e = json_array(op, v, &walk);
+    while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
+        struct slice name;
+        if (out->highlight_count == SCHEMA_ATTRS_MAX)
+            return json_fail(op, &item, "at most %d fields", SCHEMA_ATTRS_MAX);
+        e = json_string(op, &item, &name);
+        for (size_t i = 0; !e && i < out->highlight_count; i++)
+            if (slice_equal(out->highlights[i], name))
+                e = json_fail(op, &item, "this field is already in the list");
+        if (e) return e;
+        out->highlights = v1_grow(op, out->highlights, out->highlight_count, &capacity,
+                                  sizeof *out->highlights);
+        if (!out->highlights) return ERR_LIMIT;
+        out->highlights[out->highlight_count++] = name;
+    }
+    return e;
+}
+
+/* Only what is searched can be marked. */
+static enum err check_highlights(struct op *op, const struct json_walk *walk,
+                                 const struct v1_query *q)
+{
+    for (size_t i = 0; i < q->highlight_count; i++) {
+        struct slice name = q->highlights[i];
+        size_t j = 0;
+        while (j < q->field_count && !slice_equal(q->fields[j].field, name))
+            j++;
+        if (j == q->field_count)
+            return json_walk_fail(op, walk,
+                                  "highlight names \"%.*s\", which is not a field of "
+                                  "this query",
+                                  (int)(name.size < 128 ? name.size : 128),
+                                  (const char *)name.data);
+    }
+    return ERR_OK;
+}
+
+enum {
+    TEXT_FIELD,
+    TEXT_FIELDS,
+    TEXT_QUERY,
+    TEXT_WEIGHTS,
+    TEXT_OPERATOR,
+    TEXT_PREFIX,
+    TEXT_FUZZY,
+    TEXT_HIGHLIGHT,
+    TEXT_NAMES
+};
+static const char *const text_names[TEXT_NAMES] = {"field",   "fields",   "query",
+                                                   "weights", "operator", "prefix",
+                                                   "fuzzy",   "highlight"};
 
 static enum err read_full_text(struct op *op, struct json_value *v,
                                struct v1_query *out)
@@ -165,13 +230,17 @@ static enum err read_full_text(struct op *op, struct json_value *v,
         case TEXT_FIELDS: e = read_fields(op, &member, out); break;
         case TEXT_QUERY: e = read_text(op, &member, &out->text); break;
         case TEXT_WEIGHTS: e = read_weights(op, &member, &weights); break;
+        case TEXT_PREFIX: e = json_bool(op, &member, &out->prefix); break;
+        case TEXT_FUZZY: e = read_fuzzy(op, &member, &out->fuzzy); break;
+        case TEXT_HIGHLIGHT: e = read_highlight(op, &member, out); break;
         default: e = read_operator(op, &member, &out->all_words);
         }
     }
     if (e) return e;
     if (out->field_count == 0 || !(walk.seen & 1u << TEXT_QUERY))
         return json_walk_fail(op, &walk, "field (or fields) and query are needed");
-    return apply_weights(op, &walk, &weights, out);
+    e = apply_weights(op, &walk, &weights, out);
+    return e ? e : check_highlights(op, &walk, out);
 }
 
 enum { WEIGHT_VECTOR, WEIGHT_TEXT, WEIGHT_NAMES };
@@ -490,7 +559,8 @@ static enum err bind_text(struct op *op, const struct v1_query *parsed,
 {
     struct rank_field *fields =
         op_new_array(op, struct rank_field, parsed->field_count);
-    if (!fields) return ERR_LIMIT;
+    int *highlights = op_new_array(op, int, parsed->highlight_count);
+    if (!fields || !highlights) return ERR_LIMIT;
     for (size_t i = 0; i < parsed->field_count; i++) {
         int attr = find_attr(op, schema, parsed->fields[i].field, "full_text");
         if (attr < 0) return ERR_INVALID;
@@ -504,7 +574,13 @@ static enum err bind_text(struct op *op, const struct v1_query *parsed,
                          .text = parsed->text,
                          .fields = fields,
                          .field_count = parsed->field_count,
-                         .all_words = parsed->all_words};
+                         .all_words = parsed->all_words,
+                         .prefix = parsed->prefix,
+                         .fuzzy = parsed->fuzzy,
+                         .highlights = highlights,
+                         .highlight_count = parsed->highlight_count};
+    for (size_t i = 0; i < parsed->highlight_count; i++)
+        highlights[i] = schema_find(schema, parsed->highlights[i]);
     return ERR_OK;
 }
 
@@ -662,6 +738,23 @@ void v1_document_write(struct json_writer *w, const struct schema *schema,
     json_end_object(w);
 }
 
+/* An object of the fields in which something is marked. */
+static void highlights_write(struct json_writer *w, const struct schema *schema,
+                             const struct query_hit *hit)
+{
+    json_key(w, "highlights");
+    json_begin_object(w);
+    for (size_t i = 0; i < hit->highlight_count; i++) {
+        const struct query_highlight *h = &hit->highlights[i];
+        json_key(w, schema->attrs[h->attr].name);
+        json_begin_array(w);
+        for (size_t j = 0; j < h->fragment_count; j++)
+            json_put_string(w, h->fragments[j]);
+        json_end_array(w);
+    }
+    json_end_object(w);
+}
+
 static void put_count(struct json_writer *w, const char *key, uint64_t count)
 {
     json_key(w, key);
@@ -766,6 +859,8 @@ static void results_write(struct buf *body, const struct op *op, const struct ru
         json_begin_object(&w);
         v1_document_write(&w, run->snapshot->schema, &hit->doc, &hit->score,
                           &run->picks, run->query.include_attributes);
+        if (run->parsed.highlight_count > 0)
+            highlights_write(&w, run->snapshot->schema, hit);
         json_end_object(&w);
     }
     json_end_array(&w);

@@ -47,6 +47,10 @@ struct v1_query {
     uint32_t top_k;
     float recall; /* of search; 0: not said */
     enum consistency consistency;
+    struct slice *highlights;
+    size_t highlight_count;
+    uint8_t fuzzy;
+    bool prefix;
     bool all_words;
     bool has_fusion;
     bool sum_fusion; /* of scores brought to 0 to 1; else of reciprocal ranks */

@@ -13,7 +13,8 @@
  *         u8    flags: 1 array, 2 indexed, 4 full_text
  *         with full_text only
  *           u8  language, as in schema.h
- *           u8  flags: 1 stemming, 2 remove_stopwords, 4 case_sensitive
+ *           u8  flags: 1 stemming, 2 remove_stopwords, 4 case_sensitive,
+ *               8 ascii_folding
  */
 #include "doc/schema.h"
 
@@ -27,7 +28,13 @@
 enum { SCHEMA_VERSION = 1 };
 
 enum { FLAG_ARRAY = 1, FLAG_INDEXED = 2, FLAG_FULL_TEXT = 4, FLAGS_ATTR = 7 };
-enum { FLAG_STEMMING = 1, FLAG_STOPWORDS = 2, FLAG_CASE = 4, FLAGS_ANALYSIS = 7 };
+enum {
+    FLAG_STEMMING = 1,
+    FLAG_STOPWORDS = 2,
+    FLAG_CASE = 4,
+    FLAG_ASCII = 8,
+    FLAGS_ANALYSIS = 15
+};
 
 /* ---- names of things ---- */
 
@@ -254,6 +261,8 @@ static const char *attr_difference(const struct attr *a, const struct attr *b)
         return "full_text.remove_stopwords";
     if (a->analysis.case_sensitive != b->analysis.case_sensitive)
         return "full_text.case_sensitive";
+    if (a->analysis.ascii_folding != b->analysis.ascii_folding)
+        return "full_text.ascii_folding";
     return NULL;
 }
 
@@ -356,7 +365,8 @@ void schema_encode(const struct schema *s, struct buf *out)
         put_u8(out, (uint8_t)a->analysis.language);
         put_u8(out, (uint8_t)((a->analysis.stemming ? FLAG_STEMMING : 0) |
                               (a->analysis.remove_stopwords ? FLAG_STOPWORDS : 0) |
-                              (a->analysis.case_sensitive ? FLAG_CASE : 0)));
+                              (a->analysis.case_sensitive ? FLAG_CASE : 0) |
+                              (a->analysis.ascii_folding ? FLAG_ASCII : 0)));
     }
 }
 
@@ -384,6 +394,7 @@ static enum err attr_decode(struct op *op, struct reader *r, struct attr *a)
         a->analysis.stemming = how & FLAG_STEMMING;
         a->analysis.remove_stopwords = how & FLAG_STOPWORDS;
         a->analysis.case_sensitive = how & FLAG_CASE;
+        a->analysis.ascii_folding = how & FLAG_ASCII;
     }
     bool has_nul = name.size > 0 && memchr(name.data, 0, name.size);
     if (r->failed || has_nul || name.size > ATTR_NAME_MAX)

@@ -51,8 +51,9 @@ struct analysis {
     bool stemming;
     bool remove_stopwords;
     bool case_sensitive;
+    bool ascii_folding; /* accents do not count */
 };
-#define ANALYSIS_DEFAULT ((struct analysis){LANG_ENGLISH, true, true, false})
+#define ANALYSIS_DEFAULT ((struct analysis){LANG_ENGLISH, true, true, false, false})
 
 struct attr {
     const char *name; /* 1 to ATTR_NAME_MAX bytes of UTF-8 without control characters,

@@ -13,6 +13,7 @@
 #include "segment/segment.h"
 
 struct rowset;
+struct text_plan;
 
 /* Which rows of each source may be found. */
 struct allowed {
@@ -38,8 +39,9 @@ struct exec {
     double *fractions;      /* of rows that match, about: of sources searched first */
     struct filter_work work;
     struct segment_work vectors;
-    uint64_t retried;            /* sources where searching first left too little */
-    struct segment_view **views; /* per source: text indexes and columns */
+    uint64_t retried;              /* sources where searching first left too little */
+    struct segment_view **views;   /* per source: text indexes and columns */
+    struct text_plan **text_plans; /* per rank: of a text that was ranked */
 };
 
 /* Order of two hits by document id; context is the snapshot. */
@@ -82,6 +84,8 @@ enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out);
 enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
                    const struct allowed *allowed, size_t depth, struct ranking *out);
+/* Fills in the highlights of the result's hits, whose documents were fetched. */
+enum err mark_hits(struct op *op, const struct exec *x, struct query_result *r);
 
 /* The first `count` allowed rows in the query's order, from its place on. */
 enum err list_rows(struct op *op, const struct exec *x, size_t count,

@@ -6,6 +6,7 @@
 #include "base/rowset.h"
 #include "base/task.h"
 #include "query/exec.h"
+#include "query/text_plan.h"
 #include "segment/segment_ahead.h"
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
@@ -224,11 +225,20 @@ static void add_column_attrs(const struct query *q, struct attr_list *list)
     if (a->group_by != QUERY_UNGROUPED) list_add(list, a->group_by);
 }
 
+static bool any_phrase(const struct query *q)
+{
+    bool any = false;
+    for (size_t i = 0; i < q->rank_count; i++)
+        any |= q->ranks[i].kind == RANK_TEXT && text_plan_has_phrase(q->ranks[i].text);
+    return any;
+}
+
 static enum err open_views(struct op *op, struct exec *x)
 {
     size_t room = x->snapshot->schema->attr_count + 1;
     struct attr_list texts = {op_new_array(op, int, room), 0};
     struct attr_list columns = {op_new_array(op, int, room), 0};
+    bool positions = any_phrase(x->query);
     if (!texts.attrs || !columns.attrs) return ERR_LIMIT;
     add_text_attrs(x->query, &texts);
     add_column_attrs(x->query, &columns);
@@ -238,12 +248,12 @@ static enum err open_views(struct op *op, struct exec *x)
     for (uint32_t i = 0; i < x->snapshot->source_count; i++)
         if (!x->allowed.none[i] || texts.count > 0)
             segment_ahead_view(ahead, x->snapshot->sources[i].segment, texts.attrs,
-                               texts.count, columns.attrs, columns.count);
+                               texts.count, positions, columns.attrs, columns.count);
     enum err e = segment_ahead_read(op, ahead);
     for (uint32_t i = 0; i < x->snapshot->source_count && !e; i++)
         if (!x->allowed.none[i] || texts.count > 0)
             e = segment_view_open(op, x->snapshot->sources[i].segment, texts.attrs,
-                                  texts.count, columns.attrs, columns.count,
+                                  texts.count, positions, columns.attrs, columns.count,
                                   &x->views[i]);
     segment_ahead_free(ahead);
     return e;
@@ -257,7 +267,8 @@ static enum err exec_init(struct op *op, struct snapshot *snapshot,
     x->views = op_new_array(op, struct segment_view *, n + 1);
     x->plans = op_new_array(op, enum plan, n + 1);
     x->fractions = op_new_array(op, double, n + 1);
-    if (!x->views || !x->plans || !x->fractions) return ERR_LIMIT;
+    x->text_plans = op_new_array(op, struct text_plan *, q->rank_count + 1);
+    if (!x->views || !x->plans || !x->fractions || !x->text_plans) return ERR_LIMIT;
     return allowed_init(op, n, &x->allowed);
 }
 
@@ -405,6 +416,14 @@ static enum err rank_all(struct op *op, struct exec *x, struct scored **hits,
     return e;
 }
 
+static bool wants_highlights(const struct query *q)
+{
+    bool wants = false;
+    for (size_t i = 0; i < q->rank_count; i++)
+        wants |= q->ranks[i].highlight_count > 0;
+    return wants;
+}
+
 /* The hits of one source: their rows, and which hits they are. */
 static size_t hits_of(const struct scored *hits, size_t count, uint32_t source,
                       uint32_t *rows, size_t *places)
@@ -425,7 +444,8 @@ static enum err fetch(struct op *op, const struct exec *x, const struct scored *
 {
     const struct snapshot *s = x->snapshot;
     struct segment_fetch what = {.vector = x->query->include_vector,
-                                 .attributes = x->query->include_attributes};
+                                 .attributes = x->query->include_attributes ||
+                                               wants_highlights(x->query)};
     uint32_t *rows = op_new_array(op, uint32_t, result->count + 1);
     size_t *places = op_new_array(op, size_t, result->count + 1), n;
     struct doc *docs = op_new_array(op, struct doc, result->count + 1);
@@ -503,6 +523,7 @@ static enum err put_hits(struct op *op, const struct exec *x, const struct score
     for (size_t i = 0; i < r->count; i++)
         r->hits[i].score = hits[i].score;
     enum err e = fetch(op, x, hits, r);
+    if (!e) e = mark_hits(op, x, r);
     lap(&since_us, &r->explain.fetch_us);
     return e;
 }

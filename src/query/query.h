@@ -54,7 +54,11 @@ struct rank {
     struct slice text;     /* RANK_TEXT */
     const struct rank_field *fields;
     size_t field_count;
-    bool all_words; /* operator and: each word in at least one of the fields */
+    bool all_words;        /* operator and: each word in at least one of the fields */
+    bool prefix;           /* the last word stands for all that begins with it */
+    uint8_t fuzzy;         /* edits that a word may be away; 0: none */
+    const int *highlights; /* attributes of fields, whose texts come back marked up */
+    size_t highlight_count;
     const struct filter *filter; /* NULL, or what only this rank is restricted by */
 };
 
@@ -144,9 +148,18 @@ struct query {
     bool explain;
 };
 
+/* What is marked up of one attribute of a hit. */
+struct query_highlight {
+    int attr;
+    struct slice *fragments; /* text/highlight.h; at least one */
+    size_t fragment_count;
+};
+
 struct query_hit {
     double score; /* 0 in a listing */
     struct doc doc;
+    struct query_highlight *highlights;
+    size_t highlight_count;
 };
 
 /* Microseconds and counts per stage, for explain. */

@@ -220,6 +220,9 @@ static enum err indexes_open(struct op *op, struct segment *s)
         else if (section->kind == SECTION_TEXT)
             e = text_index_open(op, held_range(s, section->offset, section->size),
                                 l->row_count, &s->texts[section->field]);
+        else if (section->kind == SECTION_POSITIONS) /* they lie behind the texts */
+            text_index_attach(s->texts[section->field],
+                              held_range(s, section->offset, section->size));
         if (e)
             return op_fail(op, e, "%s %u", section_kind_name(section->kind),
                            section->field);

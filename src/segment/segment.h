@@ -177,11 +177,11 @@ struct segment_view; /* sections pinned for one query */
 
 /*
  * Pins the text indexes and columns of the attributes asked for, all in one round, and
- * opens them in op's arena. Repeats are fine, and attributes that the segment does not
- * have (older schema).
+ * opens them. With positions, the texts can be asked for phrases. Repeats are fine, and
+ * attributes that the segment does not have (older schema).
  */
 enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
-                           size_t text_count, const int *column_attrs,
+                           size_t text_count, bool positions, const int *column_attrs,
                            size_t column_count, struct segment_view **out);
 /* NULL if it was not asked for or the segment has none: the attribute is null in all
  * its rows. Valid while the view is open. */

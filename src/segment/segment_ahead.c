@@ -62,11 +62,13 @@ static void add_section(struct segment_ahead *a, const struct segment *s,
 }
 
 void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
-                        const int *text_attrs, size_t text_count,
+                        const int *text_attrs, size_t text_count, bool positions,
                         const int *column_attrs, size_t column_count)
 {
     for (size_t i = 0; i < text_count; i++)
         add_section(a, s, SECTION_TEXT, text_attrs[i]);
+    for (size_t i = 0; i < text_count && positions; i++)
+        add_section(a, s, SECTION_POSITIONS, text_attrs[i]);
     for (size_t i = 0; i < column_count; i++)
         add_section(a, s, SECTION_COLUMN, column_attrs[i]);
 }

@@ -34,7 +34,7 @@ void segment_ahead_filter(struct segment_ahead *a, const struct segment *s,
                           const struct filter *filter);
 /* What segment_view_open will read. */
 void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
-                        const int *text_attrs, size_t text_count,
+                        const int *text_attrs, size_t text_count, bool positions,
                         const int *column_attrs, size_t column_count);
 /* What segment_fetch will read. */
 void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,

@@ -30,6 +30,7 @@ const char *section_kind_name(enum section_kind kind)
         [SECTION_INDEX] = "vector index",
         [SECTION_SLOTS] = "slots",
         [SECTION_RECORDS] = "records",
+        [SECTION_POSITIONS] = "positions",
     };
     assert(kind >= SECTION_VECTORS && kind < SECTION_KINDS);
     return names[kind];
@@ -37,15 +38,22 @@ const char *section_kind_name(enum section_kind kind)
 
 /* Kinds in the order in which their sections lie. */
 static const uint8_t kind_places[SECTION_KINDS] = {
-    [SECTION_VECTORS] = 1, [SECTION_DOCUMENTS] = 2, [SECTION_COLUMN] = 3,
-    [SECTION_TEXT] = 4,    [SECTION_NORMS] = 5,     [SECTION_SLOTS] = 6,
-    [SECTION_RECORDS] = 7, [SECTION_PRESENCE] = 8,  [SECTION_DOCUMENT_INDEX] = 9,
-    [SECTION_IDS] = 10,    [SECTION_INDEX] = 11,
+    [SECTION_VECTORS] = 1,   [SECTION_DOCUMENTS] = 2,
+    [SECTION_COLUMN] = 3,    [SECTION_TEXT] = 4,
+    [SECTION_POSITIONS] = 5, [SECTION_NORMS] = 6,
+    [SECTION_SLOTS] = 7,     [SECTION_RECORDS] = 8,
+    [SECTION_PRESENCE] = 9,  [SECTION_DOCUMENT_INDEX] = 10,
+    [SECTION_IDS] = 11,      [SECTION_INDEX] = 12,
 };
 
 static uint64_t order_of(enum section_kind kind, uint32_t field)
 {
     return (uint64_t)kind_places[kind] << 32 | field;
+}
+
+static bool of_attribute(enum section_kind kind)
+{
+    return kind == SECTION_COLUMN || kind == SECTION_TEXT || kind == SECTION_POSITIONS;
 }
 
 const struct section *layout_section(const struct segment_layout *l,
@@ -228,18 +236,18 @@ void segment_directory_encode(const struct segment_layout *l, size_t start,
     footer_encode(&footer, out->size - start + SEGMENT_FOOTER_SIZE, out);
 }
 
-/* True when the counts call for the section. */
+/* True when the counts call for the section, or allow it. */
 static bool section_wanted(const struct segment_layout *l, enum section_kind kind,
                            uint32_t field)
 {
-    bool of_attr = kind == SECTION_COLUMN || kind == SECTION_TEXT;
-    if (of_attr ? field >= l->attr_count : field != 0) return false;
+    if (of_attribute(kind) ? field >= l->attr_count : field != 0) return false;
     switch (kind) {
     case SECTION_VECTORS: return l->vector_count > 0;
     case SECTION_DOCUMENTS:
     case SECTION_DOCUMENT_INDEX: return l->any_value;
     case SECTION_COLUMN: return l->attrs[field].value_count > 0;
     case SECTION_TEXT:
+    case SECTION_POSITIONS:
         return l->attrs[field].value_count > 0 && l->attrs[field].full_text;
     case SECTION_NORMS: return l->vector_count > 0 && l->metric == METRIC_COSINE;
     case SECTION_PRESENCE: return l->vector_count > 0 && l->vector_count < l->row_count;
@@ -251,13 +259,15 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
     }
 }
 
-static uint32_t sections_wanted(const struct segment_layout *l)
+/* How many sections of the kinds from first to last the counts call for. */
+static uint32_t sections_wanted(const struct segment_layout *l, enum section_kind first,
+                                enum section_kind last)
 {
     uint32_t count = 0;
-    for (uint32_t kind = SECTION_VECTORS; kind < SECTION_KINDS; kind++) {
-        bool of_attr = kind == SECTION_COLUMN || kind == SECTION_TEXT;
-        for (uint32_t field = 0; field < (of_attr ? l->attr_count : 1); field++)
-            count += section_wanted(l, (enum section_kind)kind, field);
+    for (enum section_kind kind = first; kind <= last; kind++) {
+        uint32_t fields = of_attribute(kind) ? l->attr_count : 1;
+        for (uint32_t field = 0; field < fields; field++)
+            count += section_wanted(l, kind, field);
     }
     return count;
 }
@@ -353,6 +363,7 @@ static void attrs_decode(struct reader *r, struct segment_layout *l,
 static void sections_decode(struct reader *r, uint64_t end, struct segment_layout *l)
 {
     uint64_t offset = SEGMENT_HEADER_SIZE, previous = 0;
+    uint32_t positions = 0, index = 0;
     for (uint32_t i = 0; i < l->section_count && !r->failed; i++) {
         struct section *s = &l->sections[i];
         section_decode(r, l, offset, end, s);
@@ -361,8 +372,13 @@ static void sections_decode(struct reader *r, uint64_t end, struct segment_layou
                     section_is_resident(s->kind) != (s->offset >= l->resident_offset);
         previous = order_of(s->kind, s->field);
         offset = section_end(s);
+        positions += s->kind == SECTION_POSITIONS;
+        index += s->kind >= SECTION_INDEX && s->kind <= SECTION_RECORDS;
     }
-    r->failed = r->failed || offset != end;
+    uint32_t required = sections_wanted(l, SECTION_VECTORS, SECTION_IDS);
+    l->indexed = index == INDEX_SECTIONS;
+    r->failed = r->failed || offset != end || (index > 0 && !l->indexed) ||
+                l->section_count - positions - index != required;
 }
 
 enum err segment_directory_decode(struct op *op, struct slice directory,
@@ -382,9 +398,9 @@ enum err segment_directory_decode(struct op *op, struct slice directory,
     if (!r.failed) attrs_decode(&r, &l, attrs);
     l.attrs = attrs;
     l.section_count = get_u32(&r);
-    l.indexed = !r.failed && l.vector_count > 0 &&
-                l.section_count == sections_wanted(&l) + INDEX_SECTIONS;
-    if (r.failed || l.section_count != sections_wanted(&l))
+    l.indexed = l.vector_count > 0; /* it may be; the sections will tell */
+    if (r.failed ||
+        l.section_count > sections_wanted(&l, SECTION_VECTORS, SECTION_POSITIONS))
         return op_fail(op, ERR_CORRUPT, "damaged directory");
 
     l.sections = mem_calloc(1, l.section_count * sizeof *l.sections +

@@ -35,9 +35,11 @@
  *    8 ids           0          u64[rows], or for strings u32 end[rows] and the bytes;
  *                               strictly ascending
  *    9 index         0          head of the vector index
+ *   12 positions     attribute  text/positions.h, of a text, behind the texts
  *
- * The three sections of the vector index are all there or none; they are the only ones
- * that the counts do not decide.
+ * The three sections of the vector index are all there or none. Positions are there
+ * where they are not empty, and not in segments from before there were any. Of all
+ * others the counts decide.
  *
  * A block of documents is a run of records, one a row: varint size, then varint count
  * of values that are not null and for each, by ascending attribute: varint attribute,
@@ -94,6 +96,7 @@ enum section_kind {
     SECTION_INDEX,
     SECTION_SLOTS,
     SECTION_RECORDS,
+    SECTION_POSITIONS,
     SECTION_KINDS
 };
 

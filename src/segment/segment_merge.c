@@ -1,9 +1,9 @@
 /*
  * Merging: the live ids of all inputs are sorted, then vectors and records of the rows
  * are streamed from the inputs to the writer. Records are copied as they are (a record
- * of an older schema is one of the newer); columns and text are built from them again.
- * Text is analysed again too: merging the posting lists would save that, at the price
- * of a second way to write an index.
+ * of an older schema is one of the newer); columns are built from them again. Text
+ * indexes are merged from their lists, one attribute after the other (merge_texts);
+ * only where an input was written before there were positions text is analysed again.
  *
  * Rows of an input ascend by id, so each input is read from front to back, a window of
  * blocks at a time. Were rows in another order, this would stay right and get slow.
@@ -18,6 +18,7 @@
 #include "segment/segment.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_write.h"
+#include "text/text_merge.h"
 
 enum { WINDOW_MAX = 16, WINDOWS_PINS_MAX = 128, ROWS_PER_CHECK = 256 };
 
@@ -33,7 +34,7 @@ struct window {
 };
 
 struct merge_input {
-    const struct segment *segment;
+    struct segment *segment;
     struct window window;
     struct record_cursor cursor;
 };
@@ -207,6 +208,70 @@ static enum err copy_records(struct op *op, struct merge *m, struct segment_writ
     return ERR_OK;
 }
 
+/* ---- texts ---- */
+
+/* By input and row: the row it becomes. */
+static uint32_t **row_maps(const struct merge *m)
+{
+    uint32_t **maps = mem_new_array(uint32_t *, m->input_count);
+    for (size_t i = 0; i < m->input_count; i++) {
+        uint32_t count = m->inputs[i].segment->layout.row_count;
+        maps[i] = mem_alloc(count * sizeof **maps);
+        memset(maps[i], 0xff, count * sizeof **maps); /* TEXT_ROW_GONE */
+    }
+    for (uint32_t row = 0; row < m->row_count; row++)
+        maps[m->rows[row].input][m->rows[row].row] = row;
+    return maps;
+}
+
+/* Merges one attribute's indexes where all inputs' can be. */
+static enum err merge_text(struct op *op, const struct merge *m, uint32_t attr,
+                           uint32_t *const *maps, struct segment_writer *w)
+{
+    struct segment_view **views = mem_new_array(struct segment_view *, m->input_count);
+    struct text_merge_input *inputs =
+        mem_new_array(struct text_merge_input, m->input_count);
+    const struct analysis *analysis = &w->schema->attrs[attr].analysis;
+    struct buf text = BUF_INIT, positions = BUF_INIT;
+    size_t count = 0;
+    bool all = true;
+    enum err e = ERR_OK;
+
+    for (size_t i = 0; !e && i < m->input_count; i++) {
+        int asked = (int)attr;
+        e = segment_view_open(op, m->inputs[i].segment, &asked, 1, true, NULL, 0,
+                              &views[i]);
+        const struct text_index *t = e ? NULL : segment_view_text(views[i], asked);
+        if (!t) continue;
+        all &= text_merge_takes(t, analysis);
+        inputs[count++] = (struct text_merge_input){t, maps[i]};
+    }
+    if (!e && all && count > 0)
+        e = text_merge(op, analysis, inputs, count, m->row_count, &text, &positions);
+    if (!e && all && count > 0) writer_text(w, attr, &text, &positions);
+    for (size_t i = 0; i < m->input_count; i++)
+        segment_view_close(views[i]);
+    buf_release(&text);
+    buf_release(&positions);
+    mem_free(views);
+    mem_free(inputs);
+    return e;
+}
+
+static enum err merge_texts(struct op *op, const struct merge *m,
+                            struct segment_writer *w)
+{
+    uint32_t **maps = row_maps(m);
+    enum err e = ERR_OK;
+
+    for (uint32_t i = 0; !e && i < w->schema->attr_count; i++)
+        if (w->schema->attrs[i].full_text) e = merge_text(op, m, i, maps, w);
+    for (size_t i = 0; i < m->input_count; i++)
+        mem_free(maps[i]);
+    mem_free(maps);
+    return e;
+}
+
 static enum err merge_write(struct op *op, struct merge *m, const struct schema *schema,
                             const struct segment_options *options, struct buf *out)
 {
@@ -218,8 +283,9 @@ static enum err merge_write(struct op *op, struct merge *m, const struct schema 
     enum err e = copy_vectors(op, m, &w);
     if (!e) {
         writer_rows_end(&w);
-        e = copy_records(op, m, &w);
+        e = merge_texts(op, m, &w);
     }
+    if (!e) e = copy_records(op, m, &w);
     if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;
     writer_release(&w);

@@ -17,6 +17,7 @@ struct view_part {
     int attr;
     struct column *column;
     struct text_index *text;
+    struct slice positions;
 };
 
 struct segment_view {
@@ -58,11 +59,25 @@ static enum err part_open(struct op *op, const struct segment *s,
     uint32_t row_count = s->layout.row_count;
     bytes.size = (size_t)section->size; /* the pin ends with the gap */
 
+    if (part->kind == SECTION_POSITIONS) {
+        part->positions = bytes;
+        return ERR_OK;
+    }
     enum err e =
         part->kind == SECTION_COLUMN
             ? column_open(op, bytes, attr->type, attr->array, row_count, &part->column)
             : text_index_open(op, bytes, row_count, &part->text);
     return e ? op_fail(op, e, "%s %u", section_kind_name(part->kind), field) : ERR_OK;
+}
+
+static void positions_attach(struct segment_view *v)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        if (v->parts[i].kind != SECTION_POSITIONS) continue;
+        const struct view_part *text = part_find(v, SECTION_TEXT, v->parts[i].attr);
+        assert(text);
+        text_index_attach(text->text, v->parts[i].positions);
+    }
 }
 
 static enum err view_open(struct op *op, struct segment_view *v)
@@ -72,22 +87,25 @@ static enum err view_open(struct op *op, struct segment_view *v)
     v->pinned = v->count;
     for (size_t i = 0; i < v->count && !e; i++)
         e = part_open(op, v->segment, &v->parts[i], v->pins[i].data);
+    if (!e) positions_attach(v);
     return e;
 }
 
 enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
-                           size_t text_count, const int *column_attrs,
+                           size_t text_count, bool positions, const int *column_attrs,
                            size_t column_count, struct segment_view **out)
 {
+    size_t parts_max = 2 * text_count + column_count;
     struct segment_view *v = mem_new(struct segment_view);
     enum err e = ERR_OK;
 
     *out = NULL;
     v->segment = segment_ref(s);
-    if (s->cache && text_count + column_count > 0) {
-        v->pins = mem_new_array(struct cache_pin, text_count + column_count);
-        v->parts = mem_new_array(struct view_part, text_count + column_count);
+    if (s->cache && parts_max > 0) {
+        v->pins = mem_new_array(struct cache_pin, parts_max);
+        v->parts = mem_new_array(struct view_part, parts_max);
         parts_add(v, SECTION_TEXT, text_attrs, text_count);
+        if (positions) parts_add(v, SECTION_POSITIONS, text_attrs, text_count);
         parts_add(v, SECTION_COLUMN, column_attrs, column_count);
         e = view_open(op, v);
     }
@@ -266,7 +284,9 @@ static enum err filter_open(struct op *op, struct segment *s, const struct filte
 
     *out = (struct filter_asking){.view = NULL};
     enum err e = filter_attrs(op, s, f, &list);
-    if (!e) e = segment_view_open(op, s, NULL, 0, list.attrs, list.count, &out->view);
+    if (!e)
+        e = segment_view_open(op, s, NULL, 0, false, list.attrs, list.count,
+                              &out->view);
     if (e) return e;
     out->context = (struct filter_context){.segment = s, .view = out->view};
     out->input = (struct filter_input){.context = &out->context,

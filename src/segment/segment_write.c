@@ -42,11 +42,12 @@ static void section_finish(struct segment_writer *w, struct section *s)
 }
 
 static void section_write(struct segment_writer *w, enum section_kind kind,
-                          const struct buf *bytes, const struct buf *more)
+                          uint32_t field, const struct buf *bytes,
+                          const struct buf *more)
 {
     if (bytes->size == 0) return;
     uint32_t block_size = kind == SECTION_RECORDS ? 0 : CHECK_BLOCK_SIZE;
-    struct section *s = section_begin(w, kind, 0, block_size);
+    struct section *s = section_begin(w, kind, field, block_size);
     buf_append_slice(w->out, buf_slice(bytes));
     if (more) buf_append_slice(w->out, buf_slice(more));
     section_finish(w, s);
@@ -59,7 +60,7 @@ static void layout_init(struct segment_writer *w, enum id_kind id_kind,
 {
     const struct schema *schema = w->schema;
     struct segment_layout *l = &w->layout;
-    size_t sections_max = 2 * (size_t)schema->attr_count + SECTION_KINDS;
+    size_t sections_max = 3 * (size_t)schema->attr_count + SECTION_KINDS;
 
     l->sections = mem_calloc(1, sections_max * sizeof *l->sections +
                                     schema->attr_count * sizeof *l->attrs);
@@ -92,6 +93,8 @@ void writer_init(struct segment_writer *w, const struct schema *schema,
     w->values = mem_new_array(struct value, schema->attr_count);
     w->columns = mem_new_array(struct column_builder *, schema->attr_count);
     w->texts = mem_new_array(struct text_builder *, schema->attr_count);
+    w->merged_texts = mem_new_array(struct buf, schema->attr_count);
+    w->positions = mem_new_array(struct buf, schema->attr_count);
     if (vector_count > 0 && vector_count < row_count)
         buf_append_zeros(&w->presence,
                          ((size_t)row_count + 63) / 64 * sizeof(uint64_t));
@@ -139,6 +142,15 @@ void writer_rows_end(struct segment_writer *w)
     (void)section_begin(w, SECTION_DOCUMENTS, 0, 0);
 }
 
+void writer_text(struct segment_writer *w, uint32_t attr, struct buf *text,
+                 struct buf *positions)
+{
+    assert(w->row == 0 && text->size > 0 && w->merged_texts[attr].size == 0);
+    w->merged_texts[attr] = *text;
+    w->positions[attr] = *positions;
+    *text = *positions = BUF_INIT;
+}
+
 /* ---- records ---- */
 
 static void block_flush(struct segment_writer *w)
@@ -171,7 +183,8 @@ static void value_add(struct segment_writer *w, uint32_t i, const struct value *
         w->columns[i] = column_builder_new(attr->type, attr->array, indexed);
         for (uint32_t row = 0; row < w->row; row++)
             column_builder_add(w->columns[i], &VALUE_NULL);
-        if (attr->full_text) w->texts[i] = text_builder_new(&attr->analysis);
+        if (attr->full_text && w->merged_texts[i].size == 0)
+            w->texts[i] = text_builder_new(&attr->analysis);
     }
     column_builder_add(w->columns[i], v);
     if (v->null) return;
@@ -233,6 +246,21 @@ static void documents_finish(struct segment_writer *w)
     last->check = crc32c(last->check, zeros, gap);
 }
 
+static void text_write(struct segment_writer *w, uint32_t i)
+{
+    bool merged = w->merged_texts[i].size > 0 && w->layout.attrs[i].value_count > 0;
+    if (!w->texts[i] && !merged) return;
+
+    struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
+    if (merged)
+        buf_append_slice(w->out, buf_slice(&w->merged_texts[i]));
+    else
+        text_builder_finish(w->texts[i], w->row_count, w->out, &w->positions[i]);
+    w->texts[i] = NULL;
+    buf_release(&w->merged_texts[i]);
+    section_finish(w, s);
+}
+
 static void indexes_write(struct segment_writer *w)
 {
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
@@ -242,12 +270,11 @@ static void indexes_write(struct segment_writer *w)
         w->columns[i] = NULL;
         section_finish(w, s);
     }
+    for (uint32_t i = 0; i < w->schema->attr_count; i++)
+        text_write(w, i);
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
-        if (!w->texts[i]) continue;
-        struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
-        text_builder_finish(w->texts[i], w->row_count, w->out);
-        w->texts[i] = NULL;
-        section_finish(w, s);
+        section_write(w, SECTION_POSITIONS, i, &w->positions[i], NULL);
+        buf_release(&w->positions[i]);
     }
 }
 
@@ -257,7 +284,7 @@ static void document_index_write(struct segment_writer *w)
     struct buf index = BUF_INIT;
     for (size_t i = 0; i < w->blocks.size / sizeof *blocks; i++)
         document_block_encode(&blocks[i], &index);
-    section_write(w, SECTION_DOCUMENT_INDEX, &index, NULL);
+    section_write(w, SECTION_DOCUMENT_INDEX, 0, &index, NULL);
     buf_release(&index);
 }
 
@@ -332,13 +359,13 @@ enum err writer_finish(struct op *op, struct segment_writer *w)
     if (!e) {
         documents_finish(w);
         indexes_write(w);
-        section_write(w, SECTION_NORMS, &w->norms, NULL);
-        section_write(w, SECTION_SLOTS, &index.slots, NULL);
-        section_write(w, SECTION_RECORDS, &index.records, NULL);
-        section_write(w, SECTION_PRESENCE, &w->presence, NULL);
+        section_write(w, SECTION_NORMS, 0, &w->norms, NULL);
+        section_write(w, SECTION_SLOTS, 0, &index.slots, NULL);
+        section_write(w, SECTION_RECORDS, 0, &index.records, NULL);
+        section_write(w, SECTION_PRESENCE, 0, &w->presence, NULL);
         document_index_write(w);
-        section_write(w, SECTION_IDS, &w->ids, &w->id_bytes);
-        section_write(w, SECTION_INDEX, &index.head, NULL);
+        section_write(w, SECTION_IDS, 0, &w->ids, &w->id_bytes);
+        section_write(w, SECTION_INDEX, 0, &index.head, NULL);
         directory_write(w);
     }
     ivf_bytes_release(&index);
@@ -350,9 +377,13 @@ void writer_release(struct segment_writer *w)
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
         column_builder_free(w->columns[i]);
         text_builder_free(w->texts[i]);
+        buf_release(&w->merged_texts[i]);
+        buf_release(&w->positions[i]);
     }
     mem_free(w->columns);
     mem_free(w->texts);
+    mem_free(w->merged_texts);
+    mem_free(w->positions);
     mem_free(w->values);
     op_release(&w->scratch);
     segment_layout_release(&w->layout);

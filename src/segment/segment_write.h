@@ -36,8 +36,10 @@ struct segment_writer {
     struct value *values; /* of the row at hand */
     struct column_builder **columns;
     struct text_builder **texts;
-    struct buf block;  /* records not yet written */
-    struct buf blocks; /* struct document_block */
+    struct buf *merged_texts; /* instead of being built */
+    struct buf *positions;    /* of the texts that are written */
+    struct buf block;         /* records not yet written */
+    struct buf blocks;        /* struct document_block */
     uint32_t block_row;
 };
 
@@ -49,6 +51,10 @@ void writer_init(struct segment_writer *w, const struct schema *schema,
 void writer_row(struct segment_writer *w, const struct doc_id *id, const void *vector);
 /* All rows were given; their records come now, from row 0 on. */
 void writer_rows_end(struct segment_writer *w);
+/* Before the first record: the text index of an attribute, and its positions, are made;
+ * both are taken over. */
+void writer_text(struct segment_writer *w, uint32_t attr, struct buf *text,
+                 struct buf *positions);
 /* ERR_CORRUPT unless it is a record under the writer's schema. */
 enum err writer_record(struct op *op, struct segment_writer *w, struct slice record);
 /* Completes the object. ERR_TIMEOUT, ERR_CANCELED. */

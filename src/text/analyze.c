@@ -1,7 +1,8 @@
 /*
- * A word becomes a term in five steps: marks that only steer rendering go, canonical
+ * A word becomes a term in six steps: marks that only steer rendering go, canonical
  * composition (NFC), full case folding, apostrophes (a French or Italian elided article
- * is cut off, a Turkish suffix too), stop words, stem. All of it depends on nothing but
+ * is cut off, a Turkish suffix too), stop words, stem, and if asked for the accents of
+ * Latin letters go (after the stem, which needs them). All of it depends on nothing but
  * the word and the analysis, so each thread remembers the outcome for 16384 words in a
  * direct-mapped table: running text hits it nine times of ten, and a hit costs one hash
  * and one comparison, whatever the language.
@@ -22,9 +23,9 @@
 
 enum {
     MEMO_COUNT = 16384, /* a power of two; 1 MiB a thread */
-    MEMO_BYTES = 60,    /* words that do not fit are worked out each time */
+    MEMO_BYTES = 59,    /* words that do not fit are worked out each time */
     STOP_SLOTS = 1024,  /* a power of two, above twice the longest list */
-    ANALYSES = (LANG_LAST + 1) * 8,
+    ANALYSES = (LANG_LAST + 1) * 16,
     /* A word is at most TERM_SIZE_MAX UTF-16 units; full folding makes at most three of
      * one, composition never more than three either. */
     UNITS_MAX = 9 * TERM_SIZE_MAX,
@@ -34,7 +35,7 @@ enum {
 /* What became of a word: its first `keep` bytes and then `tail_size` bytes that follow
  * the word in `bytes`. Nothing of either: the word is left out. */
 struct memo {
-    uint8_t analysis; /* number of the analysis, 0: empty */
+    uint16_t analysis; /* number of the analysis, 0: empty */
     uint8_t word_size;
     uint8_t keep;
     uint8_t tail_size;
@@ -50,7 +51,7 @@ struct stop_set {
 
 struct analyzer {
     struct analysis analysis;
-    uint8_t number; /* of the analysis, from 1 */
+    uint16_t number; /* of the analysis, from 1 */
     struct thread_state *thread;
     struct sb_stemmer *stemmer; /* the thread's, NULL without stemming */
     struct stop_set *stop;      /* NULL when stop words stay */
@@ -69,7 +70,7 @@ struct thread_state {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t state_key;
-static const UNormalizer2 *nfc;
+static const UNormalizer2 *nfc, *nfkd;
 
 static void analyzer_free(struct analyzer *a)
 {
@@ -94,6 +95,7 @@ static void analyze_init(void)
 {
     UErrorCode code = U_ZERO_ERROR;
     nfc = unorm2_getNFCInstance(&code);
+    nfkd = unorm2_getNFKDInstance(&code);
     assert(U_SUCCESS(code)); /* ICU's data is part of its library */
     int failed = pthread_key_create(&state_key, state_free);
     assert(!failed);
@@ -240,6 +242,74 @@ static void fold(struct analyzer *a, struct slice word)
     cut_apostrophe(a);
 }
 
+/* ---- accents ---- */
+
+/* Latin letters that are one letter to Unicode and not one of ASCII with an accent. */
+static const struct {
+    UChar letter;
+    char ascii[3];
+} latin_letters[] = {
+    {0xc6, "AE"},  {0xd0, "D"},  {0xd8, "O"},  {0xde, "TH"}, {0xdf, "ss"},
+    {0xe6, "ae"},  {0xf0, "d"},  {0xf8, "o"},  {0xfe, "th"}, {0x110, "D"},
+    {0x111, "d"},  {0x126, "H"}, {0x127, "h"}, {0x131, "i"}, {0x138, "k"},
+    {0x141, "L"},  {0x142, "l"}, {0x14a, "N"}, {0x14b, "n"}, {0x152, "OE"},
+    {0x153, "oe"}, {0x166, "T"}, {0x167, "t"}, {0x17f, "s"}, {0x1e9e, "SS"},
+};
+
+static const char *latin_ascii(UChar c)
+{
+    for (size_t i = 0; i < sizeof latin_letters / sizeof *latin_letters; i++)
+        if (latin_letters[i].letter == c) return latin_letters[i].ascii;
+    return NULL;
+}
+
+/* In place, on decomposed text: marks behind ASCII letters go. */
+static int32_t drop_marks(UChar *units, int32_t count)
+{
+    int32_t kept = 0;
+    bool after_ascii = false;
+    for (int32_t i = 0; i < count; i++) {
+        bool mark = u_getCombiningClass(units[i]) != 0;
+        if (mark && after_ascii) continue;
+        if (!mark) after_ascii = units[i] < 0x80;
+        units[kept++] = units[i];
+    }
+    return kept;
+}
+
+/* Latin letters become those of ASCII; everything else stays. */
+static struct slice fold_accents(struct analyzer *a, struct slice term)
+{
+    UChar units[UNITS_MAX], split[2 * UNITS_MAX];
+    UErrorCode code = U_ZERO_ERROR;
+    int32_t count = 0, size = 0;
+
+    size_t ascii = 0;
+    while (ascii < term.size && term.data[ascii] < 0x80)
+        ascii++;
+    if (ascii == term.size) return term;
+    u_strFromUTF8WithSub(units, UNITS_MAX, &count, (const char *)term.data,
+                         (int32_t)term.size, 0xfffd, NULL, &code);
+    count = unorm2_normalize(nfkd, units, count, split, 2 * UNITS_MAX, &code);
+    if (U_FAILURE(code)) return term; /* grows beyond any word of a language */
+
+    count = drop_marks(split, count);
+    int32_t out = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const char *letters = latin_ascii(split[i]);
+        if (!letters) units[out++] = split[i];
+        for (; letters && *letters; letters++)
+            units[out++] = (UChar)*letters;
+        if (out > UNITS_MAX - 3) return term;
+    }
+    count = unorm2_normalize(nfc, units, out, split, 2 * UNITS_MAX, &code);
+    if (U_FAILURE(code) || count > UNITS_MAX) return term;
+    u_strToUTF8((char *)a->folded, FOLDED_MAX, &size, split, count, &code);
+    assert(U_SUCCESS(code));
+    a->folded_size = (size_t)size;
+    return slice_of(a->folded, a->folded_size);
+}
+
 /* ---- stop words ---- */
 
 static size_t stop_slot(const struct stop_set *set, struct slice word)
@@ -295,7 +365,7 @@ static struct sb_stemmer *stemmer_get(struct thread_state *state,
     return state->stemmers[language];
 }
 
-static struct analyzer *analyzer_new(struct thread_state *state, uint8_t number,
+static struct analyzer *analyzer_new(struct thread_state *state, uint16_t number,
                                      const struct analysis *analysis)
 {
     struct analyzer *a = mem_new(struct analyzer);
@@ -311,11 +381,12 @@ struct analyzer *analyzer_get(const struct analysis *analysis)
 {
     assert(analysis->language >= LANG_ARABIC && analysis->language <= LANG_LAST);
     struct thread_state *state = state_get();
-    unsigned number = (unsigned)analysis->language * 8 + analysis->stemming * 4u +
-                      analysis->remove_stopwords * 2u + analysis->case_sensitive;
+    unsigned number = (unsigned)analysis->language * 16 + analysis->stemming * 8u +
+                      analysis->remove_stopwords * 4u + analysis->case_sensitive * 2u +
+                      analysis->ascii_folding;
 
     if (!state->analyzers[number])
-        state->analyzers[number] = analyzer_new(state, (uint8_t)number, analysis);
+        state->analyzers[number] = analyzer_new(state, (uint16_t)number, analysis);
     return state->analyzers[number];
 }
 
@@ -326,6 +397,12 @@ void analyzer_start(struct analyzer *a, struct slice text)
     a->position = 0;
 }
 
+static struct slice stem(struct analyzer *a, struct slice word)
+{
+    const sb_symbol *out = sb_stemmer_stem(a->stemmer, word.data, (int)word.size);
+    return slice_of(out, (size_t)sb_stemmer_length(a->stemmer));
+}
+
 /* The term of a word, in memory of the analyzer or the stemmer; empty: left out. */
 static struct slice term_compute(struct analyzer *a, struct slice word)
 {
@@ -333,20 +410,18 @@ static struct slice term_compute(struct analyzer *a, struct slice word)
     struct slice term = slice_of(a->folded, a->folded_size);
     if (term.size == 0 || term.size > TERM_SIZE_MAX) return SLICE_EMPTY;
     if (stop_has(a->stop, term)) return SLICE_EMPTY;
-    if (!a->stemmer) return term;
-
-    const sb_symbol *stem = sb_stemmer_stem(a->stemmer, term.data, (int)term.size);
-    term = slice_of(stem, (size_t)sb_stemmer_length(a->stemmer));
+    if (a->stemmer) term = stem(a, term);
+    if (a->analysis.ascii_folding) term = fold_accents(a, term);
     return term.size <= TERM_SIZE_MAX ? term : SLICE_EMPTY;
 }
 
-static bool memo_is(const struct memo *m, uint8_t analysis, struct slice word)
+static bool memo_is(const struct memo *m, uint16_t analysis, struct slice word)
 {
     return m->analysis == analysis && m->word_size == word.size &&
            memcmp(m->bytes, word.data, word.size) == 0;
 }
 
-static void memo_store(struct memo *m, uint8_t analysis, struct slice word,
+static void memo_store(struct memo *m, uint16_t analysis, struct slice word,
                        struct slice term)
 {
     size_t keep = 0;
@@ -398,4 +473,20 @@ bool analyzer_next(struct analyzer *a, struct token *token)
         return true;
     }
     return false;
+}
+
+bool analyzer_last(struct analyzer *a, struct slice text, struct token *token)
+{
+    size_t start = 0, end = 0;
+
+    analyzer_start(a, text);
+    while (words_next(&a->words, &start, &end))
+        a->position++;
+    if (end == 0 || end - start > TERM_SIZE_MAX) return false;
+    fold(a, slice_of(text.data + start, end - start));
+    struct slice term = slice_of(a->folded, a->folded_size);
+    if (a->analysis.ascii_folding) term = fold_accents(a, term);
+    if (term.size == 0 || term.size > TERM_SIZE_MAX) return false;
+    *token = (struct token){term, a->position - 1, (uint32_t)start, (uint32_t)end};
+    return true;
 }

@@ -2,7 +2,8 @@
  * analyze.h - text into terms: words, lower case, stop words, stems.
  *
  * Order: words (words.h), invisible characters out and NFC, case folding unless
- * case_sensitive, elided articles, stop words, Snowball stem; why, and why so, stands
+ * case_sensitive, elided articles, stop words, Snowball stem, accents off Latin letters
+ * with ascii_folding; why, and why so, stands
  * in docs/decisions/0003-text-analysis.md. Words longer than TERM_SIZE_MAX bytes are
  * dropped. Invalid UTF-8 is treated as breaks, never a crash. An analyzer is not shared
  * between threads; analyzer_get hands out one per thread and analysis, kept until the
@@ -34,5 +35,9 @@ struct token {
 void analyzer_start(struct analyzer *a, struct slice text);
 /* False at the end. */
 bool analyzer_next(struct analyzer *a, struct token *token);
+
+/* The last word of a text as a term may begin with it: neither left out nor stemmed.
+ * False if there is none, or it is too long. The term is valid until the next token. */
+bool analyzer_last(struct analyzer *a, struct slice text, struct token *token);
 
 #endif

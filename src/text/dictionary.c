@@ -75,7 +75,11 @@ void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
     buf_append_slice(index, buf_slice(&w->key_offsets));
     buf_append_slice(index, buf_slice(&w->keys));
     *page_count = w->page_count;
+    dictionary_writer_release(w);
+}
 
+void dictionary_writer_release(struct dictionary_writer *w)
+{
     buf_release(&w->pages);
     buf_release(&w->page_offsets);
     buf_release(&w->key_offsets);
@@ -168,43 +172,112 @@ static enum dictionary_found run_find(struct slice page, size_t at, struct slice
     return DICTIONARY_ABSENT;
 }
 
-static enum dictionary_found page_find(struct slice page, struct slice term,
-                                       struct slice *body)
+/* The run that the term is in, if it is in the page; false if the page is damaged. */
+static bool page_run(struct slice page, struct slice term, size_t *at)
 {
-    if (page.size < 2) return DICTIONARY_DAMAGED;
+    if (page.size < 2) return false;
     uint16_t runs;
     memcpy(&runs, page.data, sizeof runs);
-    if (runs == 0 || page.size < 2 + 2 * (size_t)runs) return DICTIONARY_DAMAGED;
+    if (runs == 0 || page.size < 2 + 2 * (size_t)runs) return false;
 
     uint32_t low = 0, high = runs; /* the run is at or behind low, before high */
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
-        size_t at = run_offset(page, middle);
         struct entry e;
-        if (!entry_read(page, &at, &e)) return DICTIONARY_DAMAGED;
+        *at = run_offset(page, middle);
+        if (!entry_read(page, at, &e)) return false;
         if (slice_compare(e.more, term) <= 0)
             low = middle;
         else
             high = middle;
     }
-    return run_find(page, run_offset(page, low), term, body);
+    *at = run_offset(page, low);
+    return true;
 }
 
-enum dictionary_found dictionary_find(const struct dictionary *d, struct slice term,
-                                      struct slice *body)
+/* The page that the term is in, if it is in any of at least one; false: damaged. */
+static bool term_page(const struct dictionary *d, struct slice term, uint32_t *out)
 {
     uint32_t low = 0, high = d->page_count;
-    struct slice key, page;
+    struct slice key;
 
-    if (high == 0) return DICTIONARY_ABSENT;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
-        if (!page_key(d, middle, &key)) return DICTIONARY_DAMAGED;
+        if (!page_key(d, middle, &key)) return false;
         if (slice_compare(key, term) <= 0)
             low = middle;
         else
             high = middle;
     }
-    if (!between(d->pages, d->index.data, low, &page)) return DICTIONARY_DAMAGED;
-    return page_find(page, term, body);
+    *out = low;
+    return true;
+}
+
+enum dictionary_found dictionary_find(const struct dictionary *d, struct slice term,
+                                      struct slice *body)
+{
+    struct slice bytes;
+    uint32_t page;
+    size_t at;
+
+    if (d->page_count == 0) return DICTIONARY_ABSENT;
+    if (!term_page(d, term, &page) || !between(d->pages, d->index.data, page, &bytes) ||
+        !page_run(bytes, term, &at))
+        return DICTIONARY_DAMAGED;
+    return run_find(bytes, at, term, body);
+}
+
+/* ---- walking ---- */
+
+void dictionary_walk_seek(const struct dictionary *d, struct slice from,
+                          struct dictionary_walk *w)
+{
+    uint32_t page;
+
+    *w = (struct dictionary_walk){.dictionary = d};
+    if (d->page_count == 0) return;
+    w->damaged = !term_page(d, from, &page) ||
+                 !between(d->pages, d->index.data, page, &w->page) ||
+                 !page_run(w->page, from, &w->at);
+    if (w->damaged) return;
+    w->next_page = page + 1;
+
+    /* To the entry before the one wanted, by a walk that is then taken back. */
+    struct dictionary_walk before = *w;
+    while (dictionary_walk_next(w) &&
+           slice_compare(slice_of(w->term, w->size), from) < 0)
+        before = *w;
+    if (!w->damaged) *w = before;
+}
+
+static bool walk_page(struct dictionary_walk *w)
+{
+    const struct dictionary *d = w->dictionary;
+    if (w->next_page == d->page_count) return false;
+    w->damaged = !between(d->pages, d->index.data, w->next_page, &w->page) ||
+                 !page_run(w->page, SLICE_EMPTY, &w->at);
+    w->next_page++;
+    w->in_run = 0;
+    return !w->damaged;
+}
+
+bool dictionary_walk_next(struct dictionary_walk *w)
+{
+    struct entry e;
+
+    if (w->damaged) return false;
+    if (w->at == w->page.size && !walk_page(w)) return false;
+    w->damaged = !entry_read(w->page, &w->at, &e);
+    if (w->damaged) return false;
+
+    size_t size = e.shared + e.more.size;
+    w->damaged =
+        size > DICTIONARY_TERM_MAX || e.shared > (w->in_run == 0 ? 0 : w->size) ||
+        slice_compare(e.more, slice_of(w->term + e.shared, w->size - e.shared)) <= 0;
+    if (w->damaged) return false;
+    w->in_run = (w->in_run + 1) % RUN_TERMS;
+    if (e.more.size) memcpy(w->term + e.shared, e.more.data, e.more.size);
+    w->size = size;
+    w->body = e.body;
+    return true;
 }

@@ -43,6 +43,9 @@ void dictionary_put(struct dictionary_writer *w, struct slice term, struct slice
 void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
                        struct buf *index, uint32_t *page_count);
 
+/* Releases a writer that is not to be finished; harmless on an empty one. */
+void dictionary_writer_release(struct dictionary_writer *w);
+
 /* ---- reading ---- */
 
 struct dictionary {
@@ -57,5 +60,24 @@ enum dictionary_found { DICTIONARY_ABSENT, DICTIONARY_FOUND, DICTIONARY_DAMAGED 
 /* The body of a term. */
 enum dictionary_found dictionary_find(const struct dictionary *d, struct slice term,
                                       struct slice *body);
+
+/* A walk over the terms in ascending order. */
+struct dictionary_walk {
+    const struct dictionary *dictionary;
+    struct slice page; /* the one at hand */
+    uint32_t next_page;
+    size_t at; /* in the page, of the next entry */
+    uint32_t in_run;
+    bool damaged;
+    struct slice body; /* of the term at hand */
+    size_t size;
+    uint8_t term[DICTIONARY_TERM_MAX];
+};
+
+/* The next term comes to be the first one that is at least `from`. */
+void dictionary_walk_seek(const struct dictionary *d, struct slice from,
+                          struct dictionary_walk *w);
+/* False at the end, or where bytes are damaged. */
+bool dictionary_walk_next(struct dictionary_walk *w);
 
 #endif

@@ -59,7 +59,26 @@ static bool varints_decode(struct slice bytes, int64_t before, uint32_t row_coun
         before = (int64_t)row;
     }
     out->count = count;
+    out->packed = NULL;
     return at == end;
+}
+
+bool postings_small_size(struct slice bytes, uint32_t count, size_t *size,
+                         uint64_t *frequencies)
+{
+    const uint8_t *at = bytes.data, *end = bytes.data + bytes.size;
+
+    assert(count <= POSTINGS_SMALL);
+    *frequencies = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t gap, more = 0;
+        if (!varint_get(&at, end, &gap)) return false;
+        bool once = gap & 1;
+        if (!once && !varint_get(&at, end, &more)) return false;
+        *frequencies += once ? 1 : more + 2;
+    }
+    *size = (size_t)(at - bytes.data);
+    return true;
 }
 
 /* ---- packing ---- */
@@ -170,16 +189,40 @@ static bool packed_decode(struct slice bytes, int64_t before, uint32_t last,
     sum_gaps(values, (uint32_t)before);
     memcpy(out->rows, values, sizeof out->rows);
 
-    unpack(data + 16 * (size_t)row_bits, frequency_bits, values);
-    for (uint32_t i = 0; i < GROUPS; i++)
-        values[i] += 1;
-    memcpy(out->frequencies, values, sizeof out->frequencies);
+    out->packed = data + 16 * (size_t)row_bits;
+    out->packed_bits = frequency_bits;
     out->count = POSTINGS_BLOCK;
 
     /* 128 gaps below 2^25 sum to less than 2^32, so a right last row proves that
      * nothing wrapped around; wider gaps are looked at one by one. */
     if (out->rows[POSTINGS_BLOCK - 1] != last) return false;
     return row_bits < 25 || ascends(out->rows, (uint32_t)before, before < 0);
+}
+
+void postings_frequencies(struct postings_block *b)
+{
+    lanes values[GROUPS];
+
+    if (!b->packed) return;
+    unpack(b->packed, b->packed_bits, values);
+    for (uint32_t i = 0; i < GROUPS; i++)
+        values[i] += 1;
+    memcpy(b->frequencies, values, sizeof b->frequencies);
+    b->packed = NULL;
+}
+
+uint32_t postings_frequency(const struct postings_block *b, uint32_t i)
+{
+    assert(i < b->count);
+    if (!b->packed) return b->frequencies[i];
+    if (b->packed_bits == 0) return 1;
+
+    uint32_t bit = i / LANES * b->packed_bits, shift = bit % 32;
+    const uint8_t *word = b->packed + (bit / 32 * LANES + i % LANES) * 4;
+    uint64_t value = load_u32(word) >> shift;
+    if (shift + b->packed_bits > 32)
+        value |= (uint64_t)load_u32(word + (size_t)LANES * 4) << (32 - shift);
+    return (uint32_t)(value & ((1ull << b->packed_bits) - 1)) + 1;
 }
 
 /* ---- bounds ---- */
@@ -317,6 +360,14 @@ static bool block_bytes(const struct postings *p, uint32_t block, struct slice *
 
 bool postings_decode(const struct postings *p, uint32_t block,
                      struct postings_block *out)
+{
+    if (!postings_decode_rows(p, block, out)) return false;
+    postings_frequencies(out);
+    return true;
+}
+
+bool postings_decode_rows(const struct postings *p, uint32_t block,
+                          struct postings_block *out)
 {
     assert(block < p->block_count);
     if (p->small) return varints_decode(p->bytes, -1, p->row_count, p->count, out);

@@ -46,6 +46,11 @@ void postings_encode(const struct posting *postings, size_t count,
 
 /* ---- reading ---- */
 
+/* How many bytes the list of count <= POSTINGS_SMALL postings takes at the start of
+ * these, and the sum of its frequencies. False if it is none. */
+bool postings_small_size(struct slice bytes, uint32_t count, size_t *size,
+                         uint64_t *frequencies);
+
 struct postings {
     struct slice bytes;   /* borrowed */
     uint32_t count;       /* postings in the list */
@@ -54,9 +59,11 @@ struct postings {
     bool small;
 };
 
-/* Up to 128 postings, decoded. */
+/* Up to 128 postings, decoded; perhaps but for their frequencies. */
 struct postings_block {
     uint32_t count;
+    const uint8_t *packed; /* frequencies that are not decoded yet, else NULL */
+    uint32_t packed_bits;
     _Alignas(16) uint32_t rows[POSTINGS_BLOCK];
     _Alignas(16) uint32_t frequencies[POSTINGS_BLOCK];
 };
@@ -78,6 +85,13 @@ static inline uint32_t postings_last_row(const struct postings *p, uint32_t bloc
  */
 bool postings_decode(const struct postings *p, uint32_t block,
                      struct postings_block *out);
+
+/* The same without frequencies, which look-ups of single rows hardly need: ask for one
+ * or for all of them while the list's bytes are there. */
+bool postings_decode_rows(const struct postings *p, uint32_t block,
+                          struct postings_block *out);
+uint32_t postings_frequency(const struct postings_block *b, uint32_t i);
+void postings_frequencies(struct postings_block *b);
 
 /* Frequency and length byte of the pairs that bound a block; not for small lists. */
 struct postings_bounds {

@@ -1,8 +1,9 @@
 /*
- * Building: each term has a slot in a hash table, its bytes in one buffer, and its
- * postings as varints in a buffer of its own. The posting of the row at hand waits in
- * the slot until a later row has the term, so the three terms in four that occur in one
- * row only never allocate anything. Nothing but finish looks at terms in order.
+ * Building: words are numbered through a hash table in the order in which they first
+ * occur, and every occurrence goes to the end of a log as number and position.
+ * Finishing counts the log's terms and deals its occurrences out to them, which keeps
+ * their order; then the terms are written in theirs. So adding touches two places of
+ * memory a word, and 16 bytes a word are held at the most.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -14,149 +15,143 @@
 #include "text/text_index.h"
 #include "text/text_layout.h"
 
-struct term {
-    struct buf postings; /* all but the last one */
-    size_t key;          /* in the builder's keys */
+/* A term's bytes stand in the builder's keys behind its number and size. */
+enum { KEY_HEAD = 5, FIRST_SLOTS = 1024 };
+
+struct slot {
     uint32_t hash;
-    uint32_t count;      /* postings, the last one too */
-    int64_t before;      /* last row in postings, -1: none */
-    struct posting last; /* grows while its row is being added */
-    uint8_t key_size;
+    uint32_t key; /* offset in keys plus one, 0: free */
+};
+
+struct occurrence {
+    uint32_t term, position;
+};
+
+/* A row with terms: that many occurrences of the log, behind those of the row before.
+ */
+struct row {
+    uint32_t row, occurrences;
 };
 
 struct text_builder {
     struct analysis analysis;
     struct buf keys;
-    struct buf lengths; /* a byte per row so far */
-    struct term *terms;
-    uint32_t term_count, term_room;
-    uint32_t *slots;     /* number of a term plus one, 0: free */
+    struct buf key_offsets; /* u32 a term */
+    struct buf log;         /* struct occurrence */
+    struct buf rows;        /* struct row */
+    struct buf lengths;     /* a byte per row so far */
+    struct slot *slots;
     uint32_t slot_count; /* a power of two, at least twice term_count */
-    uint32_t document_count;
-    uint64_t total_length;
+    uint32_t term_count;
 };
-
-enum { FIRST_SLOTS = 1024 };
 
 struct text_builder *text_builder_new(const struct analysis *analysis)
 {
     struct text_builder *b = mem_new(struct text_builder);
     b->analysis = *analysis;
     b->slot_count = FIRST_SLOTS;
-    b->slots = mem_new_array(uint32_t, b->slot_count);
+    b->slots = mem_new_array(struct slot, b->slot_count);
     return b;
 }
 
 void text_builder_free(struct text_builder *b)
 {
     if (!b) return;
-    for (uint32_t i = 0; i < b->term_count; i++)
-        buf_release(&b->terms[i].postings);
     buf_release(&b->keys);
+    buf_release(&b->key_offsets);
+    buf_release(&b->log);
+    buf_release(&b->rows);
     buf_release(&b->lengths);
-    mem_free(b->terms);
     mem_free(b->slots);
     mem_free(b);
 }
 
 static void slots_grow(struct text_builder *b)
 {
-    mem_free(b->slots);
+    struct slot *old = b->slots;
+    uint32_t old_count = b->slot_count;
+
     b->slot_count *= 2;
-    b->slots = mem_new_array(uint32_t, b->slot_count);
-    for (uint32_t i = 0; i < b->term_count; i++) {
-        uint32_t slot = b->terms[i].hash & (b->slot_count - 1);
-        while (b->slots[slot])
-            slot = (slot + 1) & (b->slot_count - 1);
-        b->slots[slot] = i + 1;
+    b->slots = mem_new_array(struct slot, b->slot_count);
+    for (uint32_t i = 0; i < old_count; i++) {
+        if (!old[i].key) continue;
+        uint32_t at = old[i].hash & (b->slot_count - 1);
+        while (b->slots[at].key)
+            at = (at + 1) & (b->slot_count - 1);
+        b->slots[at] = old[i];
     }
+    mem_free(old);
 }
 
-static struct slice term_key(const struct text_builder *b, const struct term *t)
+static uint32_t term_add(struct text_builder *b, struct slice key)
 {
-    return slice_of(b->keys.data + t->key, t->key_size);
-}
-
-static struct term *term_add(struct text_builder *b, struct slice key, uint32_t hash)
-{
-    if (b->term_count == b->term_room) {
-        b->term_room = b->term_room ? b->term_room * 2 : FIRST_SLOTS / 2;
-        b->terms = mem_realloc(b->terms, b->term_room * sizeof *b->terms);
-    }
-    struct term *t = &b->terms[b->term_count++];
-    *t = (struct term){.key = b->keys.size,
-                       .hash = hash,
-                       .before = -1,
-                       .key_size = (uint8_t)key.size};
+    assert(b->keys.size < UINT32_MAX - KEY_HEAD - DICTIONARY_TERM_MAX);
+    put_u32(&b->key_offsets, (uint32_t)b->keys.size);
+    put_u32(&b->keys, b->term_count);
+    put_u8(&b->keys, (uint8_t)key.size);
     buf_append_slice(&b->keys, key);
-    return t;
+    return b->term_count++;
 }
 
-static struct term *term_get(struct text_builder *b, struct slice key)
+static struct slice key_at(const struct text_builder *b, size_t offset)
+{
+    const uint8_t *head = b->keys.data + offset;
+    return slice_of(head + KEY_HEAD, head[KEY_HEAD - 1]);
+}
+
+static uint32_t term_number(struct text_builder *b, struct slice key)
 {
     uint32_t hash = (uint32_t)xxh3_64(key.data, key.size);
-    uint32_t slot = hash & (b->slot_count - 1);
+    uint32_t at = hash & (b->slot_count - 1);
 
-    for (; b->slots[slot]; slot = (slot + 1) & (b->slot_count - 1)) {
-        struct term *t = &b->terms[b->slots[slot] - 1];
-        if (t->hash == hash && slice_equal(term_key(b, t), key)) return t;
+    for (; b->slots[at].key; at = (at + 1) & (b->slot_count - 1)) {
+        size_t offset = b->slots[at].key - 1;
+        if (b->slots[at].hash == hash && slice_equal(key_at(b, offset), key))
+            return load_u32(b->keys.data + offset);
     }
-    struct term *t = term_add(b, key, hash);
-    b->slots[slot] = b->term_count;
+    b->slots[at] = (struct slot){hash, (uint32_t)b->keys.size + 1};
+    uint32_t number = term_add(b, key);
     if (b->term_count > b->slot_count / 2) slots_grow(b);
-    return t;
+    return number;
 }
 
-/* Moves the waiting posting to the others. */
-static void term_flush(struct term *t)
-{
-    postings_put(&t->postings, t->before, t->last);
-    t->before = t->last.row;
-}
-
-static void term_count_in(struct text_builder *b, struct slice key, uint32_t row)
-{
-    struct term *t = term_get(b, key);
-    if (t->count && t->last.row == row) {
-        if (t->last.frequency < UINT32_MAX) t->last.frequency++;
-        return;
-    }
-    if (t->count) term_flush(t);
-    t->count++;
-    t->last = (struct posting){row, 1};
-}
-
-static uint64_t text_add(struct text_builder *b, uint32_t row, struct slice text)
+/* Adds the words of one text; *position is that of its first word, and afterwards of
+ * the first word of another text of the row. */
+static void text_add(struct text_builder *b, struct slice text, uint32_t *position)
 {
     struct analyzer *analyzer = analyzer_get(&b->analysis);
     struct token token;
-    uint64_t length = 0;
+    uint32_t first = *position;
 
     analyzer_start(analyzer, text);
-    for (; analyzer_next(analyzer, &token); length++)
-        term_count_in(b, token.term, row);
-    return length;
+    while (analyzer_next(analyzer, &token)) {
+        struct occurrence o = {term_number(b, token.term), first + token.position};
+        buf_append(&b->log, &o, sizeof o);
+        *position = o.position + POSITION_GAP;
+    }
 }
 
 void text_builder_add(struct text_builder *b, uint32_t row, bool array,
                       const struct value *v)
 {
-    uint64_t length = 0;
+    size_t before = b->log.size;
+    uint32_t position = 0;
 
     assert(row >= b->lengths.size);
     if (v->null) return;
     if (array)
         for (uint32_t i = 0; i < v->count; i++)
-            length += text_add(b, row, v->items[i].s);
+            text_add(b, v->items[i].s, &position);
     else
-        length = text_add(b, row, v->one.s);
+        text_add(b, v->one.s, &position);
+    size_t length = (b->log.size - before) / sizeof(struct occurrence);
     if (length == 0) return;
 
+    assert(length <= UINT32_MAX);
+    struct row added = {row, (uint32_t)length};
+    buf_append(&b->rows, &added, sizeof added);
     buf_append_zeros(&b->lengths, row - b->lengths.size);
-    put_u8(&b->lengths,
-           bm25_length_encode(length < UINT32_MAX ? (uint32_t)length : UINT32_MAX));
-    b->document_count++;
-    b->total_length += length;
+    put_u8(&b->lengths, bm25_length_encode((uint32_t)length));
 }
 
 /* ---- finish ---- */
@@ -186,100 +181,91 @@ static struct sort_key *terms_sort(const struct text_builder *b)
 {
     struct sort_key *keys = mem_new_array(struct sort_key, b->term_count);
     for (uint32_t i = 0; i < b->term_count; i++) {
-        struct slice key = term_key(b, &b->terms[i]);
+        uint32_t offset = load_u32(b->key_offsets.data + i * sizeof offset);
+        struct slice key = key_at(b, offset);
         keys[i] = (struct sort_key){front_of(key), key, i};
     }
     qsort(keys, b->term_count, sizeof *keys, sort_compare);
     return keys;
 }
 
-/* Reads back our own varints. */
-static void postings_collect(const struct term *t, struct posting *out)
-{
-    struct reader r = reader_of(buf_slice(&t->postings));
-    int64_t before = -1;
-
-    for (uint32_t i = 0; i < t->count; i++) {
-        uint64_t gap = get_varint(&r);
-        out[i].row = (uint32_t)(before + 1 + (int64_t)(gap >> 1));
-        out[i].frequency = gap & 1 ? 1 : (uint32_t)get_varint(&r) + 2;
-        before = out[i].row;
-    }
-    assert(reader_done(&r));
-}
-
-/* Rooms that are used again for each term. */
-struct finish_rooms {
-    struct posting *postings;
-    uint32_t postings_room;
-    struct buf body;
+/* Where a term occurs. */
+struct place {
+    uint32_t row, position;
 };
 
-static void term_write(struct text_builder *b, struct term *t,
-                       struct finish_rooms *rooms, struct buf *lists,
-                       struct dictionary_writer *dictionary)
+/* The log's occurrences by term; those of term i end with ends[i], and begin where the
+ * term before ends. Both are the caller's. */
+static struct place *places_deal(const struct text_builder *b, size_t **out_ends)
 {
-    term_flush(t);
-    buf_clear(&rooms->body);
-    put_varint(&rooms->body, t->count);
-    if (t->count <= POSTINGS_SMALL) {
-        buf_append_slice(&rooms->body, buf_slice(&t->postings));
-    } else {
-        if (t->count > rooms->postings_room) {
-            rooms->postings_room = t->count > UINT32_MAX / 2 ? t->count : t->count * 2;
-            rooms->postings = mem_realloc(rooms->postings, rooms->postings_room *
-                                                               sizeof *rooms->postings);
-        }
-        size_t begin = lists->size;
-        postings_collect(t, rooms->postings);
-        postings_encode(rooms->postings, t->count, b->lengths.data, lists);
-        put_varint(&rooms->body, begin);
-        put_varint(&rooms->body, lists->size - begin);
-    }
-    dictionary_put(dictionary, term_key(b, t), buf_slice(&rooms->body));
-    buf_release(&t->postings);
+    const struct occurrence *log = (const void *)b->log.data;
+    const struct row *rows = (const void *)b->rows.data;
+    size_t count = b->log.size / sizeof *log;
+    struct place *places = mem_alloc((count + 1) * sizeof *places);
+    size_t *ends = mem_new_array(size_t, (size_t)b->term_count + 1);
+
+    for (size_t i = 0; i < count; i++)
+        ends[log[i].term + 1]++;
+    for (uint32_t i = 0; i < b->term_count; i++)
+        ends[i + 1] += ends[i];
+    /* ends[i] is where term i begins, and moves to its end while it is dealt to. */
+    for (size_t i = 0; i < b->rows.size / sizeof *rows; i++)
+        for (uint32_t left = rows[i].occurrences; left > 0; left--, log++)
+            places[ends[log->term]++] = (struct place){rows[i].row, log->position};
+    *out_ends = ends;
+    return places;
 }
 
-void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf *out)
+/* Makes postings and position numbers of a term's places; how many postings. */
+static uint32_t term_collect(const struct place *places, size_t count,
+                             struct text_term_rooms *rooms)
+{
+    uint32_t postings = 0;
+
+    text_term_reserve(rooms, count, count);
+    for (size_t i = 0; i < count; i++) {
+        bool again = i > 0 && places[i].row == places[i - 1].row;
+        rooms->numbers[i] = again ? places[i].position - places[i - 1].position - 1
+                                  : places[i].position;
+        if (again)
+            rooms->postings[postings - 1].frequency++;
+        else
+            rooms->postings[postings++] = (struct posting){places[i].row, 1};
+    }
+    return postings;
+}
+
+void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf *out,
+                         struct buf *positions)
 {
     struct dictionary_writer dictionary = DICTIONARY_WRITER_INIT;
-    struct finish_rooms rooms = {0};
-    struct buf lists = BUF_INIT, pages = BUF_INIT, index = BUF_INIT;
-    uint32_t page_count;
+    struct text_term_rooms rooms = {0};
+    struct buf lists = BUF_INIT;
+    size_t *ends;
 
     assert(row_count >= b->lengths.size);
     buf_append_zeros(&b->lengths, row_count - b->lengths.size);
+    struct text_totals totals = {.row_count = row_count,
+                                 .document_count =
+                                     (uint32_t)(b->rows.size / sizeof(struct row)),
+                                 .term_count = b->term_count,
+                                 .total_length =
+                                     b->log.size / sizeof(struct occurrence)};
+    struct place *places = places_deal(b, &ends);
+    buf_release(&b->log);
     struct sort_key *keys = terms_sort(b);
-    for (uint32_t i = 0; i < b->term_count; i++)
-        term_write(b, &b->terms[keys[i].term], &rooms, &lists, &dictionary);
-    dictionary_finish(&dictionary, &pages, &index, &page_count);
-
-    put_u32(out, TEXT_MAGIC);
-    put_u16(out, TEXT_VERSION);
-    put_u16(out, ANALYSIS_VERSION);
-    put_u8(out, (uint8_t)b->analysis.language);
-    put_u8(out, b->analysis.stemming);
-    put_u8(out, b->analysis.remove_stopwords);
-    put_u8(out, b->analysis.case_sensitive);
-    put_u32(out, row_count);
-    put_u32(out, b->document_count);
-    put_u32(out, b->term_count);
-    put_u64(out, b->total_length);
-    put_u64(out, lists.size);
-    put_u64(out, pages.size);
-    put_u64(out, index.size);
-    put_u32(out, page_count);
-    put_u32(out, 0);
-    buf_append_slice(out, buf_slice(&b->lengths));
-    buf_append_slice(out, buf_slice(&lists));
-    buf_append_slice(out, buf_slice(&pages));
-    buf_append_slice(out, buf_slice(&index));
-
+    for (uint32_t i = 0; i < b->term_count; i++) {
+        uint32_t term = keys[i].term;
+        size_t begin = term ? ends[term - 1] : 0, count = ends[term] - begin;
+        uint32_t postings = term_collect(places + begin, count, &rooms);
+        text_term_write(&rooms, keys[i].key, postings, count, b->lengths.data, &lists,
+                        positions, &dictionary);
+    }
+    text_layout_write(&b->analysis, &totals, b->lengths.data, &lists, &dictionary, out);
+    mem_free(places);
+    mem_free(ends);
     mem_free(keys);
-    mem_free(rooms.postings);
-    buf_release(&rooms.body);
+    text_term_release(&rooms);
     buf_release(&lists);
-    buf_release(&pages);
-    buf_release(&index);
     text_builder_free(b);
 }

@@ -76,7 +76,7 @@ enum err cursor_load(struct op *op, struct cursor *c)
     assert(c->block < c->list.block_count);
     if (c->loaded == c->block) return ERR_OK;
     c->loaded = NO_BLOCK;
-    if (!postings_decode(&c->list, c->block, &c->rows))
+    if (!postings_decode_rows(&c->list, c->block, &c->rows))
         return op_fail(op, ERR_CORRUPT, "text index: damaged postings");
     c->loaded = c->block;
     c->at = 0;
@@ -95,6 +95,7 @@ void cursor_rate(struct cursor *c)
     uint32_t count = c->rows.count;
 
     if (c->rated == c->loaded) return;
+    postings_frequencies(&c->rows);
     for (uint32_t i = 0; i < count; i++)
         inverse[i] = c->clause->inverse[c->lengths[c->rows.rows[i]]];
     for (uint32_t i = count; i % 4; i++)
@@ -115,7 +116,7 @@ float cursor_score(const struct cursor *c)
 {
     if (c->rated == c->loaded) return c->scores[c->at];
     float inverse = c->clause->inverse[c->lengths[c->rows.rows[c->at]]];
-    return bm25_score(c->clause->weight, c->rows.frequencies[c->at], inverse);
+    return bm25_score(c->clause->weight, postings_frequency(&c->rows, c->at), inverse);
 }
 
 enum err cursor_seek_far(struct op *op, struct cursor *c, uint32_t row, uint32_t *found)

@@ -12,7 +12,7 @@
 struct header {
     uint32_t magic;
     uint16_t version, analysis_version;
-    uint8_t language, flags[3];
+    uint8_t language, stemming, remove_stopwords, flags;
     uint32_t row_count, document_count, term_count;
     uint64_t total_length, postings_size, pages_size, index_size;
     uint32_t page_count, zero;
@@ -25,8 +25,9 @@ static struct header header_get(struct reader *r)
     h.version = get_u16(r);
     h.analysis_version = get_u16(r);
     h.language = get_u8(r);
-    for (size_t i = 0; i < 3; i++)
-        h.flags[i] = get_u8(r);
+    h.stemming = get_u8(r);
+    h.remove_stopwords = get_u8(r);
+    h.flags = get_u8(r);
     h.row_count = get_u32(r);
     h.document_count = get_u32(r);
     h.term_count = get_u32(r);
@@ -42,12 +43,14 @@ static struct header header_get(struct reader *r)
 static const char *header_fault(const struct header *h, uint32_t row_count)
 {
     if (h->magic != TEXT_MAGIC) return "it does not begin like one";
-    if (h->version != TEXT_VERSION) return "its layout is of a version unknown here";
+    if (h->version < 1 || h->version > TEXT_VERSION)
+        return "its layout is of a version unknown here";
     if (h->analysis_version != ANALYSIS_VERSION)
         return "its terms were made by a version of the analysis unknown here";
     if (h->language < LANG_ARABIC || h->language > LANG_LAST)
         return "its language is unknown here";
-    if ((h->flags[0] | h->flags[1] | h->flags[2]) > 1 || h->zero)
+    if ((h->stemming | h->remove_stopwords) > 1 || h->zero ||
+        h->flags > (TEXT_CASE_SENSITIVE | TEXT_ASCII_FOLDING))
         return "its header is damaged";
     if (h->row_count != row_count) return "it has another number of rows";
     if (h->document_count > h->row_count || h->total_length < h->document_count)
@@ -69,8 +72,17 @@ enum err text_index_open(struct op *op, struct slice bytes, uint32_t row_count,
     const char *fault = header_fault(&h, row_count);
     if (fault) return op_fail(op, ERR_CORRUPT, "text index: %s", fault);
 
+    t.analysis = (struct analysis){
+        .language = (enum language)h.language,
+        .stemming = h.stemming,
+        .remove_stopwords = h.remove_stopwords,
+        .case_sensitive = h.flags & TEXT_CASE_SENSITIVE,
+        .ascii_folding = h.flags & TEXT_ASCII_FOLDING,
+    };
+    t.has_positions = h.version >= TEXT_VERSION_POSITIONS;
     t.row_count = h.row_count;
     t.document_count = h.document_count;
+    t.term_count = h.term_count;
     t.total_length = h.total_length;
     t.lengths = get_bytes(&r, h.row_count).data;
     t.postings = get_bytes(&r, h.postings_size);
@@ -100,21 +112,56 @@ uint64_t text_index_total_length(const struct text_index *t)
     return t->total_length;
 }
 
-/* The list in a term's body; false if it is none. */
-static bool list_open(const struct text_index *t, struct slice body,
-                      struct postings *out)
+void text_index_attach(struct text_index *t, struct slice positions)
+{
+    t->positions = positions;
+}
+
+bool text_index_has_positions(const struct text_index *t)
+{
+    return t->has_positions;
+}
+
+/* What stands in a body behind the list. */
+static bool positions_open(const struct text_index *t, struct reader *r,
+                           const struct postings *list, uint64_t frequencies,
+                           struct positions *out)
+{
+    *out = (struct positions){.block_count = list->block_count, .small = list->small};
+    if (!t->has_positions) return false;
+    if (list->small && frequencies <= POSITIONS_INLINE) {
+        out->in_dictionary = true;
+        out->bytes = get_bytes(r, reader_left(r));
+        return true;
+    }
+    uint64_t begin = get_varint_max(r, t->positions.size);
+    if (!reader_done(r)) return false;
+    out->bytes = slice_of(t->positions.data + begin, t->positions.size - begin);
+    return out->bytes.size > 0;
+}
+
+bool text_body_open(const struct text_index *t, struct slice body, struct postings *out,
+                    struct positions *out_positions)
 {
     struct reader r = reader_of(body);
+    struct slice list;
+    uint64_t frequencies = 0;
     uint32_t count = (uint32_t)get_varint_max(&r, t->document_count);
-    if (count <= POSTINGS_SMALL)
-        return !r.failed &&
-               postings_open(get_bytes(&r, reader_left(&r)), count, t->row_count, out);
 
-    uint64_t begin = get_varint_max(&r, t->postings.size);
-    uint64_t size = get_varint_max(&r, t->postings.size - begin);
-    if (!reader_done(&r)) return false;
-    struct slice list = slice_of(t->postings.data + begin, size);
-    return postings_open(list, count, t->row_count, out);
+    if (r.failed) return false;
+    if (count <= POSTINGS_SMALL) {
+        struct slice rest = slice_of(r.data + r.offset, reader_left(&r));
+        size_t size;
+        if (!postings_small_size(rest, count, &size, &frequencies)) return false;
+        list = get_bytes(&r, size);
+    } else {
+        uint64_t begin = get_varint_max(&r, t->postings.size);
+        uint64_t size = get_varint_max(&r, t->postings.size - begin);
+        if (r.failed) return false;
+        list = slice_of(t->postings.data + begin, size);
+    }
+    if (!postings_open(list, count, t->row_count, out)) return false;
+    return !out_positions || positions_open(t, &r, out, frequencies, out_positions);
 }
 
 enum err text_index_list(struct op *op, const struct text_index *t, struct slice term,
@@ -124,7 +171,7 @@ enum err text_index_list(struct op *op, const struct text_index *t, struct slice
     enum dictionary_found in = dictionary_find(&t->dictionary, term, &body);
 
     *found = in == DICTIONARY_FOUND;
-    if (in == DICTIONARY_DAMAGED || (*found && !list_open(t, body, out)))
+    if (in == DICTIONARY_DAMAGED || (*found && !text_body_open(t, body, out, NULL)))
         return op_fail(op, ERR_CORRUPT, "text index: damaged dictionary at \"%.*s\"",
                        (int)term.size, (const char *)term.data);
     return ERR_OK;
@@ -133,9 +180,9 @@ enum err text_index_list(struct op *op, const struct text_index *t, struct slice
 uint64_t text_index_frequency(const struct text_index *t, struct slice term)
 {
     struct slice body;
-    struct postings list;
 
     /* Damage is reported by the search, which comes next and meets the same bytes. */
     if (dictionary_find(&t->dictionary, term, &body) != DICTIONARY_FOUND) return 0;
-    return list_open(t, body, &list) ? list.count : 0;
+    struct reader r = reader_of(body);
+    return get_varint_max(&r, t->document_count);
 }

@@ -18,6 +18,7 @@
 
 struct op;
 struct rowset;
+struct text_list;
 struct text_builder;
 struct text_index;
 
@@ -26,8 +27,10 @@ struct text_builder *text_builder_new(const struct analysis *analysis);
  * array of strings (searched as one text with a position gap between items). */
 void text_builder_add(struct text_builder *b, uint32_t row, bool array,
                       const struct value *v);
-/* Appends the index's bytes and frees the builder. */
-void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf *out);
+/* Appends the index's bytes, and those of its positions to a buffer of their own, and
+ * frees the builder. */
+void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf *out,
+                         struct buf *positions);
 void text_builder_free(struct text_builder *b); /* NULL is fine */
 
 /* ERR_CORRUPT unless the bytes are an index of row_count rows; afterwards no read goes
@@ -35,6 +38,10 @@ void text_builder_free(struct text_builder *b); /* NULL is fine */
 enum err text_index_open(struct op *op, struct slice bytes, uint32_t row_count,
                          struct text_index **out);
 void text_index_close(struct text_index *t);
+/* Lends the index its positions, any bytes; phrases need them. */
+void text_index_attach(struct text_index *t, struct slice positions);
+/* False for an index of the version before positions: it knows no phrases. */
+bool text_index_has_positions(const struct text_index *t);
 
 /* Of this index alone; the caller sums over all segments before scoring. Rows that were
  * deleted since stay counted until they are merged away. */
@@ -42,10 +49,11 @@ uint64_t text_index_document_count(const struct text_index *t); /* with >= 1 ter
 uint64_t text_index_total_length(const struct text_index *t);   /* terms, repeats too */
 uint64_t text_index_frequency(const struct text_index *t, struct slice term);
 
-/* One term of a query in one field. */
+/* One term of a query in one field, or a list made for it. */
 struct text_clause {
     const struct text_index *index; /* NULL: this segment lacks the field */
     struct slice term;
+    const struct text_list *made; /* of this index, instead of the term; or NULL */
     uint32_t group; /* words of the query; for `and` each group must match */
     float weight;   /* field weight * repeats * idf over all segments; finite, >= 0 */
     const float *inverse; /* bm25_norms of the field over all segments */

@@ -29,6 +29,7 @@
 #include "base/rowset.h"
 #include "text/text_cursor.h"
 #include "text/text_layout.h"
+#include "text/text_list.h"
 
 enum {
     SLOTS = 8192, /* floats of a window, 32 KiB: the size of a first-level cache */
@@ -619,6 +620,21 @@ static uint64_t walk_cost(const struct search *s)
     return sum / s->cursor_count;
 }
 
+/* The clause's list; *found is false if it has none here. */
+static enum err clause_list(struct op *op, const struct text_clause *clause,
+                            bool *found, struct postings *list)
+{
+    const struct text_index *t = clause->index;
+    const struct text_list *made = clause->made;
+
+    if (!made) return text_index_list(op, t, clause->term, found, list);
+    *found = made->count > 0;
+    bool good = !*found ||
+                postings_open(buf_slice(&made->bytes), made->count, t->row_count, list);
+    assert(good);
+    return ERR_OK;
+}
+
 static enum err cursors_open(struct search *s)
 {
     for (size_t i = 0; i < s->query->clause_count; i++) {
@@ -630,7 +646,7 @@ static enum err cursors_open(struct search *s)
         assert(!s->query->all_groups || clause->group < s->query->group_count);
         if (!clause->index) continue;
         assert(clause->index->row_count == s->query->row_count);
-        enum err e = text_index_list(s->op, clause->index, clause->term, &found, &list);
+        enum err e = clause_list(s->op, clause, &found, &list);
         if (!e && found)
             e = cursor_open(s->op, &s->cursors[s->cursor_count++], clause, &list);
         if (e) return e;

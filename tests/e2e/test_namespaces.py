@@ -1,7 +1,8 @@
 """Creating, widening, listing, looking at and dropping namespaces."""
 import pytest
 
-FULL_TEXT = {"language": "english", "stemming": True, "remove_stopwords": True, "case_sensitive": False}
+FULL_TEXT = {"language": "english", "stemming": True, "remove_stopwords": True, "case_sensitive": False,
+             "ascii_folding": False}
 
 
 def test_create_answers_created_once(ns):

@@ -10,7 +10,9 @@
 #include "segment/segment.h"
 #include "segment/segment_format.h"
 #include "text/bm25.h"
+#include "text/expand.h"
 #include "text/text_index.h"
+#include "text/text_list.h"
 
 enum { OP_MEMORY = 64 << 20, ROWS_MAX = 1 << 16 };
 
@@ -171,19 +173,45 @@ static void ask_text(struct op *op, const struct text_index *index, uint32_t row
     }
 }
 
+/* Lists made for a query; those that come to be hold rows of the index. */
+static void ask_lists(struct op *op, const struct text_index *index, uint32_t row_count)
+{
+    const struct phrase_term phrase[] = {{SLICE_LITERAL("seven"), 0},
+                                         {SLICE_LITERAL("film"), 2}};
+    const struct slice terms[] = {SLICE_LITERAL("film"), SLICE_LITERAL("word1")};
+    struct expansions found = {.items = {NULL, 0, 0}};
+    struct text_list list;
+
+    if (!text_list_phrase(op, index, phrase, 2, &list)) {
+        REQUIRE(list.count <= row_count);
+        text_list_release(&list);
+    }
+    if (!text_list_union(op, index, terms, 2, &list)) {
+        REQUIRE(list.count <= row_count);
+        text_list_release(&list);
+    }
+    (void)expand_prefix(op, index, SLICE_LITERAL("wo"), &found);
+    (void)expand_fuzzy(op, index, SLICE_LITERAL("flm"), 2, &found);
+    expansions_release(&found);
+}
+
 static bool run_text_index(struct slice input)
 {
     struct op op;
     struct text_index *index = NULL;
     uint32_t rows = fuzz_byte(input, 0) | fuzz_byte(input, 1) << 8;
+    uint32_t size = fuzz_byte(input, 4) | fuzz_byte(input, 5) << 8 |
+                    fuzz_byte(input, 6) << 16 | fuzz_byte(input, 7) << 24;
     struct slice rest = fuzz_rest(input, 8);
     uint8_t *aligned = mem_dup(rest.data, rest.size);
 
+    if (size > rest.size) size = (uint32_t)rest.size;
     op_init(&op, OP_NO_DEADLINE, OP_MEMORY);
-    bool opened =
-        rows && !text_index_open(&op, slice_of(aligned, rest.size), rows, &index);
+    bool opened = rows && !text_index_open(&op, slice_of(aligned, size), rows, &index);
     if (opened) {
+        text_index_attach(index, slice_of(aligned + size, rest.size - size));
         ask_text(&op, index, rows);
+        ask_lists(&op, index, rows);
         text_index_close(index);
     }
     op_release(&op);
@@ -207,14 +235,20 @@ static void seeds_text_index(fuzz_emit *emit, void *context)
     for (size_t i = 0; i < 3; i++) {
         struct text_builder *b = text_builder_new(&analysis);
         struct buf input = BUF_INIT;
-        put_u16(&input, counts[i]);
-        buf_append_zeros(&input, 6);
+        struct buf text = BUF_INIT, positions = BUF_INIT;
         for (uint32_t row = 0; row < counts[i]; row++) {
             struct value v = {.one = {.s = sentence(&op, row)}};
             text_builder_add(b, row, false, &v);
         }
-        text_builder_finish(b, counts[i], &input);
+        text_builder_finish(b, counts[i], &text, &positions);
+        put_u16(&input, counts[i]);
+        put_u16(&input, 0);
+        put_u32(&input, (uint32_t)text.size);
+        buf_append_slice(&input, buf_slice(&text));
+        buf_append_slice(&input, buf_slice(&positions));
         emit(context, buf_slice(&input));
+        buf_release(&text);
+        buf_release(&positions);
         buf_release(&input);
     }
     op_release(&op);
@@ -274,14 +308,16 @@ static void ask_views(struct op *op, struct segment *s, const struct schema *sch
 
     for (int i = 0; i < 15; i++)
         columns[i] = i;
-    if (segment_view_open(op, s, &text, 1, columns, 15, &view)) return;
+    if (segment_view_open(op, s, &text, 1, true, columns, 15, &view)) return;
     for (int i = 0; i < 15; i++) {
         const struct column *c = segment_view_column(view, i);
         if (c)
             ask_column(op, c, schema->attrs[i].type, schema->attrs[i].array, row_count);
     }
-    if (segment_view_text(view, text))
+    if (segment_view_text(view, text)) {
         ask_text(op, segment_view_text(view, text), row_count);
+        ask_lists(op, segment_view_text(view, text), row_count);
+    }
     segment_view_close(view);
 }
 

@@ -19,7 +19,8 @@ static bool run_analysis(struct slice input)
     struct analysis analysis = {.language = (enum language)(1 + language),
                                 .stemming = how & 1,
                                 .remove_stopwords = how & 2,
-                                .case_sensitive = how & 4};
+                                .case_sensitive = how & 4,
+                                .ascii_folding = how & 8};
     struct slice text = fuzz_rest(input, 2);
     struct analyzer *a = analyzer_get(&analysis);
     struct token token;

@@ -431,7 +431,7 @@ enum err query_run(struct op *op, struct snapshot *snapshot, const struct query 
     print_query(query, snapshot->schema);
     struct query_hit *hits = op_new_array(op, struct query_hit, fake.doc_count);
     for (size_t i = 0; i < fake.doc_count; i++) {
-        hits[i] = (struct query_hit){fake.score, fake.docs[i]};
+        hits[i] = (struct query_hit){.score = fake.score, .doc = fake.docs[i]};
         if (!query->include_vector) hits[i].doc.vector = NULL;
     }
     struct query_place last = {.value = VALUE_NULL};

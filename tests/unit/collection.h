@@ -110,16 +110,17 @@ static inline void collection_release(struct collection *c)
     mem_free(c->items);
 }
 
-/* Appends the bytes of an index of all texts. */
+/* Appends the bytes of an index of all texts, and its positions. */
 static inline void collection_index(const struct collection *c,
-                                    const struct analysis *analysis, struct buf *out)
+                                    const struct analysis *analysis, struct buf *out,
+                                    struct buf *positions)
 {
     struct text_builder *b = text_builder_new(analysis);
     for (size_t i = 0; i < c->count; i++) {
         struct value v = {.one.s = collection_text(c, i)};
         text_builder_add(b, (uint32_t)i, false, &v);
     }
-    text_builder_finish(b, (uint32_t)c->count, out);
+    text_builder_finish(b, (uint32_t)c->count, out, positions);
 }
 
 /* The clauses of a text's terms: a repeated one has its weight as often. */

@@ -362,7 +362,7 @@ static inline enum err ask_views(struct op *op, struct segment *s, struct world 
     for (int i = 0; i < count; i++)
         attrs[i] = i;
     enum err e =
-        segment_view_open(op, s, attrs, (size_t)count, attrs, (size_t)count, &v);
+        segment_view_open(op, s, attrs, (size_t)count, true, attrs, (size_t)count, &v);
     for (int i = 0; i < count && !e; i++) {
         e = ask_text(op, v, i, w, out);
         if (!e) e = ask_column(op, v, i, w, out);

@@ -2,6 +2,8 @@
 
 #include <assert.h>
 #include <libstemmer.h>
+#include <unistd.h>
+#include <zlib.h>
 
 #include <unicode/ubrk.h>
 #include <unicode/uchar.h>
@@ -15,7 +17,7 @@
 #include "unit/data.h"
 #include "unit/test.h"
 
-static const struct analysis bare = {LANG_ENGLISH, false, false, false};
+static const struct analysis bare = {LANG_ENGLISH, false, false, false, false};
 
 /* Terms with a bar between two. */
 static void terms_of(const struct analysis *analysis, struct slice text,
@@ -186,7 +188,7 @@ static void case_is_folded_by_language(void **state)
 static void case_sensitive_text_is_not_folded(void **state)
 {
     (void)state;
-    struct analysis a = {LANG_ENGLISH, false, true, true};
+    struct analysis a = {LANG_ENGLISH, false, true, true, false};
     check(&a, "The Cat and the \u00c9COLE", "The|Cat|\u00c9COLE");
 }
 
@@ -223,7 +225,7 @@ static void each_language_has_its_stop_words_and_stems(void **state)
         {LANG_TURKISH, "Evler ve \u0130stanbul'da \u0130\u00c7\u0130N", "ev|istanbul"},
     };
     for (size_t i = 0; i < COUNT_OF(table); i++) {
-        struct analysis a = {table[i].language, true, true, false};
+        struct analysis a = {table[i].language, true, true, false, false};
         check(&a, table[i].text, table[i].terms);
     }
 }
@@ -232,7 +234,7 @@ static void every_listed_stop_word_is_left_out(void **state)
 {
     (void)state;
     for (int l = LANG_ARABIC; l <= LANG_LAST; l++) {
-        struct analysis a = {(enum language)l, true, true, false};
+        struct analysis a = {(enum language)l, true, true, false, false};
         check(&a, stopwords_of(a.language), "");
         a.case_sensitive = true;
         check(&a, stopwords_of(a.language), "");
@@ -558,13 +560,123 @@ static void stems_equal_libstemmers(void **state)
     buf_release(&got);
 }
 
+/* Lines of one of the Snowball project's lists; false if it is not installed. */
+static bool snowball_read(enum language language, const char *name, struct buf *out)
+{
+    char path[256];
+    const char *folder = "/usr/share/snowball/data";
+    (void)snprintf(path, sizeof path, "%s/%s/%s.gz", folder, language_name(language),
+                   name);
+    if (access(path, R_OK) != 0) path[strlen(path) - 3] = 0;
+    gzFile f = gzopen(path, "rb"); /* reads what is not compressed too */
+    if (!f) return false;
+    for (int got = 1; got > 0; out->size += (size_t)got) {
+        buf_reserve(out, 1 << 20);
+        got = gzread(f, out->data + out->size, 1 << 20);
+        assert_true(got >= 0);
+    }
+    assert_int_equal(gzclose(f), Z_OK);
+    return true;
+}
+
+struct snowball {
+    size_t compared, left_out;
+};
+
+/* Every step-th word of a list. What has an apostrophe or is several words to us does
+ * not come to the stemmer as it is, and is left out. */
+static void snowball_compare(enum language language, struct slice words,
+                             struct slice stems, size_t step, struct snowball *counts)
+{
+    const struct analysis whole = {language, false, false, true, false};
+    const struct analysis stemmed = {language, true, false, true, false};
+    struct slice word, wanted;
+    struct buf got = BUF_INIT;
+    for (size_t i = 0; data_line(&words, &word) && data_line(&stems, &wanted); i++) {
+        if (i % step) continue;
+        terms_of(&whole, word, &got);
+        if (!slice_equal(buf_slice(&got), word) || memchr(word.data, '\'', word.size)) {
+            counts->left_out++;
+            continue;
+        }
+        terms_of(&stemmed, word, &got);
+        if (!slice_equal(buf_slice(&got), wanted))
+            fail_msg("%s: %.*s becomes %.*s instead of %.*s", language_name(language),
+                     (int)word.size, (const char *)word.data, (int)got.size,
+                     (const char *)got.data, (int)wanted.size,
+                     (const char *)wanted.data);
+        counts->compared++;
+    }
+    buf_release(&got);
+}
+
+/* ELACSYM_ALL_WORDS=1: all ten million; else some thousands of each language. */
+static void stems_are_those_of_the_snowball_projects_lists(void **state)
+{
+    (void)state;
+    for (int l = LANG_ARABIC; l <= LANG_LAST; l++) {
+        struct buf words = BUF_INIT, stems = BUF_INIT;
+        struct snowball counts = {0, 0};
+        if (!snowball_read((enum language)l, "voc.txt", &words) ||
+            !snowball_read((enum language)l, "output.txt", &stems)) {
+            print_message("SKIPPED: %s stems are not compared; install snowball-data\n",
+                          language_name((enum language)l));
+            buf_release(&words);
+            continue;
+        }
+        size_t step = getenv("ELACSYM_ALL_WORDS") ? 1 : 1 + words.size / 50000;
+        snowball_compare((enum language)l, buf_slice(&words), buf_slice(&stems), step,
+                         &counts);
+        print_message("%s: %zu words, %zu left out\n", language_name((enum language)l),
+                      counts.compared, counts.left_out);
+        assert_true(counts.compared > 5 * counts.left_out);
+        buf_release(&words);
+        buf_release(&stems);
+    }
+}
+
+/* ---- folded accents ---- */
+
+static void accents_of_latin_letters_go_and_others_stay(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *terms;
+    } table[] = {
+        {"Caf\xc3\xa9 cafe\xcc\x81 CAFE", "cafe|cafe|cafe"},
+        {"\xc3\x86sir \xc5\x92uvre \xc3\x9eor", "aesir|oeuvre|thor"},
+        {"\xc5\x81\xc3\xb3"
+         "d\xc5\xba \xc4\x90uro S\xc3\xb8ren",
+         "lodz|duro|soren"},
+        {"Stra\xc3\x9f"
+         "e \xe1\xba\x9e \xef\xac\x81n",
+         "strasse|ss|fin"},
+        /* Greek with tonos, Cyrillic short i, Arabic with a mark, Hangul: as they were
+         */
+        {"\xce\xac \xd0\xb9 \xd8\xa8\xd9\x8e \xed\x95\x9c", NULL},
+    };
+    struct analysis folding = {LANG_ENGLISH, false, false, false, true};
+    struct buf got = BUF_INIT, plain = BUF_INIT;
+    for (size_t i = 0; i < COUNT_OF(table); i++) {
+        terms_of(&folding, slice_str(table[i].text), &got);
+        terms_of(&bare, slice_str(table[i].text), &plain);
+        struct slice wanted =
+            table[i].terms ? slice_str(table[i].terms) : buf_slice(&plain);
+        if (!slice_equal(buf_slice(&got), wanted))
+            fail_msg("%s becomes %.*s", table[i].text, (int)got.size,
+                     (const char *)got.data);
+    }
+    buf_release(&got);
+    buf_release(&plain);
+}
+
 /* ---- threads ---- */
 
 static void analyze_in_thread(void *arg)
 {
     (void)arg;
     for (int l = LANG_ARABIC; l <= LANG_LAST; l++) {
-        struct analysis a = {(enum language)l, true, true, false};
+        struct analysis a = {(enum language)l, true, true, false, false};
         struct buf got = BUF_INIT;
         terms_of(&a,
                  SLICE_LITERAL("Houses \xc3\x89"
@@ -604,6 +716,8 @@ int main(void)
         cmocka_unit_test(the_short_cut_for_ascii_equals_the_rules),
         cmocka_unit_test(words_of_real_sentences_equal_icu),
         cmocka_unit_test(stems_equal_libstemmers),
+        cmocka_unit_test(stems_are_those_of_the_snowball_projects_lists),
+        cmocka_unit_test(accents_of_latin_letters_go_and_others_stay),
         cmocka_unit_test(threads_have_their_own_analyzers_and_free_them),
     };
     return cmocka_run_group_tests_name("analyze", tests, NULL, NULL);

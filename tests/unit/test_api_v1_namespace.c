@@ -25,13 +25,14 @@ static void a_schema_is_read_with_all_its_defaults(void **state)
         {"{\"attributes\":{\"t\":{\"full_text\":true,\"type\":\"string\"}}}",
          "{\"attributes\":{\"t\":{\"type\":\"string\",\"indexed\":false,\"full_text\":{"
          "\"language\":\"english\",\"stemming\":true,\"remove_stopwords\":true,"
-         "\"case_sensitive\":false}}}}"},
+         "\"case_sensitive\":false,\"ascii_folding\":false}}}}"},
         {"{\"attributes\":{\"t\":{\"type\":\"array_string\",\"full_text\":{"
          "\"language\":\"tamil\",\"stemming\":false,\"remove_stopwords\":false,"
-         "\"case_sensitive\":true}}}}",
+         "\"case_sensitive\":true,\"ascii_folding\":true}}}}",
          "{\"attributes\":{\"t\":{\"type\":\"array_string\",\"indexed\":false,"
          "\"full_text\":{\"language\":\"tamil\",\"stemming\":false,"
-         "\"remove_stopwords\":false,\"case_sensitive\":true}}}}"},
+         "\"remove_stopwords\":false,\"case_sensitive\":true,"
+         "\"ascii_folding\":true}}}}"},
     };
     char wanted[1024];
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -103,7 +104,7 @@ static void a_wrong_schema_is_refused_and_its_place_is_named(void **state)
          "attributes.a: the field occurs twice"},
         {"{\"attributes\":{\"a\":{\"type\":\"string\",\"full_text\":\"english\"}}}",
          "attributes.a.full_text: expected true, false or an object with language, "
-         "stemming, remove_stopwords, case_sensitive"},
+         "stemming, remove_stopwords, case_sensitive, ascii_folding"},
         {"{\"attributes\":{\"a\":{\"type\":\"string\",\"full_text\":{\"language\":"
          "\"en\"}}}}",
          "attributes.a.full_text.language: expected one of arabic, danish, dutch, "

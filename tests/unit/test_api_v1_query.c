@@ -196,6 +196,20 @@ static void a_wrong_query_is_refused_and_its_place_is_named(void **state)
         {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\","
          "\"weights\":{\"title\":1,\"title\":1}}}",
          "full_text.weights.title: the field occurs twice"},
+        {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\",\"prefix\":1}}",
+         "full_text.prefix: expected a boolean, got a number"},
+        {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\",\"fuzzy\":3}}",
+         "full_text.fuzzy: must be between 1 and 2, got 3"},
+        {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\",\"fuzzy\":0}}",
+         "full_text.fuzzy: must be between 1 and 2, got 0"},
+        {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\",\"highlight\":true}}",
+         "full_text.highlight: expected an array, got a boolean"},
+        {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\",\"highlight\":[\"body\"]}"
+         "}",
+         "full_text: highlight names \"body\", which is not a field of this query"},
+        {"{\"full_text\":{\"query\":\"a\",\"field\":\"title\",\"highlight\":[\"title\","
+         "\"title\"]}}",
+         "full_text.highlight[1]: this field is already in the list"},
         {"{\"full_text\":\"a\"}", "full_text: expected an object, got a string"},
         {"{\"vector\":[1,2]} {}", "the text goes on behind its value, at byte 17"},
     };

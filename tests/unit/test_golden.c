@@ -25,7 +25,7 @@ static struct schema *golden_schema(void)
         {.name = "title",
          .type = ATTR_STRING,
          .full_text = true,
-         .analysis = {LANG_GERMAN, true, false, true}},
+         .analysis = {LANG_GERMAN, true, false, true, false}},
         {.name = "year", .type = ATTR_INT, .indexed = true},
         {.name = "tags", .type = ATTR_STRING, .array = true},
         {.name = "seen", .type = ATTR_DATETIME},

@@ -53,7 +53,7 @@ static struct schema *world_schema(uint64_t *rng)
         [ATTR_BODY] = {.name = "body",
                        .type = ATTR_STRING,
                        .full_text = true,
-                       .analysis = {LANG_GERMAN, false, false, false}},
+                       .analysis = {LANG_GERMAN, false, false, false, false}},
         [ATTR_WHEN] = {.name = "when", .type = ATTR_DATETIME},
         [ATTR_F] = {.name = "f", .type = ATTR_FLOAT},
         [ATTR_U] = {.name = "u", .type = ATTR_UINT, .indexed = true},

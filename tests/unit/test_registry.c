@@ -60,7 +60,7 @@ static struct schema *schema_with(uint32_t attrs)
         {.name = "text",
          .type = ATTR_STRING,
          .full_text = true,
-         .analysis = {LANG_ENGLISH, true, true, false}},
+         .analysis = {LANG_ENGLISH, true, true, false, false}},
     };
     return schema_new(2, METRIC_L2, all, attrs);
 }

@@ -83,7 +83,7 @@ static double collection_ndcg(const char *folder, const struct analysis *analysi
     struct judgement *judged;
     struct text_query *q = mem_new(struct text_query);
     struct text_index *t;
-    struct buf bytes = BUF_INIT;
+    struct buf bytes = BUF_INIT, positions = BUF_INIT;
     struct op op;
     char path[256];
     float inverse[256];
@@ -99,7 +99,8 @@ static double collection_ndcg(const char *folder, const struct analysis *analysi
     (void)snprintf(path, sizeof path, "%s/queries.jsonl", folder);
     assert_true(collection_read(path, &queries));
     size_t count = judgements_read(folder, &docs, &queries, &judged);
-    collection_index(&docs, analysis, &bytes);
+    collection_index(&docs, analysis, &bytes, &positions);
+    buf_release(&positions);
     uint32_t rows = (uint32_t)docs.count;
     assert_int_equal(text_index_open(&op, buf_slice(&bytes), rows, &t), ERR_OK);
     bm25_norms((double)text_index_total_length(t) /
@@ -144,7 +145,8 @@ static void check(const char *folder, enum language language, double gate)
                     {"stop words out", false, true},
                     {"neither", false, false}};
     for (size_t i = 0; i < COUNT_OF(variants); i++) {
-        struct analysis a = {language, variants[i].stemming, variants[i].stop, false};
+        struct analysis a = {language, variants[i].stemming, variants[i].stop, false,
+                             false};
         double ndcg = collection_ndcg(folder, &a);
         if (ndcg < 0) return;
         print_message("%-12s %.4f  %s\n", folder, ndcg, variants[i].name);

@@ -235,10 +235,11 @@ static void widening_names_what_it_would_change(void **state)
     a.full_text = true;
     a.analysis = ANALYSIS_DEFAULT;
     struct schema *current = schema_new(3, METRIC_L2, &a, 1);
-    struct attr changed[] = {a, a, a, a, a, a, a, a};
+    struct attr changed[] = {a, a, a, a, a, a, a, a, a};
     static const char *const words[] = {
-        "type",     "type",     "indexed",          "full_text",
-        "language", "stemming", "remove_stopwords", "case_sensitive"};
+        "type",         "type",     "indexed",          "full_text",
+        "language",     "stemming", "remove_stopwords", "case_sensitive",
+        "ascii_folding"};
     changed[0].type = ATTR_INT;
     changed[1].array = true;
     changed[2].indexed = true;
@@ -247,6 +248,7 @@ static void widening_names_what_it_would_change(void **state)
     changed[5].analysis.stemming = false;
     changed[6].analysis.remove_stopwords = false;
     changed[7].analysis.case_sensitive = true;
+    changed[8].analysis.ascii_folding = true;
     for (size_t i = 0; i < COUNT_OF(changed); i++) {
         struct schema *wanted = schema_new(3, METRIC_L2, &changed[i], 1);
         assert_int_equal(extend(current, wanted).e, ERR_CONFLICT);
@@ -352,7 +354,7 @@ static void the_stored_form_of_version_1_is_this(void **state)
     attrs[0].indexed = true;
     attrs[1].array = true;
     attrs[1].full_text = true;
-    attrs[1].analysis = (struct analysis){LANG_ENGLISH, true, false, true};
+    attrs[1].analysis = (struct analysis){LANG_ENGLISH, true, false, true, false};
     struct schema *s = schema_new(768, METRIC_L2, attrs, 2), *back = NULL;
     struct buf b = BUF_INIT;
     schema_encode(s, &b);

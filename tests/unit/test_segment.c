@@ -181,7 +181,7 @@ static void expect_views(struct op *op, struct segment *s, struct world *w)
 
     for (uint32_t i = 0; i < count; i++)
         attrs[i] = (int)i;
-    assert_int_equal(segment_view_open(op, s, attrs, count, attrs, count, &view),
+    assert_int_equal(segment_view_open(op, s, attrs, count, true, attrs, count, &view),
                      ERR_OK);
     for (uint32_t i = 0; i < count; i++) {
         const struct attr *attr = &w->schema->attrs[i];

@@ -158,11 +158,11 @@ static void views_and_documents_of_many_segments_take_one_round_each(void **stat
 
     struct segment_ahead *ahead = segment_ahead_new();
     for (size_t i = 0; i < SEGMENTS; i++)
-        segment_ahead_view(ahead, o.segments[i], attrs, 6, attrs, 6);
+        segment_ahead_view(ahead, o.segments[i], attrs, 6, true, attrs, 6);
     assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
     for (size_t i = 0; i < SEGMENTS; i++)
-        assert_int_equal(segment_view_open(&o.op, o.segments[i], attrs, 6, attrs, 6,
-                                           &views[i]),
+        assert_int_equal(segment_view_open(&o.op, o.segments[i], attrs, 6, true, attrs,
+                                           6, &views[i]),
                          ERR_OK);
     segment_ahead_free(ahead);
     assert_int_equal(o.op.counters.rounds, 1);

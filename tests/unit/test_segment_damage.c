@@ -27,7 +27,7 @@ static const struct attr victim_attrs[] = {
     {.name = "title",
      .type = ATTR_STRING,
      .full_text = true,
-     .analysis = {LANG_ENGLISH, true, true, false}},
+     .analysis = {LANG_ENGLISH, true, true, false, false}},
     {.name = "tags", .type = ATTR_STRING, .array = true},
     {.name = "number", .type = ATTR_INT},
     {.name = "price", .type = ATTR_FLOAT},

@@ -12,11 +12,14 @@
 #include "base/rowset.h"
 #include "text/analyze.h"
 #include "text/bm25.h"
+#include "text/expand.h"
 #include "text/text_layout.h"
+#include "text/text_list.h"
+#include "text/text_merge.h"
 #include "unit/test.h"
 
 /* Words as they are: what is tested here is not the analysis. */
-static const struct analysis plain = {LANG_ENGLISH, false, false, false};
+static const struct analysis plain = {LANG_ENGLISH, false, false, false, false};
 
 static struct value text_value(const char *text)
 {
@@ -40,7 +43,7 @@ struct corpus {
     uint8_t *lengths;
     uint32_t document_count;
     uint64_t total_length;
-    struct buf bytes;
+    struct buf bytes, positions;
     struct text_index *index;
 };
 
@@ -103,9 +106,10 @@ static void corpus_make(struct corpus *c, struct op *op, uint64_t *seed,
         if (test_random(seed) % 50 == 0) continue; /* no text */
         corpus_add_row(c, b, seed, row, (uint32_t)(test_random(seed) % length_max));
     }
-    text_builder_finish(b, row_count, &c->bytes);
+    text_builder_finish(b, row_count, &c->bytes, &c->positions);
     assert_int_equal(text_index_open(op, buf_slice(&c->bytes), row_count, &c->index),
                      0);
+    text_index_attach(c->index, buf_slice(&c->positions));
 }
 
 static void corpus_release(struct corpus *c)
@@ -116,6 +120,7 @@ static void corpus_release(struct corpus *c)
     mem_free(c->lengths);
     text_index_close(c->index);
     buf_release(&c->bytes);
+    buf_release(&c->positions);
 }
 
 /* ---- a query, both ways ---- */
@@ -309,7 +314,9 @@ static struct text_index *open_texts(struct op *op, struct buf *bytes,
         struct value v = texts[row] ? text_value(texts[row]) : VALUE_NULL;
         text_builder_add(b, row, false, &v);
     }
-    text_builder_finish(b, count, bytes);
+    struct buf positions = BUF_INIT;
+    text_builder_finish(b, count, bytes, &positions);
+    buf_release(&positions);
     assert_int_equal(text_index_open(op, buf_slice(bytes), count, &t), ERR_OK);
     return t;
 }
@@ -360,7 +367,9 @@ static void the_items_of_an_array_count_as_one_text(void **state)
     struct text_builder *b = text_builder_new(&plain);
     text_builder_add(b, 0, true, &two);
     text_builder_add(b, 1, true, &none);
-    text_builder_finish(b, 2, &bytes);
+    struct buf positions = BUF_INIT;
+    text_builder_finish(b, 2, &bytes, &positions);
+    buf_release(&positions);
     assert_int_equal(text_index_open(&op, buf_slice(&bytes), 2, &t), ERR_OK);
     assert_int_equal(text_index_document_count(t), 1);
     assert_int_equal(text_index_total_length(t), 3);
@@ -382,9 +391,9 @@ static void clauses_of_absent_fields_and_terms_match_nothing(void **state)
     op_init(&op, OP_NO_DEADLINE, 0);
     bm25_norms(1.5, inverse);
     struct text_index *t = open_texts(&op, &bytes, texts, 2);
-    struct text_clause clauses[] = {{NULL, SLICE_LITERAL("a"), 0, 1, inverse},
-                                    {t, SLICE_LITERAL("zz"), 1, 1, inverse},
-                                    {t, SLICE_LITERAL("b"), 2, 1, inverse}};
+    struct text_clause clauses[] = {{NULL, SLICE_LITERAL("a"), NULL, 0, 1, inverse},
+                                    {t, SLICE_LITERAL("zz"), NULL, 1, 1, inverse},
+                                    {t, SLICE_LITERAL("b"), NULL, 2, 1, inverse}};
     struct text_search search = {.clauses = clauses,
                                  .clause_count = 3,
                                  .group_count = 3,
@@ -422,8 +431,9 @@ static void a_canceled_search_stops(void **state)
     op_init(&op, OP_NO_DEADLINE, 0);
     corpus_make(&c, &op, &seed, 2000, 10, 10);
     bm25_norms(5, inverse);
-    struct text_clause clauses[] = {{c.index, SLICE_LITERAL("w1"), 0, 1, inverse},
-                                    {c.index, SLICE_LITERAL("w2"), 1, 1, inverse}};
+    struct text_clause clauses[] = {{c.index, SLICE_LITERAL("w1"), NULL, 0, 1, inverse},
+                                    {c.index, SLICE_LITERAL("w2"), NULL, 1, 1,
+                                     inverse}};
     struct text_search search = {.clauses = clauses,
                                  .clause_count = 2,
                                  .group_count = 2,
@@ -503,6 +513,43 @@ static void rows_far_apart_come_back(void **state)
 
 /* ---- damage ---- */
 
+/* Lists made of damaged bytes are refused, or hold rows of the index. */
+static void lists_damaged(struct op *op, const struct text_index *t, uint32_t row_count)
+{
+    char words[2][16];
+    const struct slice terms[] = {word_text(0, words[0]), word_text(1, words[1])};
+    const struct phrase_term phrase[] = {{terms[0], 0}, {terms[1], 1}};
+    struct expansions found = {.items = BUF_INIT};
+    struct text_list list;
+    uint32_t *rows = mem_new_array(uint32_t, row_count);
+
+    for (size_t i = 0; i < 2; i++) {
+        enum err e = i ? text_list_union(op, t, terms, 2, &list)
+                       : text_list_phrase(op, t, phrase, 2, &list);
+        assert_true(e == ERR_OK || e == ERR_CORRUPT || e == ERR_INVALID);
+        if (e) continue;
+        assert_true(list.count <= row_count);
+        text_list_release(&list);
+    }
+    enum err e = expand_fuzzy(op, t, SLICE_LITERAL("w10"), 2, &found);
+    assert_true(e == ERR_OK || e == ERR_CORRUPT);
+    e = expand_prefix(op, t, SLICE_LITERAL("w1"), &found);
+    assert_true(e == ERR_OK || e == ERR_CORRUPT);
+    expansions_release(&found);
+
+    struct text_merge_input input = {t, rows};
+    struct buf bytes = BUF_INIT, positions = BUF_INIT;
+    for (uint32_t i = 0; i < row_count; i++)
+        rows[i] = i;
+    if (text_merge_takes(t, &plain)) {
+        e = text_merge(op, &plain, &input, 1, row_count, &bytes, &positions);
+        assert_true(e == ERR_OK || e == ERR_CORRUPT);
+    }
+    buf_release(&bytes);
+    buf_release(&positions);
+    mem_free(rows);
+}
+
 static void query_damaged(struct text_index *t, uint32_t row_count)
 {
     struct op op;
@@ -517,7 +564,7 @@ static void query_damaged(struct text_index *t, uint32_t row_count)
         struct slice term = word_text(i * i, words[i]);
         uint64_t df = text_index_frequency(t, term);
         float weight = bm25_idf(text_index_document_count(t), df);
-        clauses[i] = (struct text_clause){t, term, i, weight, inverse};
+        clauses[i] = (struct text_clause){t, term, NULL, i, weight, inverse};
     }
     for (int all = 0; all < 2; all++) {
         struct text_search search = {.clauses = clauses,
@@ -533,6 +580,7 @@ static void query_damaged(struct text_index *t, uint32_t row_count)
         for (size_t i = 0; i < best.count; i++)
             assert_true(hits[i].row < row_count);
     }
+    lists_damaged(&op, t, row_count);
     op_release(&op);
 }
 
@@ -573,10 +621,180 @@ static void damaged_bytes_are_refused_or_searched_without_harm(void **state)
             copy[test_random(&seed) % size] = (uint8_t)test_random(&seed);
         op_clear_error(&op);
         if (text_index_open(&op, slice_of(copy, size), ROWS, &t) == ERR_OK) {
+            text_index_attach(t, buf_slice(&c.positions));
             query_damaged(t, ROWS);
             text_index_close(t);
         }
         mem_free(copy);
+    }
+    corpus_release(&c);
+    op_release(&op);
+}
+
+static void damaged_positions_are_refused_or_searched_without_harm(void **state)
+{
+    (void)state;
+    enum { ROWS = 300 };
+    uint64_t seed = test_seed();
+    struct op op;
+    struct corpus c;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    corpus_make(&c, &op, &seed, ROWS, 40, 12);
+    size_t size = c.positions.size;
+    assert_true(size > 100);
+    for (size_t cut = 0; cut < size; cut++) {
+        uint8_t *copy = mem_dup(c.positions.data, cut);
+        text_index_attach(c.index, slice_of(copy, cut));
+        op_clear_error(&op);
+        lists_damaged(&op, c.index, ROWS);
+        mem_free(copy);
+    }
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        uint8_t *copy = mem_dup(c.positions.data, size);
+        copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        text_index_attach(c.index, slice_of(copy, size));
+        op_clear_error(&op);
+        lists_damaged(&op, c.index, ROWS);
+        mem_free(copy);
+    }
+    corpus_release(&c);
+    op_release(&op);
+}
+
+/* ---- merging ---- */
+
+/* Some documents as one index, and as several with rows that are left out. */
+static void merge_random(uint64_t *seed, struct op *op, uint32_t row_count,
+                         uint32_t parts, uint32_t dead_every)
+{
+    struct text_builder *whole = text_builder_new(&plain), *builders[8];
+    struct text_merge_input inputs[8];
+    uint32_t *maps[8], counts[8] = {0}, kept = 0;
+    struct buf bytes[8], positions[8], text = BUF_INIT;
+    char word_bytes[16];
+
+    assert_true(parts <= 8);
+    for (uint32_t p = 0; p < parts; p++) {
+        builders[p] = text_builder_new(&plain);
+        maps[p] = mem_new_array(uint32_t, row_count);
+        bytes[p] = positions[p] = BUF_INIT;
+    }
+    for (uint32_t i = 0; i < row_count; i++) {
+        union scalar items[3];
+        size_t ends[4] = {0};
+        buf_clear(&text);
+        for (size_t k = 0; k < 3; k++) {
+            for (uint64_t n = test_random(seed) % 30; n > 0; n--) {
+                buf_append_slice(&text, word_text(random_word(seed, 300), word_bytes));
+                buf_append_byte(&text, ' ');
+            }
+            ends[k + 1] = text.size;
+        }
+        for (size_t k = 0; k < 3; k++)
+            items[k].s = slice_of(text.data + ends[k], ends[k + 1] - ends[k]);
+        struct value v = {.count = (uint32_t)(test_random(seed) % 4), .items = items};
+        uint32_t p = (uint32_t)(test_random(seed) % parts);
+        bool dead = dead_every && test_random(seed) % dead_every == 0;
+        text_builder_add(builders[p], counts[p], true, &v);
+        maps[p][counts[p]++] = dead ? TEXT_ROW_GONE : kept;
+        if (!dead) text_builder_add(whole, kept++, true, &v);
+    }
+    for (uint32_t p = 0; p < parts; p++) {
+        struct text_index *t;
+        text_builder_finish(builders[p], counts[p], &bytes[p], &positions[p]);
+        assert_int_equal(text_index_open(op, buf_slice(&bytes[p]), counts[p], &t), 0);
+        text_index_attach(t, buf_slice(&positions[p]));
+        inputs[p] = (struct text_merge_input){t, maps[p]};
+        assert_true(text_merge_takes(t, &plain));
+    }
+    struct buf built = BUF_INIT, built_positions = BUF_INIT;
+    struct buf merged = BUF_INIT, merged_positions = BUF_INIT;
+    text_builder_finish(whole, kept, &built, &built_positions);
+    assert_int_equal(text_merge(op, &plain, inputs, parts, kept, &merged,
+                                &merged_positions),
+                     0);
+    assert_true(slice_equal(buf_slice(&built), buf_slice(&merged)));
+    assert_true(slice_equal(buf_slice(&built_positions), buf_slice(&merged_positions)));
+    for (uint32_t p = 0; p < parts; p++) {
+        text_index_close((struct text_index *)(uintptr_t)inputs[p].index);
+        mem_free(maps[p]);
+        buf_release(&bytes[p]);
+        buf_release(&positions[p]);
+    }
+    buf_release(&text);
+    buf_release(&built);
+    buf_release(&built_positions);
+    buf_release(&merged);
+    buf_release(&merged_positions);
+}
+
+static void a_merged_index_has_the_bytes_of_one_built_from_the_rows(void **state)
+{
+    (void)state;
+    uint64_t seed = test_seed();
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (uint32_t i = 0; i < 60; i++)
+        merge_random(&seed, &op, (uint32_t)(test_random(&seed) % 50), 1 + i % 8, i % 5);
+    merge_random(&seed, &op, 3000, 1, 0);
+    merge_random(&seed, &op, 3000, 5, 3);
+    merge_random(&seed, &op, 100, 3, 1);
+    op_release(&op);
+}
+
+static void an_index_of_another_analysis_is_not_taken(void **state)
+{
+    (void)state;
+    struct op op;
+    struct buf bytes = BUF_INIT;
+    const char *texts[] = {"a"};
+    const struct analysis full = ANALYSIS_DEFAULT;
+    struct text_index *t;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    t = open_texts(&op, &bytes, texts, 1);
+    assert_true(text_merge_takes(t, &plain));
+    assert_false(text_merge_takes(t, &full));
+    text_index_close(t);
+    bytes.data[4] = 1; /* the version before positions */
+    assert_int_equal(text_index_open(&op, buf_slice(&bytes), 1, &t), ERR_OK);
+    assert_false(text_merge_takes(t, &plain));
+    text_index_close(t);
+    buf_release(&bytes);
+    op_release(&op);
+}
+
+/* ---- terms that a word stands for ---- */
+
+static void terms_that_begin_alike_come_in_order(void **state)
+{
+    (void)state;
+    uint64_t seed = test_seed();
+    struct op op;
+    struct corpus c;
+    char word[16];
+    op_init(&op, OP_NO_DEADLINE, 0);
+    corpus_make(&c, &op, &seed, 4000, 30000, 30);
+    for (uint32_t w = 0; w < 2000; w += 1 + (uint32_t)(test_random(&seed) % 40)) {
+        struct slice prefix = word_text(w, word);
+        struct expansions found = {.items = BUF_INIT};
+        size_t wanted = 0;
+        for (uint32_t i = 0; i < c.word_count; i++) {
+            char other[16];
+            wanted +=
+                c.terms[i].count && slice_starts_with(word_text(i, other), prefix);
+        }
+        assert_int_equal(expand_prefix(&op, c.index, prefix, &found), ERR_OK);
+        const struct expansion *x = (const void *)found.items.data;
+        assert_int_equal(found.items.size / sizeof *x, wanted);
+        for (size_t i = 0; i < wanted; i++) {
+            struct slice term = slice_of(found.bytes.data + x[i].term, x[i].term_size);
+            assert_int_equal(x[i].frequency, text_index_frequency(c.index, term));
+            if (i == 0) continue;
+            struct slice before =
+                slice_of(found.bytes.data + x[i - 1].term, x[i - 1].term_size);
+            assert_true(slice_compare(before, term) < 0);
+        }
+        expansions_release(&found);
     }
     corpus_release(&c);
     op_release(&op);
@@ -593,9 +811,10 @@ static void another_number_of_rows_or_version_is_corrupt(void **state)
     text_index_close(open_texts(&op, &bytes, texts, 2));
     assert_int_equal(text_index_open(&op, buf_slice(&bytes), 3, &t), ERR_CORRUPT);
     for (size_t at = 4; at < 8; at += 2) {
-        bytes.data[at]++;
+        uint8_t right = bytes.data[at];
+        bytes.data[at] = 3;
         assert_int_equal(text_index_open(&op, buf_slice(&bytes), 2, &t), ERR_CORRUPT);
-        bytes.data[at]--;
+        bytes.data[at] = right;
     }
     assert_int_equal(text_index_open(&op, buf_slice(&bytes), 2, &t), ERR_OK);
     text_index_close(t);
@@ -616,6 +835,10 @@ int main(void)
         cmocka_unit_test(ten_thousand_queries_equal_scoring_every_row),
         cmocka_unit_test(a_canceled_search_stops),
         cmocka_unit_test(damaged_bytes_are_refused_or_searched_without_harm),
+        cmocka_unit_test(damaged_positions_are_refused_or_searched_without_harm),
+        cmocka_unit_test(a_merged_index_has_the_bytes_of_one_built_from_the_rows),
+        cmocka_unit_test(an_index_of_another_analysis_is_not_taken),
+        cmocka_unit_test(terms_that_begin_alike_come_in_order),
         cmocka_unit_test(another_number_of_rows_or_version_is_corrupt),
     };
     return cmocka_run_group_tests_name("text_index", tests, NULL, NULL);

@@ -1,0 +1,107 @@
+"""Phrases, beginnings of words, misspellings, accents and highlights; before and after compaction."""
+import pytest
+
+TITLES = {
+    1: "The lord of the rings",
+    2: "Ringing in a lord",
+    3: "Quick brown foxes & <b>quick</b> dogs",
+    4: "Brown, then quick",
+    5: "Café au lait",
+    6: "New York",
+}
+
+
+@pytest.fixture(params=["log", "segments"])
+def titles(ns, request):
+    full_text = {"language": "english", "ascii_folding": True}
+    ns.create(attributes={"title": {"type": "string", "full_text": full_text},
+                          "tags": {"type": "array_string", "full_text": True}})
+    ns.upsert(*({"id": id, "attributes": {"title": title}} for id, title in TITLES.items() if id < 4))
+    if request.param == "segments":
+        ns.compact()
+    ns.upsert(*({"id": id, "attributes": {"title": title}} for id, title in TITLES.items() if id >= 4))
+    ns.upsert({"id": 7, "attributes": {"tags": ["quick brown", "fox hunt"]}}, {"id": 8, "attributes": {"tags": ["quick", "brown"]}})
+    if request.param == "segments":
+        ns.compact()
+    return ns
+
+
+def found(ns, query, **options):
+    return sorted(ns.ids(full_text={"fields": ["title", "tags"], "query": query, **options}))
+
+
+def test_phrases_are_exact_and_stay_inside_an_item(titles):
+    assert found(titles, '"quick brown"') == [3, 7]
+    assert found(titles, '"brown fox"') == [3]
+    assert found(titles, '"lord of the rings"') == [1]
+    assert found(titles, '"rings lord"') == []
+    assert found(titles, '"quick brown" york') == [3, 6, 7]
+    assert found(titles, '"quick brown" fox', operator="and") == [3, 7]
+    assert found(titles, 'quick "brown foxes"', operator="and") == [3]
+
+
+def test_the_last_word_may_be_the_start_of_one(titles):
+    assert found(titles, "new yo", prefix=True, operator="and") == [6]
+    assert found(titles, "yo") == []
+    assert found(titles, "ri", prefix=True) == [1, 2]
+
+
+def test_misspelt_words_are_found(titles):
+    assert found(titles, "qiuck") == []
+    assert found(titles, "qiuck", fuzzy=1) == [3, 4, 7, 8]
+    assert found(titles, "brwn qick", fuzzy=1, operator="and") == [3, 4, 7, 8]
+    assert found(titles, "borken", fuzzy=2) == []
+
+
+def test_accents_do_not_count_where_the_field_says_so(titles):
+    assert found(titles, "cafe") == [5]
+    assert found(titles, "CAFÉ") == [5]
+    assert titles.info()["schema"]["attributes"]["title"]["full_text"]["ascii_folding"] is True
+    assert titles.info()["schema"]["attributes"]["tags"]["full_text"]["ascii_folding"] is False
+
+
+def test_highlights_are_safe_html(titles):
+    text = {"fields": ["title", "tags"], "query": "quick \"brown fox\"", "highlight": ["title", "tags"]}
+    results = {result["id"]: result for result in titles.results(full_text=text)}
+    assert results[3]["highlights"] == {
+        "title": ["<em>Quick</em> <em>brown</em> <em>foxes</em> &amp; &lt;b&gt;<em>quick</em>&lt;/b&gt; dogs"]}
+    assert results[4]["highlights"] == {"title": ["Brown, then <em>quick</em>"]}
+    assert results[7]["highlights"] == {"tags": ["<em>quick</em> brown"]}
+    assert results[3]["attributes"] == {"title": TITLES[3]}
+    bare = titles.results(full_text=text, include_attributes=False)
+    assert all("attributes" not in result and result["highlights"] for result in bare)
+
+
+def test_highlights_come_with_hybrid_queries_too(ns):
+    ns.create(vector_dim=2, attributes={"title": {"type": "string", "full_text": True}})
+    ns.upsert({"id": 1, "vector": [1, 0], "attributes": {"title": "one boat"}}, {"id": 2, "vector": [0, 1], "attributes": {"title": "two"}})
+    results = ns.results(vector=[0, 1], full_text={"field": "title", "query": "boats", "highlight": ["title"]})
+    assert {result["id"]: result["highlights"] for result in results} == {1: {"title": ["one <em>boat</em>"]}, 2: {}}
+
+
+def test_a_changed_analysis_is_a_conflict(ns):
+    ns.create(attributes={"title": {"type": "string", "full_text": True}})
+    answer = ns.ask("PUT", "", {"attributes": {"title": {"type": "string", "full_text": {"ascii_folding": True}}}})
+    assert answer.status == 409 and "full_text.ascii_folding" in answer.error
+
+
+@pytest.mark.parametrize("options, place", [
+    ({"prefix": "yes"}, "full_text.prefix:"), ({"fuzzy": 3}, "full_text.fuzzy:"), ({"fuzzy": True}, "full_text.fuzzy:"),
+    ({"highlight": "title"}, "full_text.highlight:"), ({"highlight": ["body"]}, "full_text:"),
+    ({"query": '"' + "word " * 129 + '"'}, "full_text.query: a phrase has at most 128 words"),
+    ({"query": " ".join(f"w{i}" for i in range(65)), "fuzzy": 1}, "full_text.fuzzy: at most 64 words"),
+])
+def test_wrong_options_are_refused_by_name(titles, options, place):
+    answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": "x", **options}})
+    assert answer.status == 400
+    assert answer.error.startswith(place)
+
+
+def test_a_query_of_ten_megabytes_is_refused(titles):
+    answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": "word " * 2_000_000}})
+    assert answer.status == 413 and "bytes, at most" in answer.error
+
+
+def test_a_query_of_too_many_words_is_refused(titles):
+    answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": " ".join(f"w{i}" for i in range(1100))}})
+    assert answer.status == 400 and answer.error.startswith("full_text.query: more than 1024 words")
