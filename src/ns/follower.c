@@ -197,8 +197,8 @@ struct breach {
 
 /*
  * The log is broken at a slot: normal once, when it was collected since we read the
- * manifest. At the same slot under the same, newest manifest again, it is damage, unless
- * the namespace was dropped and purged meanwhile, manifests and all.
+ * manifest. At the same slot under the same, newest manifest again, it is damage,
+ * unless the namespace was dropped and purged meanwhile, manifests and all.
  */
 static enum err judge(struct op *op, const struct registry_options *env,
                       const struct keys *keys, const struct follower *f, uint64_t slot,
