@@ -153,6 +153,7 @@ static void begin_tenure(struct namespace *ns, const struct tenure *t, int64_t b
     ns->confirmed_ms = began_ms;
     ns->collected_floor = 0;
     ns->collected_wall_ms = 0;
+    ns->gc_version = 0;
     ns->open_failed_times = 0;
     namespace_set_snapshot_locked(ns, snapshot_ref(t->snapshot));
     if (ns->refreshes.running) return;

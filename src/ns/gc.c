@@ -16,7 +16,7 @@
 #include "ns/wal.h"
 #include "store/store.h"
 
-enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8 };
+enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8, GC_PAUSE_MS = 1000 };
 /* So long a writer of a dropped incarnation may sleep and still meets its DROP. After a
  * day it asks for its tenure before it writes (commit.c), so this is ample. */
 #define DROPPED_LOG_KEPT_MS ((uint64_t)30 * 24 * 3600 * 1000)
@@ -175,6 +175,14 @@ enum err gc_leftovers(struct op *op, struct namespace *ns)
     return e;
 }
 
+/* Does the manifest list removed objects that are to stay a while yet? */
+static bool removed_remain(const struct manifest *m, int64_t done_wall_ms)
+{
+    for (uint32_t i = 0; i < m->removed_count; i++)
+        if ((int64_t)m->removed[i].wall_ms > done_wall_ms) return true;
+    return false;
+}
+
 enum err gc_run(struct op *op, struct namespace *ns)
 {
     enum err e, first = ERR_OK;
@@ -215,6 +223,9 @@ enum err gc_run(struct op *op, struct namespace *ns)
         ns->collected_version = version_done;
         ns->collected_wall_ms = wall_ms;
         ns->orphans_epoch = orphans_epoch;
+        if (!first) ns->gc_version = m->version;
+        ns->gc_again_ms =
+            removed_remain(m, wall_ms) ? clock_ms() + GC_PAUSE_MS : INT64_MAX;
     }
     mutex_unlock(&ns->lock);
     manifest_unref(m);

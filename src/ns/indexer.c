@@ -646,13 +646,21 @@ static enum err execute(struct op *op, struct namespace *ns, struct job *j,
                             outcome);
 }
 
+static bool too_many_leftovers(struct namespace *ns)
+{
+    mutex_lock(&ns->lock);
+    bool many = ns->leftover_count >= LEFTOVERS_MAX;
+    mutex_unlock(&ns->lock);
+    return many;
+}
+
 static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eager)
 {
     enum published outcome = PUBLISH_TAKEN;
     int64_t began_us = clock_us();
 
     enum err e = gc_leftovers(op, ns);
-    if (e && ns->leftover_count >= LEFTOVERS_MAX) return e;
+    if (e && too_many_leftovers(ns)) return e;
     op_clear_error(op);
     if (!freeze(ns, j, eager)) return ERR_OK;
     e = execute(op, ns, j, &outcome);

@@ -760,9 +760,30 @@ static void work_end(struct registry *r, struct worker *w, struct op *op)
     op_release(op);
 }
 
+/* A first look, for many namespaces are idle: is there anything to be maintained? */
+static bool maintenance_due(struct namespace *ns)
+{
+    mutex_lock(&ns->lock);
+    bool ready = ns->state == NS_READY;
+    bool collect = ready && (ns->gc_version != ns->tenure.manifest->version ||
+                             clock_ms() >= ns->gc_again_ms);
+    bool due = ns->group || collect || tail_due(ns);
+    mutex_unlock(&ns->lock);
+    return due;
+}
+
+static bool merge_due(struct namespace *ns)
+{
+    mutex_lock(&ns->lock);
+    bool look = look_due(ns);
+    mutex_unlock(&ns->lock);
+    return look || indexer_merge_due(ns, false);
+}
+
 static void maintain_in_background(struct registry *r, struct worker *w,
                                    struct namespace *ns)
 {
+    if (w == &r->maintenance ? !maintenance_due(ns) : !merge_due(ns)) return;
     struct op op;
     bool go_on = work_begin(r, w, &op);
 

@@ -141,7 +141,7 @@ static void stay_idle(void *arg)
     }
     node_stop(w);
     node_start(w, true);
-    task_sleep_ms(HOUR_MS * 3 / 2); /* all are indexed, and looked at once more */
+    task_sleep_ms(100 * SECOND_MS); /* all are indexed */
     node_stop(w);
     node_start(w, true);
     task_sleep_ms(60 * SECOND_MS); /* the first survey looks at all, opens none */
