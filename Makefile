@@ -3,9 +3,12 @@
 #   make run             installs what is missing, builds, serves (ARGS="--config FILE")
 #   make test            installs what tests need, builds, runs everything; last line: totals
 #   make unit            unit tests of one flavour, in the terminal
-#   make s3              the store contract on MinIO
+#   make s3              on MinIO: the store contract, kills and pauses, end to end
+#   make s3-matrix       the same on MinIO, Ceph and SeaweedFS; s3rver is refused
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
-#   make model | sim | crash-sweep | crash-kill | powerfail    the proofs (docs/testing.md)
+#   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
+#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
+#   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -41,7 +44,8 @@ LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -l
 ARCH := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
 isa = $(if $(filter %_avx2.c,$1),-mavx2 -mfma)$(if $(filter %_avx512.c,$1),-mavx512f \
-  -mavx512bw -mavx512vl -mavx512dq -mfma)
+  -mavx512bw -mavx512vl -mavx512dq -mfma)$(if $(filter %/rabitq_avx512.c,$1), -mavx512vbmi \
+  -mavx512vnni)
 endif
 file_flags = $(strip $(call isa,$1) $(if $(filter src/base/%.cpp,$1),-fno-exceptions))
 
@@ -97,12 +101,12 @@ $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
-$(B)/tests/test_sim $(B)/tests/test_registry_time: $(SIM)
+$(B)/tests/test_sim $(B)/tests/test_s3_watch $(B)/tests/test_registry_time: $(SIM)
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
 # of a real process, every prefix of what reached the disk.
-.PHONY: model sim crash-sweep crash-kill powerfail
+.PHONY: model sim crash-sweep crash-kill powerfail query-random
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
 sim: $(B)/tests/run_sim
@@ -111,9 +115,12 @@ crash-sweep: $(B)/tests/run_fault
 	$<
 crash-kill: all
 	@tools/setup.sh test
-	$(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+	$(if $(S3),$(S3_TEST) --only crash $(S3_KILLS) minio,\
+	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+query-random: $(B)/tests/test_query_random
+	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
 # libFuzzer on one reader of untrusted bytes; what it finds worth keeping stays in
 # build/fuzz/corpus. make fuzz T=manifest SECONDS=600; names: run_fuzz --list.
@@ -129,11 +136,26 @@ fuzz: $(B)/tests/run_fuzz
 	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
 	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
 
-# The store contract on a real server, MinIO on loopback (Go installs it on first use).
-.PHONY: s3
-s3: $(B)/tests/test_store_s3
-	@eval "$$(tools/s3_server.sh minio)" && [ -n "$$S3_TEST_ENDPOINT" ] && $<; \
-	  status=$$?; tools/s3_server.sh stop; exit $$status
+# Real S3 servers on loopback, installed on first use. A server that cannot be had here is
+# one skipped test and a line "NOT RUN".
+.PHONY: s3 s3-matrix
+S3_TEST := tools/s3_test.py
+S3_KILLS = $(if $(KILLS),--kills $(KILLS)) $(if $(PAUSES),--pauses $(PAUSES))
+s3 s3-matrix: build/release/elacsym build/release/tests/test_store_s3
+	@tools/setup.sh test
+	$(S3_TEST) $(S3_KILLS) minio \
+	  $(if $(filter s3-matrix,$@),radosgw seaweedfs s3rver)
+
+# A whole cluster as local processes, on MinIO where Go can install it.
+.PHONY: cluster cluster-test
+cluster: all
+	@tools/setup.sh test
+	@tools/s3_server.sh install || true
+	@exec $(VENV) tests/cluster/cluster.py $(ARGS)
+cluster-test: all
+	@tools/setup.sh test
+	@tools/s3_server.sh install || true
+	$(CLUSTER) -s $(if $(LONG),--long) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
@@ -144,9 +166,10 @@ unit: $(UNIT)
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
+CLUSTER := $(VENV) -m pytest -q tests/cluster
 E2E := $(VENV) -m pytest -q tests/e2e
 # The whole server under the sanitizers too, without the large collections.
-E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py
+E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test_s3_trouble.py
 
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
@@ -154,8 +177,10 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
-PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(E2E)' \
+PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
+  --alone '$(CLUSTER)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
 
@@ -234,6 +259,10 @@ bench: all $(BENCH)
 	@for b in bench/*.py; do echo "== $$b"; $(VENV) $$b || exit 1; done
 bench-%: $(B)/bench/bench_%
 	@$<
+# With the libraries of others beside us, as far as build/venv has them.
+bench-vector: $(B)/bench/bench_vector
+	@tools/setup.sh test
+	@$(VENV) bench/bench_vector_peers.py
 
 clean:
 	rm -rf build compile_commands.json

@@ -246,6 +246,7 @@ int main(int argc, char **argv)
     op_init(&op, OP_NO_DEADLINE, 0);
     if (config_load(&op, arguments.config, (const char *const *)environ, &c)) {
         (void)fprintf(stderr, "elacsym: %s\n", op.error);
+        op_release(&op);
         return EXIT_FAILURE;
     }
     int status;

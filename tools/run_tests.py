@@ -8,7 +8,8 @@ N passed, N failed, N skipped.
   --alone CMD  a test program that wants the machine to itself
 
 A test program is a cmocka binary, pytest, or one whose last line is
-"N passed, N failed[, N skipped]". One that crashes, is killed after --timeout seconds, or
+"N passed, N failed[, N skipped]"; its lines "NOT RUN: ..." are repeated above the totals.
+One that crashes, is killed after --timeout seconds, or
 ends with a status that its own count does not explain counts as one more failure."""
 
 import argparse
@@ -49,11 +50,17 @@ class Result:
             counts[1] += 1
         return counts
 
+    def not_run(self):
+        """What the program says that it left out."""
+        return [line for line in self.output.splitlines() if line.startswith("NOT RUN: ")]
+
     def print(self):
         passed, failed, skipped = self.counts
         print(f"{'FAIL' if failed else 'ok':4}  {self.command}  "
               f"({passed} passed, {failed} failed, {skipped} skipped, "
               f"{self.seconds:.1f} s)", flush=True)
+        for line in self.not_run():
+            print(f"      {line}", flush=True)
         if failed:
             why = f"status {self.status}"
             if self.status is None:
@@ -126,10 +133,13 @@ def results(args):
 
 
 def main():
-    total = [0, 0, 0]
+    total, not_run = [0, 0, 0], []
     for result in results(arguments()):
         result.print()
+        not_run += result.not_run()
         total = [a + b for a, b in zip(total, result.counts)]
+    for line in not_run:
+        print(line)
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped", flush=True)
     return 1 if total[1] or not total[0] else 0
 

@@ -7,7 +7,9 @@
 #include "api/api_route.h"
 #include "api/api_v1_namespace.h"
 #include "api/api_v1_query.h"
+#include "api/api_v1_recall.h"
 #include "api/api_v1_write.h"
+#include "api/router.h"
 #include "base/json.h"
 #include "base/json_write.h"
 #include "base/log.h"
@@ -52,6 +54,8 @@ static const struct route routes[] = {
      v1_delete},
     {"POST", "/v1/namespaces/{}/query", "query", HTTP_LANE_QUERY, BODY_QUERY, false,
      v1_query},
+    {"POST", "/v1/namespaces/{}/recall", "recall", HTTP_LANE_QUERY, BODY_QUERY, false,
+     v1_recall},
     {"POST", "/v1/namespaces/{}/compact", "compact", HTTP_LANE_WRITE, BODY_NONE, false,
      v1_compact},
     {"GET", "/v1/namespaces/{}/documents/{}", "document", HTTP_LANE_QUERY, BODY_NONE,
@@ -363,6 +367,27 @@ static void refuse_path(struct http_response *response, const struct buf *allow)
                          (const char *)allow->data);
 }
 
+/* Will this request wait for another node? By its name alone; what is wrong with that
+ * is for prepare to say. */
+static bool waits_elsewhere(const struct api *api, const struct route *route,
+                            const struct http_request *head, struct slice part)
+{
+    const struct router *router = api->options.router;
+    struct slice name;
+    struct op op;
+    if (!router || !part.data) return false;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    bool there = false;
+    if (!route_decode(&op, part, &name) && !namespace_name_check(&op, name)) {
+        struct router_request request = {.name = (const char *)name.data,
+                                         .write = route->lane == HTTP_LANE_WRITE,
+                                         .http = head};
+        there = router->elsewhere(router->context, &request);
+    }
+    op_release(&op);
+    return there;
+}
+
 static bool admit(void *context, const struct http_request *head, enum http_lane *lane,
                   size_t *body_max, struct http_response *response)
 {
@@ -381,7 +406,8 @@ static bool admit(void *context, const struct http_request *head, enum http_lane
         metric_add(api->refused, 1);
         return false;
     }
-    *lane = route->lane;
+    *lane =
+        waits_elsewhere(api, route, head, parts[0]) ? HTTP_LANE_FORWARD : route->lane;
     *body_max = body_limit(api, route->body);
     return true;
 }
@@ -407,6 +433,20 @@ static enum err prepare(struct op *op, const struct route *route,
         if (e) return op_fail(op, e, "document id");
     }
     return e;
+}
+
+/* *answered: another node did. */
+static enum err ask_router(struct op *op, const struct api *api,
+                           const struct route *route, struct api_call *call,
+                           bool *answered)
+{
+    const struct router *router = api->options.router;
+    struct router_request request = {.name = call->name,
+                                     .write = route->lane == HTTP_LANE_WRITE,
+                                     .http = call->request};
+    *answered = false;
+    if (!router || !call->name) return ERR_OK;
+    return router->pass(router->context, op, &request, call->response, answered);
 }
 
 static void count_answer(const struct api *api, const struct route *route, int status,
@@ -440,8 +480,10 @@ static void handle(void *context, struct op *op, const struct http_request *requ
     buf_release(&allow);
     response->status = 200;
     response->content_type = "application/json";
+    bool answered = false;
     enum err e = prepare(op, route, parts, &call);
-    if (!e) e = route->handle(op, &call);
+    if (!e) e = ask_router(op, api, route, &call, &answered);
+    if (!e && !answered) e = route->handle(op, &call);
     if (e) {
         log_failure(op, e, route->label);
         answer_failure(op, e, &call);

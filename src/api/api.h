@@ -21,6 +21,7 @@
 
 struct api;
 struct registry;
+struct router;
 
 struct api_options {
     struct registry *registry; /* borrowed, outlives the api */
@@ -33,6 +34,7 @@ struct api_options {
     bool (*ready)(void *context, const char **why);
     void *ready_context;
     const char *version;
+    const struct router *router; /* borrowed; NULL: this node answers everything */
 };
 
 /* options is copied, with its strings. */

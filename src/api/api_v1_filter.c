@@ -24,6 +24,8 @@ static enum err parse_children(struct op *op, struct counts *counts, uint32_t de
     size_t capacity = 0;
     bool more;
 
+    if (depth == V1_FILTER_LEVELS_MAX)
+        return json_fail(op, v, "a filter has at most %d levels", V1_FILTER_LEVELS_MAX);
     enum err e = json_array(op, v, &walk);
     while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
         out->children = v1_grow(op, out->children, out->child_count, &capacity,
@@ -38,10 +40,8 @@ static enum err parse_children(struct op *op, struct counts *counts, uint32_t de
 static enum err parse_literal(struct op *op, struct counts *counts,
                               struct json_value *v, struct v1_literal *out)
 {
-    if (++counts->values > FILTER_VALUES_MAX) {
-        (void)json_fail(op, v, "a filter has at most %d values", FILTER_VALUES_MAX);
-        return ERR_LIMIT;
-    }
+    if (++counts->values > FILTER_VALUES_MAX)
+        return json_fail(op, v, "a filter has at most %d values", FILTER_VALUES_MAX);
     return v1_literal_read(op, v, out);
 }
 
@@ -128,11 +128,8 @@ static enum err parse_node(struct op *op, struct counts *counts, uint32_t depth,
     struct json_value member;
     int name = 0;
 
-    if (depth > FILTER_DEPTH_MAX || ++counts->nodes > FILTER_NODES_MAX) {
-        (void)json_fail(op, v, "a filter has at most %d levels and %d conditions",
-                        FILTER_DEPTH_MAX, FILTER_NODES_MAX);
-        return ERR_LIMIT;
-    }
+    if (++counts->nodes > FILTER_NODES_MAX)
+        return json_fail(op, v, "a filter has at most %d conditions", FILTER_NODES_MAX);
     enum err e = json_object(op, v, &walk);
     while (!e && !(e = json_field(op, &walk, node_names, NODE_NAMES, &name, &member)) &&
            name >= 0) {

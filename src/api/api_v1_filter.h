@@ -12,6 +12,9 @@
 #include "api/api_v1_value.h"
 #include "doc/filter.h"
 
+_Static_assert((int)JSON_DEPTH_MAX <= 2 * (int)FILTER_DEPTH_MAX,
+               "depth of v1's filters");
+
 /* A filter as it was written. */
 struct v1_filter {
     enum filter_op op;
@@ -23,7 +26,10 @@ struct v1_filter {
     bool list; /* the value was an array */
 };
 
-/* ERR_INVALID; ERR_LIMIT above FILTER_DEPTH_MAX, FILTER_NODES_MAX, FILTER_VALUES_MAX.
+/* A level takes two of JSON's, and the request's object one. */
+enum { V1_FILTER_LEVELS_MAX = (JSON_DEPTH_MAX - 1) / 2 + 1 };
+
+/* ERR_INVALID, also above V1_FILTER_LEVELS_MAX, FILTER_NODES_MAX, FILTER_VALUES_MAX.
  * The result lives in op's arena. */
 enum err v1_filter_parse(struct op *op, struct json_value *v, struct v1_filter **out);
 

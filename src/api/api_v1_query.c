@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "api/api_route.h"
 #include "api/api_token.h"
+#include "api/api_v1_query_cursor.h"
 #include "base/log.h"
 #include "base/op.h"
 #include "base/task.h"
@@ -193,14 +194,25 @@ static enum err read_fusion_weights(struct op *op, struct json_value *v,
     return e;
 }
 
-static enum err read_fusion_method(struct op *op, struct json_value *v)
+static enum err read_fusion_method(struct op *op, struct json_value *v, bool *sum)
 {
     struct slice name;
     enum err e = json_string(op, v, &name);
     if (e) return e;
-    return slice_equal(name, SLICE_LITERAL("rrf"))
+    *sum = slice_equal(name, SLICE_LITERAL("sum"));
+    if (!*sum && !slice_equal(name, SLICE_LITERAL("rrf")))
+        return json_fail(op, v, "expected \"rrf\" or \"sum\"");
+    return ERR_OK;
+}
+
+static enum err read_normalize(struct op *op, struct json_value *v)
+{
+    struct slice name;
+    enum err e = json_string(op, v, &name);
+    if (e) return e;
+    return slice_equal(name, SLICE_LITERAL("minmax"))
                ? ERR_OK
-               : json_fail(op, v, "expected \"rrf\"");
+               : json_fail(op, v, "expected \"minmax\"");
 }
 
 static enum err read_rrf_k(struct op *op, struct json_value *v, double *out)
@@ -212,8 +224,9 @@ static enum err read_rrf_k(struct op *op, struct json_value *v, double *out)
     return ERR_OK;
 }
 
-enum { FUSION_METHOD, FUSION_K, FUSION_WEIGHTS, FUSION_NAMES };
-static const char *const fusion_names[FUSION_NAMES] = {"method", "k", "weights"};
+enum { FUSION_METHOD, FUSION_K, FUSION_NORMALIZE, FUSION_WEIGHTS, FUSION_NAMES };
+static const char *const fusion_names[FUSION_NAMES] = {"method", "k", "normalize",
+                                                       "weights"};
 
 static enum err read_fusion(struct op *op, struct json_value *v, struct v1_query *out)
 {
@@ -227,12 +240,20 @@ static enum err read_fusion(struct op *op, struct json_value *v, struct v1_query
            !(e = json_field(op, &walk, fusion_names, FUSION_NAMES, &name, &member)) &&
            name >= 0) {
         switch (name) {
-        case FUSION_METHOD: e = read_fusion_method(op, &member); break;
+        case FUSION_METHOD:
+            e = read_fusion_method(op, &member, &out->sum_fusion);
+            break;
         case FUSION_K: e = read_rrf_k(op, &member, &out->rrf_k); break;
+        case FUSION_NORMALIZE: e = read_normalize(op, &member); break;
         default: e = read_fusion_weights(op, &member, out);
         }
     }
-    return e;
+    if (e) return e;
+    if (out->sum_fusion && (walk.seen & 1u << FUSION_K))
+        return json_walk_fail(op, &walk, "k belongs to the method \"rrf\"");
+    if (!out->sum_fusion && (walk.seen & 1u << FUSION_NORMALIZE))
+        return json_walk_fail(op, &walk, "normalize belongs to the method \"sum\"");
+    return ERR_OK;
 }
 
 static enum err read_direction(struct op *op, struct json_value *v, bool *descending)
@@ -267,34 +288,34 @@ static enum err read_order(struct op *op, struct json_value *v, struct v1_query 
     return ERR_OK;
 }
 
-static enum err read_recall(struct op *op, struct json_value *v)
+static enum err read_recall(struct op *op, struct json_value *v, float *out)
 {
     double recall;
     enum err e = json_f64(op, v, &recall);
     if (e) return e;
     if (!(recall > 0.0 && recall <= 1.0))
         return json_fail(op, v, "recall is a number above 0 and at most 1");
+    *out = (float)recall;
     return ERR_OK;
 }
 
 enum { SEARCH_RECALL, SEARCH_EXACT, SEARCH_NAMES };
 static const char *const search_names[SEARCH_NAMES] = {"recall", "exact"};
 
-/* Every index here is exact, so that any wish is met: it is checked and nothing else.
- */
-static enum err read_search(struct op *op, struct json_value *v)
+enum err v1_search_parse(struct op *op, struct json_value *v, float *recall)
 {
     struct json_walk walk;
     struct json_value member;
-    bool exact;
+    bool exact = false;
     int name = 0;
 
     enum err e = json_object(op, v, &walk);
     while (!e &&
            !(e = json_field(op, &walk, search_names, SEARCH_NAMES, &name, &member)) &&
            name >= 0)
-        e = name == SEARCH_RECALL ? read_recall(op, &member)
+        e = name == SEARCH_RECALL ? read_recall(op, &member, recall)
                                   : json_bool(op, &member, &exact);
+    if (exact) *recall = 1.0F;
     return e;
 }
 
@@ -360,15 +381,17 @@ enum {
     QUERY_INCLUDE_ATTRIBUTES,
     QUERY_FUSION,
     QUERY_ORDER_BY,
+    QUERY_CURSOR,
+    QUERY_COUNT,
+    QUERY_AGGREGATE,
     QUERY_CONSISTENCY,
     QUERY_SEARCH,
     QUERY_EXPLAIN,
     QUERY_NAMES
 };
 static const char *const query_names[QUERY_NAMES] = {
-    "vector", "full_text",      "filter",
-    "top_k",  "include_vector", "include_attributes",
-    "fusion", "order_by",       "consistency",
+    "vector", "full_text", "filter", "top_k", "include_vector", "include_attributes",
+    "fusion", "order_by",  "cursor", "count", "aggregate",      "consistency",
     "search", "explain"};
 
 static enum err read_member(struct op *op, int name, struct json_value *v,
@@ -383,8 +406,11 @@ static enum err read_member(struct op *op, int name, struct json_value *v,
     case QUERY_INCLUDE_ATTRIBUTES: return read_include(op, v, &out->include);
     case QUERY_FUSION: return read_fusion(op, v, out);
     case QUERY_ORDER_BY: return read_order(op, v, out);
+    case QUERY_CURSOR: return json_string(op, v, &out->cursor);
+    case QUERY_COUNT: return json_bool(op, v, &out->count);
+    case QUERY_AGGREGATE: return v1_aggregate_parse(op, v, &out->aggregate);
     case QUERY_CONSISTENCY: return read_consistency(op, v, &out->consistency);
-    case QUERY_SEARCH: return read_search(op, v);
+    case QUERY_SEARCH: return v1_search_parse(op, v, &out->recall);
     default: return json_bool(op, v, &out->explain);
     }
 }
@@ -393,10 +419,16 @@ static enum err read_member(struct op *op, int name, struct json_value *v,
 static enum err check_query(struct op *op, const struct v1_query *q)
 {
     bool ranked = q->vector || q->field_count;
-    if (!ranked && !q->filter && !q->order_field.data)
+    bool asks = ranked || q->filter || q->order_field.data || q->count || q->aggregate;
+    if (!asks)
+        return op_fail(
+            op, ERR_INVALID,
+            "a query needs a vector, full_text, a filter, order_by, count or "
+            "aggregate");
+    if (ranked && q->cursor.data)
         return op_fail(op, ERR_INVALID,
-                       "a query needs a vector, full_text, a filter or "
-                       "order_by");
+                       "cursor: only listings have pages, not a query with vector or "
+                       "full_text");
     if (ranked && q->order_field.data)
         return op_fail(op, ERR_INVALID,
                        "order_by: a query with vector or full_text is "
@@ -449,9 +481,7 @@ static enum err bind_vector(struct op *op, const struct v1_query *parsed,
     if (!v1_vector_check(parsed->vector, parsed->vector_count, schema->vector_dim,
                          schema->metric, &why))
         return op_fail(op, ERR_INVALID, "vector: %s", why.text);
-    *out = (struct rank){.kind = RANK_VECTOR,
-                         .weight = parsed->vector_weight,
-                         .vector = parsed->vector};
+    *out = (struct rank){.kind = RANK_VECTOR, .vector = parsed->vector};
     return ERR_OK;
 }
 
@@ -471,7 +501,6 @@ static enum err bind_text(struct op *op, const struct v1_query *parsed,
         fields[i] = (struct rank_field){attr, parsed->fields[i].weight};
     }
     *out = (struct rank){.kind = RANK_TEXT,
-                         .weight = parsed->text_weight,
                          .text = parsed->text,
                          .fields = fields,
                          .field_count = parsed->field_count,
@@ -516,31 +545,83 @@ static enum err bind_picks(struct op *op, const struct v1_include *include,
     return ERR_OK;
 }
 
-enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
-                       const struct schema *schema, enum id_kind id_kind,
-                       struct query *out, struct v1_picks *picks)
+/* Both rankings as one: the sum of weighted shares. */
+static enum err bind_fusion(struct op *op, const struct v1_query *parsed,
+                            struct query *out)
+{
+    struct score *sum = op_new(op, struct score);
+    struct score *shares = op_new_array(op, struct score, 2);
+    if (!sum || !shares) return ERR_LIMIT;
+    for (uint32_t i = 0; i < 2; i++)
+        shares[i] = (struct score){
+            .op = parsed->sum_fusion ? SCORE_MINMAX : SCORE_RECIPROCAL,
+            .weight = (double)(i == 0 ? parsed->vector_weight : parsed->text_weight),
+            .rank = i,
+            .k = parsed->rrf_k,
+        };
+    *sum = (struct score){.op = SCORE_SUM,
+                          .weight = 1,
+                          .children = shares,
+                          .child_count = 2};
+    out->score = sum;
+    return ERR_OK;
+}
+
+static enum err bind_cursor(struct op *op, const struct v1_query *parsed,
+                            const struct snapshot *snapshot, struct query *out)
+{
+    struct query_place *place = op_new(op, struct query_place);
+    if (!place) return ERR_LIMIT;
+    out->after = place;
+    return v1_cursor_parse(op, parsed->cursor, snapshot, out, place);
+}
+
+static enum err bind_aggregate(struct op *op, const struct v1_query *parsed,
+                               const struct schema *schema, struct query *out)
+{
+    struct aggregate *aggregate = op_new(op, struct aggregate);
+    if (!aggregate) return ERR_LIMIT;
+    out->aggregate = aggregate;
+    return v1_aggregate_bind(op, parsed->aggregate, schema, aggregate);
+}
+
+static enum err bind_ranks(struct op *op, const struct v1_query *parsed,
+                           const struct schema *schema, struct query *out)
 {
     struct rank *ranks = op_new_array(op, struct rank, 2);
-    struct filter *filter = NULL;
-    size_t count = 0;
     enum err e = ranks ? ERR_OK : ERR_LIMIT;
 
-    if (!e && parsed->vector) e = bind_vector(op, parsed, schema, &ranks[count++]);
-    if (!e && parsed->field_count) e = bind_text(op, parsed, schema, &ranks[count++]);
-    if (!e && parsed->filter)
-        e = v1_filter_bind(op, parsed->filter, schema, id_kind, &filter);
+    out->ranks = ranks;
+    if (!e && parsed->vector)
+        e = bind_vector(op, parsed, schema, &ranks[out->rank_count++]);
+    if (!e && parsed->field_count)
+        e = bind_text(op, parsed, schema, &ranks[out->rank_count++]);
+    if (!e && out->rank_count == 2) e = bind_fusion(op, parsed, out);
+    return e;
+}
+
+enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
+                       const struct snapshot *snapshot, struct query *out,
+                       struct v1_picks *picks)
+{
+    const struct schema *schema = snapshot->schema;
+    struct filter *filter = NULL;
+
     *out = (struct query){
-        .ranks = ranks,
-        .rank_count = count,
-        .fusion = FUSION_RRF,
-        .rrf_k = parsed->rrf_k,
-        .filter = filter,
+        .count = parsed->count,
         .top_k = parsed->top_k,
+        .recall = parsed->recall,
         .include_vector = parsed->include.vector,
         .include_attributes = parsed->include.all || parsed->include.name_count > 0,
         .explain = parsed->explain,
     };
+    enum err e = bind_ranks(op, parsed, schema, out);
+    if (!e && parsed->filter)
+        e = v1_filter_bind(op, parsed->filter, schema, snapshot->id_kind, &filter);
+    out->filter = filter;
     if (!e) e = bind_order(op, parsed, schema, out);
+    if (!e && parsed->cursor.data) e = bind_cursor(op, parsed, snapshot, out);
+    if (!e && parsed->aggregate) e = bind_aggregate(op, parsed, schema, out);
     return e ? e : bind_picks(op, &parsed->include, schema, picks);
 }
 
@@ -605,7 +686,26 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "rows", x->rows);
     put_count(w, "live_rows", x->live_rows);
     put_count(w, "filtered_rows", x->filtered_rows);
+    json_key(w, "filter");
+    json_begin_object(w);
+    put_count(w, "filter_first", x->filter_first);
+    put_count(w, "search_first", x->search_first);
+    put_count(w, "exact", x->exact);
+    put_count(w, "retried", x->retried);
+    put_count(w, "indexed", x->filter.indexed);
+    put_count(w, "scanned", x->filter.scanned);
+    put_count(w, "checked", x->filter.checked);
+    json_end_object(w);
     put_count(w, "rows_scored", cost->rows_scored);
+    json_key(w, "vector_index");
+    json_begin_object(w);
+    put_count(w, "segments", x->vectors.indexed);
+    put_count(w, "clusters", x->vectors.clusters);
+    put_count(w, "bytes", x->vectors.bytes);
+    put_count(w, "codes_1bit", x->vectors.codes);
+    put_count(w, "codes_8bit", x->vectors.rows);
+    put_count(w, "exact", x->vectors.exact);
+    json_end_object(w);
     put_count(w, "rounds", cost->rounds);
     put_count(w, "store_requests", cost->store_requests);
     put_count(w, "store_bytes", cost->store_bytes);
@@ -621,6 +721,7 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_ms(w, "full_text", x->text_us);
     put_ms(w, "order", x->order_us);
     put_ms(w, "fuse", x->fuse_us);
+    put_ms(w, "aggregate", x->aggregate_us);
     put_ms(w, "fetch", x->fetch_us);
     put_ms(w, "total", x->total_us);
     json_end_object(w);
@@ -634,7 +735,23 @@ struct run {
     struct query query;
     struct v1_picks picks;
     struct query_result result;
+    struct buf next_cursor; /* empty: the listing ends here */
 };
+
+static void survey_write(struct json_writer *w, const struct run *run)
+{
+    if (run->query.rank_count == 0) {
+        json_key(w, "next_cursor");
+        if (run->result.more)
+            json_put_string(w, buf_slice(&run->next_cursor));
+        else
+            json_put_null(w);
+    }
+    if (run->query.count) put_count(w, "count", run->result.match_count);
+    if (run->query.aggregate)
+        v1_aggregate_write(w, run->parsed.aggregate, run->query.aggregate,
+                           run->snapshot->schema, &run->result);
+}
 
 static void results_write(struct buf *body, const struct op *op, const struct run *run,
                           uint64_t took_us)
@@ -652,6 +769,7 @@ static void results_write(struct buf *body, const struct op *op, const struct ru
         json_end_object(&w);
     }
     json_end_array(&w);
+    survey_write(&w, run);
     put_ms(&w, "took_ms", took_us);
     if (run->query.explain) explain_write(&w, &op->counters, &run->result.explain);
     json_end_object(&w);
@@ -667,21 +785,11 @@ static void put_token(struct api_call *call, const struct snapshot *snapshot)
     http_response_header(call->response, "X-Elacsym-Commit", "%s", text);
 }
 
-/* What is read on a snapshot. ERR_NOT_FOUND: an object that it names is not there. */
-typedef enum err snapshot_reader(struct op *op, struct snapshot *snapshot,
-                                 void *context);
-
 enum { RERUNS_MAX = 3 };
 
-/*
- * Reads on a snapshot as fresh as the request wants it, whose token goes into the
- * answer; *used is the caller's reference even on failure. Compaction may have replaced
- * an object of the snapshot, and collected it since: then it is read again on a fresh
- * one. What a fresh one names and the store does not have is lost.
- */
-static enum err on_snapshot(struct op *op, struct api_call *call,
-                            enum consistency consistency, snapshot_reader *reader,
-                            void *context, struct snapshot **used)
+enum err v1_on_snapshot(struct op *op, struct api_call *call,
+                        enum consistency consistency, v1_snapshot_reader *reader,
+                        void *context, struct snapshot **used)
 {
     struct commit_token minimum;
     struct read_options options = {.consistency = consistency};
@@ -726,9 +834,12 @@ static void log_slow(struct op *op, const struct api_call *call, const struct ru
 static enum err read_query(struct op *op, struct snapshot *snapshot, void *context)
 {
     struct run *run = context;
-    enum err e = v1_query_bind(op, &run->parsed, snapshot->schema, snapshot->id_kind,
-                               &run->query, &run->picks);
-    return e ? e : query_run(op, snapshot, &run->query, &run->result);
+    enum err e = v1_query_bind(op, &run->parsed, snapshot, &run->query, &run->picks);
+    if (!e) e = query_run(op, snapshot, &run->query, &run->result);
+    if (e || !run->result.more) return e;
+    buf_clear(&run->next_cursor);
+    return v1_cursor_text(op, snapshot, &run->query, &run->result.last,
+                          &run->next_cursor);
 }
 
 static enum err run_query(struct op *op, struct api_call *call, struct json_value *root,
@@ -737,13 +848,13 @@ static enum err run_query(struct op *op, struct api_call *call, struct json_valu
     enum err e = v1_query_parse(op, root, &run->parsed);
     if (!e) e = json_end(op, json);
     return e ? e
-             : on_snapshot(op, call, run->parsed.consistency, read_query, run,
-                           &run->snapshot);
+             : v1_on_snapshot(op, call, run->parsed.consistency, read_query, run,
+                              &run->snapshot);
 }
 
 enum err v1_query(struct op *op, struct api_call *call)
 {
-    struct run run = {.snapshot = NULL};
+    struct run run = {.next_cursor = BUF_INIT};
     struct json *json = NULL;
     struct json_value root;
 
@@ -758,6 +869,7 @@ enum err v1_query(struct op *op, struct api_call *call)
         log_slow(op, call, &run, took_us);
     }
     snapshot_unref(run.snapshot);
+    buf_release(&run.next_cursor);
     json_close(json);
     registry_query_end(call->registry, call->name);
     return e;
@@ -827,7 +939,7 @@ enum err v1_document(struct op *op, struct api_call *call)
     char text[80];
 
     enum err e =
-        on_snapshot(op, call, CONSISTENCY_STRONG, read_document, &l, &snapshot);
+        v1_on_snapshot(op, call, CONSISTENCY_STRONG, read_document, &l, &snapshot);
     if (!e && !l.found)
         e = op_fail(op, ERR_NOT_FOUND, "there is no document %s",
                     doc_id_text(&l.id, text));

@@ -10,6 +10,7 @@
 
 #include "api/api_call.h"
 #include "api/api_v1_filter.h"
+#include "api/api_v1_query_aggregate.h"
 #include "ns/registry.h"
 #include "query/query.h"
 
@@ -35,16 +36,21 @@ struct v1_query {
     size_t vector_count;
     struct slice text;
     struct v1_text_weight *fields;
-    size_t field_count;       /* 0: no full_text */
-    struct v1_filter *filter; /* NULL: none */
-    struct slice order_field; /* of order_by; .data NULL: none */
+    size_t field_count;             /* 0: no full_text */
+    struct v1_filter *filter;       /* NULL: none */
+    struct slice order_field;       /* of order_by; .data NULL: none */
+    struct slice cursor;            /* .data NULL: none */
+    struct v1_aggregate *aggregate; /* NULL: none */
     struct v1_include include;
     double rrf_k;
     float vector_weight, text_weight; /* in the fusion */
     uint32_t top_k;
+    float recall; /* of search; 0: not said */
     enum consistency consistency;
     bool all_words;
     bool has_fusion;
+    bool sum_fusion; /* of scores brought to 0 to 1; else of reciprocal ranks */
+    bool count;
     bool descending;
     bool explain;
 };
@@ -58,14 +64,31 @@ struct v1_picks {
     size_t count;
 };
 enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
-                       const struct schema *schema, enum id_kind id_kind,
-                       struct query *out, struct v1_picks *picks);
+                       const struct snapshot *snapshot, struct query *out,
+                       struct v1_picks *picks);
 
 /* A document's fields, without the braces: id, score (NULL: none), vector, attributes.
  * Null attributes are left out. */
 void v1_document_write(struct json_writer *w, const struct schema *schema,
                        const struct doc *doc, const double *score,
                        const struct v1_picks *picks, bool attributes);
+
+/* What "search" says: the recall wanted, 1 for exact. Leaves *recall alone where it
+ * says nothing. */
+enum err v1_search_parse(struct op *op, struct json_value *v, float *recall);
+
+/* What is read on a snapshot. ERR_NOT_FOUND: an object that it names is not there. */
+typedef enum err v1_snapshot_reader(struct op *op, struct snapshot *snapshot,
+                                    void *context);
+/*
+ * Reads on a snapshot as fresh as the request wants it, whose token goes into the
+ * answer; *used is the caller's reference even on failure. Compaction may have replaced
+ * an object of the snapshot, and collected it since: then it is read again on a fresh
+ * one. What a fresh one names and the store does not have is lost.
+ */
+enum err v1_on_snapshot(struct op *op, struct api_call *call,
+                        enum consistency consistency, v1_snapshot_reader *reader,
+                        void *context, struct snapshot **used);
 
 enum err v1_query(struct op *op, struct api_call *call);
 enum err v1_document(struct op *op, struct api_call *call);

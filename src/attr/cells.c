@@ -18,6 +18,8 @@
 #include <assert.h>
 
 #include "base/codec.h"
+#include "base/mem.h"
+#include "base/task.h"
 
 enum { HEAD_SIZE = 32 };
 
@@ -127,6 +129,14 @@ bool cells_open(struct reader *r, uint64_t count, uint64_t least, uint64_t most,
     return !r->failed;
 }
 
+void cells_bounds(const struct cells *c, uint64_t block, uint64_t *least,
+                  uint64_t *most)
+{
+    struct head head = head_at(c, block);
+    *least = head.least;
+    *most = head.most;
+}
+
 uint64_t cells_get(const struct cells *c, uint64_t index)
 {
     struct head head = head_at(c, index / CELL_BLOCK);
@@ -149,24 +159,41 @@ uint64_t cells_get(const struct cells *c, uint64_t index)
 
 /* ---- scanning ---- */
 
+/* Eight bytes that are 0 or 1 as eight bits: the product puts byte i's bit at 56 + i.
+ */
+static uint64_t pack_bytes(const uint8_t *bytes)
+{
+    return (load_u64(bytes) * 0x0102040810204080u) >> 56;
+}
+
+static uint64_t pack_word(const uint8_t bytes[64])
+{
+    uint64_t word = 0;
+    for (size_t i = 0; i < 8; i++)
+        word |= pack_bytes(bytes + 8 * i) << (8 * i);
+    return word;
+}
+
 /*
  * Bits of the cells in [low, low + span]: one subtraction and one comparison each,
- * whatever the operator was.
+ * whatever the operator was. 64 at a time, so that the compiler uses vectors.
  */
 #define DEFINE_RANGE(name, type)                                                       \
     static void name(const uint8_t *p, size_t n, uint64_t low, uint64_t span,          \
                      uint64_t *bits)                                                   \
     {                                                                                  \
         const type first = (type)low, width = (type)span;                              \
+        uint8_t hits[64];                                                              \
+        type cells[64];                                                                \
         for (size_t start = 0; start < n; start += 64) {                               \
-            size_t end = n - start < 64 ? n - start : 64;                              \
-            uint64_t word = 0;                                                         \
-            for (size_t i = 0; i < end; i++) {                                         \
-                type v;                                                                \
-                memcpy(&v, p + (start + i) * sizeof v, sizeof v);                      \
-                word |= (uint64_t)((type)(v - first) <= width) << i;                   \
-            }                                                                          \
-            bits[start / 64] = word;                                                   \
+            size_t count = n - start < 64 ? n - start : 64;                            \
+            memcpy(cells, p + start * sizeof *cells, count * sizeof *cells);           \
+            if (count < 64) memset(cells + count, 0, (64 - count) * sizeof *cells);    \
+            for (size_t i = 0; i < 64; i++)                                            \
+                hits[i] = (type)(cells[i] - first) <= width;                           \
+            uint64_t word = pack_word(hits);                                           \
+            bits[start / 64] =                                                         \
+                count < 64 ? word & (((uint64_t)1 << count) - 1) : word;               \
         }                                                                              \
     }
 DEFINE_RANGE(range_u8, uint8_t)
@@ -210,6 +237,24 @@ static void unpack(const uint8_t *p, size_t n, uint8_t width, uint64_t *out)
     }
 }
 
+void cells_read(const struct cells *c, uint64_t first, size_t count, uint64_t *out)
+{
+    for (size_t done = 0; done < count;) {
+        uint64_t block = (first + done) / CELL_BLOCK, at = (first + done) % CELL_BLOCK;
+        size_t here = CELL_BLOCK - at < count - done ? CELL_BLOCK - at : count - done;
+        struct head head = head_at(c, block);
+        uint64_t span = head.most - head.least;
+
+        memset(out + done, 0, here * sizeof *out);
+        if (head.width > 0)
+            unpack(c->payload + head.offset + at * head.width, here, head.width,
+                   out + done);
+        for (size_t i = done; i < done + here; i++)
+            out[i] = out[i] > span ? head.most : head.least + out[i];
+        done += here;
+    }
+}
+
 /* The first of count ascending keys that is not below key. */
 static size_t lower_bound(const uint64_t *keys, size_t count, uint64_t key)
 {
@@ -226,29 +271,95 @@ static size_t lower_bound(const uint64_t *keys, size_t count, uint64_t key)
     return low;
 }
 
+static size_t table_slot(const struct key_table *t, uint64_t key)
+{
+    return (size_t)(key * t->factor >> t->shift);
+}
+
+void key_table_make(const uint64_t *keys, size_t count, struct key_table *out)
+{
+    struct key_table t = {.shift = 63, .factor = random_u64() | 1, .none = keys[0]};
+    size_t mask = 1;
+
+    for (size_t i = 1; i < count && t.none == keys[0]; i++)
+        if (keys[i] - keys[i - 1] > 1) t.none = keys[i] - 1;
+    assert(t.none != keys[0]);
+    for (; mask + 1 < 2 * count; mask = 2 * mask + 1)
+        t.shift--;
+    t.slots = mem_alloc((mask + 1) * sizeof *t.slots);
+    for (size_t i = 0; i <= mask; i++)
+        t.slots[i] = t.none;
+    for (size_t i = 0; i < count; i++) {
+        size_t slot = table_slot(&t, keys[i]);
+        while (t.slots[slot] != t.none)
+            slot = (slot + 1) & mask;
+        t.slots[slot] = keys[i];
+    }
+    *out = t;
+}
+
+static bool table_has(const struct key_table *t, uint64_t key)
+{
+    size_t mask = ((size_t)1 << (64 - t->shift)) - 1;
+    for (size_t slot = table_slot(t, key); t->slots[slot] != t->none;
+         slot = (slot + 1) & mask)
+        if (t->slots[slot] == key) return true;
+    return false;
+}
+
 static bool has_key(const struct key_set *set, uint64_t key)
 {
     uint64_t index = key - set->low;
     if (key < set->low || key > set->high) return false;
     if (set->bits) return set->bits[index / 64] >> index % 64 & 1;
     if (!set->keys) return true;
+    if (set->table) return table_has(set->table, key);
     size_t at = lower_bound(set->keys, set->key_count, key);
     return at < set->key_count && set->keys[at] == key;
+}
+
+/* The listed keys in [least, most]. */
+static void narrow_keys(struct key_set *set, uint64_t least, uint64_t most)
+{
+    size_t first = lower_bound(set->keys, set->key_count, least);
+    set->keys += first;
+    set->key_count -= first;
+    size_t end = lower_bound(set->keys, set->key_count, most);
+    set->key_count = end + (end < set->key_count && set->keys[end] == most);
+}
+
+static enum match any_bit(const uint64_t *bits)
+{
+    uint64_t any = 0;
+    for (size_t i = 0; i < CELL_WORDS; i++)
+        any |= bits[i];
+    return any ? MATCH_SOME : MATCH_NONE;
+}
+
+/* Few keys are compared one after the other, which is quicker than any look-up. */
+static enum match match_few(const struct head *head, const uint8_t *p, size_t n,
+                            const struct key_set *set, uint64_t *bits)
+{
+    uint64_t one[CELL_WORDS] = {0};
+    for (size_t i = 0; i < set->key_count; i++) {
+        match_range(p, n, head->width, set->keys[i] - head->least, 0, one);
+        for (size_t word = 0; word < CELL_WORDS; word++)
+            bits[word] |= one[word];
+    }
+    return any_bit(bits);
 }
 
 static enum match match_members(const struct head *head, const uint8_t *p, size_t n,
                                 const struct key_set *set, uint64_t *bits)
 {
+    enum { FEW = 4 };
     uint64_t cells[CELL_BLOCK];
     struct key_set part = *set;
-    uint64_t any = 0;
 
     if (part.keys) {
-        part.keys += lower_bound(set->keys, set->key_count, head->least);
-        part.key_count -= (size_t)(part.keys - set->keys);
-        size_t end = lower_bound(part.keys, part.key_count, head->most);
-        part.key_count = end + (end < part.key_count && part.keys[end] == head->most);
+        narrow_keys(&part, head->least, head->most);
         if (part.key_count == 0) return MATCH_NONE;
+        if (part.key_count <= FEW) return match_few(head, p, n, &part, bits);
     }
     unpack(p, n, head->width, cells);
     for (size_t start = 0; start < n; start += 64) {
@@ -257,9 +368,8 @@ static enum match match_members(const struct head *head, const uint8_t *p, size_
         for (size_t i = 0; i < end; i++)
             word |= (uint64_t)has_key(&part, head->least + cells[start + i]) << i;
         bits[start / 64] = word;
-        any |= word;
     }
-    return any ? MATCH_SOME : MATCH_NONE;
+    return any_bit(bits);
 }
 
 enum match cells_match(const struct cells *c, uint64_t block, const struct key_set *set,

@@ -45,6 +45,13 @@ bool cells_open(struct reader *r, uint64_t count, uint64_t least, uint64_t most,
 
 uint64_t cells_get(const struct cells *c, uint64_t index); /* below count, unchecked */
 
+/* count of them from `first` on. */
+void cells_read(const struct cells *c, uint64_t first, size_t count, uint64_t *out);
+
+/* The bounds of a block that has a cell; what cells_get returns lies within. */
+void cells_bounds(const struct cells *c, uint64_t block, uint64_t *least,
+                  uint64_t *most);
+
 static inline uint64_t cells_block_count(const struct cells *c)
 {
     return c->count / CELL_BLOCK + (c->count % CELL_BLOCK != 0);
@@ -59,7 +66,7 @@ static inline size_t cells_in_block(const struct cells *c, uint64_t block)
 
 /*
  * Numbers to look for: none when empty; otherwise those in [low, high] and, where bits
- * or keys is set, among them only these.
+ * or keys is set, among them only these (where both are, they say the same).
  */
 struct key_set {
     bool empty;
@@ -67,7 +74,19 @@ struct key_set {
     const uint64_t *bits; /* bit key - low */
     const uint64_t *keys; /* key_count of them, ascending */
     size_t key_count;
+    const struct key_table *table; /* of keys, or NULL */
 };
+
+/* A hash table of listed keys, for scans that look up many cells. */
+struct key_table {
+    uint64_t *slots; /* free ones hold `none` */
+    unsigned shift;  /* of the hash: 64 - log2 of their number */
+    uint64_t factor; /* odd, nobody can know it: values are the users' */
+    uint64_t none;   /* a number that is not listed */
+};
+/* keys are ascending and leave a number between the least and the greatest out. The
+ * slots are the caller's to free. */
+void key_table_make(const uint64_t *keys, size_t count, struct key_table *out);
 
 enum match { MATCH_NONE, MATCH_SOME, MATCH_ALL };
 

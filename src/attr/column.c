@@ -12,7 +12,7 @@
  * Stored form (docs/formats.md "column"), little endian; every part is a multiple of 8
  * bytes long but the last:
  *
- *    0  u8   version, 1
+ *    0  u8   version: 1, or 2 with an index
  *    1  u8   type, as in schema.c
  *    2  u8   flags: 1 array, 2 some rows are null
  *    3  u8   0
@@ -23,9 +23,20 @@
  *   24  u64  dict_size: bytes of the dictionary's values
  *   32  with flag 2: a bit per row, 1 for null, in ceil(row_count / 64) u64; bits
  * behind the last row are 0 arrays: row_count + 1 cells, where each row's items start
- * and the last one ends item_count cells, the keys (any for a null) string: dict_count
- * + 1 cells, where each value starts and the last one ends string, uuid: dict_size
- * bytes, the values in byte order, without gaps
+ * and the last one ends item_count cells, the keys (any for a null) version 2: the
+ * index string: dict_count + 1 cells, where each value starts and the last one ends
+ *       string, uuid: dict_size bytes, the values in byte order, without gaps
+ *
+ * The index (column_index.h): u32 key_count, the distinct keys; u32 dense_count, those
+ * whose rows are a set; u64 listed, rows of the others; u64 sets_size. Then
+ *
+ *       without a dictionary of values: key_count cells, the keys, ascending
+ *       key_count + 1 cells: where each key's rows start in the list, and the last
+ * one's end; none for those whose rows are a set listed cells: rows, by key, ascending
+ * within one dense_count cells: the places among the keys of those whose rows are a set
+ *       dense_count cells: how many rows each has
+ *       dense_count + 1 cells: where each set starts in the sets, and the last one ends
+ *       sets_size bytes: portable roaring sets; zeros to a multiple of 8
  *
  * No checksum: a column is a section of a segment, which has one. Opening checks what
  * memory safety needs, and looks at one head per 4096 rows for it; cells_get keeps what
@@ -42,8 +53,16 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "base/task.h"
 
-enum { COLUMN_VERSION = 1, FLAG_ARRAY = 1, FLAG_NULLS = 2, FLAGS = 3, UUID_SIZE = 16 };
+enum {
+    VERSION_PLAIN = 1,
+    VERSION_INDEXED = 2,
+    FLAG_ARRAY = 1,
+    FLAG_NULLS = 2,
+    FLAGS = 3,
+    UUID_SIZE = 16
+};
 
 /* ---- keys ---- */
 
@@ -118,6 +137,7 @@ struct dict {
     size_t count, capacity;
     uint32_t *slots; /* entry number + 1 or 0; open addressing, at most half taken */
     size_t slot_count;
+    uint64_t seed; /* the values are the users': nobody may choose the collisions */
 };
 
 static struct slice entry_text(const struct dict *d, const struct entry *e)
@@ -128,7 +148,8 @@ static struct slice entry_text(const struct dict *d, const struct entry *e)
 /* The slot that holds text, or the free one where it belongs. */
 static size_t dict_slot(const struct dict *d, struct slice text)
 {
-    size_t mask = d->slot_count - 1, slot = xxh3_64(text.data, text.size) & mask;
+    size_t mask = d->slot_count - 1,
+           slot = xxh3_64_seeded(text.data, text.size, d->seed) & mask;
     for (; d->slots[slot]; slot = (slot + 1) & mask)
         if (slice_equal(entry_text(d, &d->entries[d->slots[slot] - 1]), text)) break;
     return slot;
@@ -201,7 +222,7 @@ static void numbers_add(struct numbers *n, uint64_t v)
 
 struct column_builder {
     enum attr_type type;
-    bool array;
+    bool array, indexed;
     uint32_t row_count;
     bool any_null;
     struct numbers nulls;  /* a bit per row */
@@ -210,11 +231,13 @@ struct column_builder {
     struct dict dict;
 };
 
-struct column_builder *column_builder_new(enum attr_type type, bool array)
+struct column_builder *column_builder_new(enum attr_type type, bool array, bool indexed)
 {
     struct column_builder *b = mem_new(struct column_builder);
     b->type = type;
     b->array = array;
+    b->indexed = indexed;
+    b->dict.seed = random_u64();
     return b;
 }
 
@@ -291,6 +314,16 @@ static void put_dict(const struct dict *d, bool with_ends, struct buf *out)
     mem_free(ends.data);
 }
 
+static void put_index(const struct column_builder *b, struct buf *out)
+{
+    struct index_source source = {.keys = b->keys.data,
+                                  .starts = b->array ? b->starts.data : NULL,
+                                  .nulls = b->any_null ? b->nulls.data : NULL,
+                                  .row_count = b->row_count,
+                                  .dict_count = (uint32_t)b->dict.count};
+    column_index_put(&source, out);
+}
+
 void column_builder_finish(struct column_builder *b, struct buf *out)
 {
     bool has_dict = column_has_dict(b->type);
@@ -301,7 +334,7 @@ void column_builder_finish(struct column_builder *b, struct buf *out)
         numbers_to_places(&b->keys, places);
         mem_free(places);
     }
-    put_u8(out, COLUMN_VERSION);
+    put_u8(out, b->indexed ? VERSION_INDEXED : VERSION_PLAIN);
     put_u8(out, (uint8_t)b->type);
     put_u8(out,
            (uint8_t)((b->array ? FLAG_ARRAY : 0) | (b->any_null ? FLAG_NULLS : 0)));
@@ -317,6 +350,7 @@ void column_builder_finish(struct column_builder *b, struct buf *out)
         cells_encode(b->starts.data, b->starts.count, NULL, out);
     }
     cells_encode(b->keys.data, b->keys.count, scalar_nulls ? b->nulls.data : NULL, out);
+    if (b->indexed) put_index(b, out);
     if (has_dict) put_dict(&b->dict, b->type == ATTR_STRING, out);
     column_builder_free(b);
 }
@@ -324,7 +358,7 @@ void column_builder_finish(struct column_builder *b, struct buf *out)
 /* ---- opening ---- */
 
 struct column_head {
-    uint8_t flags;
+    uint8_t version, flags;
     uint32_t row_count, dict_count;
     uint64_t item_count, dict_size;
 };
@@ -333,7 +367,8 @@ struct column_head {
 static bool get_head(struct reader *r, enum attr_type type, bool array,
                      uint32_t row_count, struct column_head *head)
 {
-    uint8_t version = get_u8(r), stored_type = get_u8(r);
+    head->version = get_u8(r);
+    uint8_t stored_type = get_u8(r);
     head->flags = get_u8(r);
     uint8_t zero = get_u8(r);
     head->row_count = get_u32(r);
@@ -343,7 +378,9 @@ static bool get_head(struct reader *r, enum attr_type type, bool array,
     head->dict_size = get_u64(r);
 
     bool is_array = head->flags & FLAG_ARRAY;
-    if (r->failed || version != COLUMN_VERSION || zero || zeros) return false;
+    if (r->failed || zero || zeros) return false;
+    if (head->version != VERSION_PLAIN && head->version != VERSION_INDEXED)
+        return false;
     if (stored_type != (uint8_t)type || is_array != array || (head->flags & ~FLAGS))
         return false;
     if (head->row_count != row_count) return false;
@@ -386,6 +423,11 @@ static bool get_column(struct reader *r, uint32_t row_count, struct column *c)
         return false;
     key_bounds(c->type, head.dict_count, &least, &most);
     if (!cells_open(r, head.item_count, least, most, &c->items)) return false;
+    c->indexed = head.version == VERSION_INDEXED;
+    bool numbered = column_has_dict(c->type) && head.dict_count > 0;
+    if (c->indexed && !column_index_get(r, row_count, numbered, head.dict_count, least,
+                                        most, &c->index))
+        return false;
     if (column_has_dict(c->type) && !get_dict(r, &head, c)) return false;
     return reader_done(r);
 }
@@ -422,6 +464,20 @@ struct slice column_dict_entry(const struct column *c, uint64_t code)
     return start < end ? slice_of(c->dict.data + start, end - start) : SLICE_EMPTY;
 }
 
+uint64_t column_dict_bound(const struct column *c, struct slice text, bool after)
+{
+    uint64_t low = 0, high = c->dict_count;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        int order = slice_compare(column_dict_entry(c, middle), text);
+        if (order < 0 || (after && order == 0))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 uint64_t column_null_word(const struct column *c, uint64_t word)
 {
     return c->nulls ? load_u64(c->nulls + word * 8) : 0;
@@ -439,7 +495,7 @@ void column_items(const struct column *c, uint32_t row, uint64_t *first, uint64_
     if (*end < *first || *end - *first > UINT32_MAX) *end = *first;
 }
 
-static union scalar key_scalar(const struct column *c, uint64_t key)
+union scalar column_key_scalar(const struct column *c, uint64_t key)
 {
     union scalar v = {.u = 0};
     switch (c->type) {
@@ -467,28 +523,53 @@ enum err column_value(struct op *op, const struct column *c, uint32_t row,
     *out = VALUE_NULL;
     if (is_null(c, row)) return ERR_OK;
     if (!c->array) {
-        *out = (struct value){.one = key_scalar(c, cells_get(&c->items, row))};
+        *out = (struct value){.one = column_key_scalar(c, cells_get(&c->items, row))};
         return ERR_OK;
     }
     column_items(c, row, &first, &end);
     union scalar *items = op_new_array(op, union scalar, end - first);
     if (!items) return ERR_LIMIT;
     for (uint64_t i = first; i < end; i++)
-        items[i - first] = key_scalar(c, cells_get(&c->items, i));
+        items[i - first] = column_key_scalar(c, cells_get(&c->items, i));
     *out = (struct value){.count = (uint32_t)(end - first), .items = items};
     return ERR_OK;
 }
 
-int column_compare(const struct column *c, uint32_t a, uint32_t b)
+/* -0 equals 0, so they have one key here. */
+static uint64_t one_zero(const struct column *c, uint64_t key)
 {
-    assert(!c->array && a < c->row_count && b < c->row_count);
-    bool a_null = is_null(c, a), b_null = is_null(c, b);
-    if (a_null || b_null) return a_null - b_null;
+    return c->type == ATTR_FLOAT && key == sign_bit - 1 ? sign_bit : key;
+}
 
-    uint64_t a_key = cells_get(&c->items, a), b_key = cells_get(&c->items, b);
-    if (c->type == ATTR_FLOAT) {
-        union scalar a_value = key_scalar(c, a_key), b_value = key_scalar(c, b_key);
-        return scalar_compare(ATTR_FLOAT, &a_value, &b_value);
-    }
-    return (a_key > b_key) - (a_key < b_key);
+bool column_key_at(const struct column *c, uint32_t row, uint64_t *key)
+{
+    assert(!c->array && row < c->row_count);
+    if (is_null(c, row)) return false;
+    *key = one_zero(c, cells_get(&c->items, row));
+    return true;
+}
+
+void column_block_keys(const struct column *c, uint32_t block, uint64_t *least,
+                       uint64_t *most)
+{
+    assert(!c->array);
+    cells_bounds(&c->items, block, least, most);
+    *least = one_zero(c, *least);
+    *most = one_zero(c, *most);
+}
+
+uint64_t column_key_from(const struct column *c, const union scalar *v, bool *equal)
+{
+    *equal = true;
+    if (!column_has_dict(c->type)) return one_zero(c, column_key(c->type, v));
+
+    struct slice text = c->type == ATTR_UUID ? slice_of(v->uuid, UUID_SIZE) : v->s;
+    uint64_t code = column_dict_bound(c, text, false);
+    *equal = code < c->dict_count && slice_equal(column_dict_entry(c, code), text);
+    return code;
+}
+
+uint32_t column_dict_count(const struct column *c)
+{
+    return c->dict_count;
 }

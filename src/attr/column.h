@@ -11,15 +11,18 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "doc/value.h"
+#include "doc/filter.h"
 
 struct op;
-struct filter;
 struct rowset;
 struct column;
 struct column_builder;
 
-struct column_builder *column_builder_new(enum attr_type type, bool array);
+/* Columns of fewer rows are scanned as quickly as an index is opened. */
+enum { COLUMN_INDEX_ROWS_MIN = 4096 };
+/* indexed: with an index of which rows hold which value, for filters. */
+struct column_builder *column_builder_new(enum attr_type type, bool array,
+                                          bool indexed);
 /* Rows come in order, none left out; v's bytes are copied. */
 void column_builder_add(struct column_builder *b, const struct value *v);
 /* Appends the column's bytes to out and frees the builder. */
@@ -42,16 +45,48 @@ void column_close(struct column *c); /* NULL is fine */
  * into op's arena. ERR_LIMIT only. */
 enum err column_value(struct op *op, const struct column *c, uint32_t row,
                       struct value *out);
-/* Order of two rows' values, nulls last; arrays are not ordered (asserted). */
-int column_compare(const struct column *c, uint32_t a, uint32_t b);
+
+/*
+ * Scalar columns as unsigned keys: within a column they are ordered as the values are,
+ * and equal values have equal keys.
+ */
+enum { COLUMN_BLOCK = 4096 };
+/* False: the row is null. */
+bool column_key_at(const struct column *c, uint32_t row, uint64_t *key);
+/* The value that a key of this column stands for; strings borrow from its bytes. */
+union scalar column_key_scalar(const struct column *c, uint64_t key);
+/* Bounds of the keys of rows [block * COLUMN_BLOCK, (block + 1) * COLUMN_BLOCK). */
+void column_block_keys(const struct column *c, uint32_t block, uint64_t *least,
+                       uint64_t *most);
+/* The first key whose value is not below v; *equal: it is v itself. All keys are below
+ * where there is none. */
+uint64_t column_key_from(const struct column *c, const union scalar *v, bool *equal);
+/* Distinct values of a string or uuid column, whose keys are below it; else 0. */
+uint32_t column_dict_count(const struct column *c);
+
+/* What it would take to evaluate a condition on all rows. */
+struct column_estimate {
+    uint64_t rows;      /* that make it true, about */
+    bool exact;         /* or exactly */
+    bool indexed;       /* rows come out of the index, not of a scan */
+    uint64_t scan_rows; /* the work, in rows scanned */
+};
 
 /*
  * Rows whose value makes a single condition true (not and/or/not). The condition's type
  * is the column's (asserted). Time is bounded by the column; op is checked once a
- * block.
+ * block. out is empty before.
  */
 enum err column_filter(struct op *op, const struct column *c, const struct filter *f,
                        struct rowset *out);
+/* Those of a few rows of which the condition says `wanted`, each looked at by itself.
+ */
+enum err column_filter_among(struct op *op, const struct column *c,
+                             const struct filter *f, enum truth wanted,
+                             const struct rowset *among, struct rowset *out);
+/* A few look-ups in the index; without one by `sample` rows, or a blind half for 0. */
+enum err column_estimate(struct op *op, const struct column *c, const struct filter *f,
+                         uint32_t sample, struct column_estimate *out);
 /* Adds the rows that are null. */
 void column_nulls(const struct column *c, struct rowset *out);
 

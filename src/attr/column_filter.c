@@ -19,38 +19,27 @@
 
 /* ---- rows out ---- */
 
-static void add_rows(struct rowset *out, const uint32_t *rows, size_t count)
+/* A bit for every row of a column. */
+static uint64_t *rows_new(const struct column *c)
 {
-    if (count == 0) return;
-    struct rowset *set = rowset_from(rows, count);
-    rowset_or(out, set);
-    rowset_unref(set);
+    return mem_new_array(uint64_t, ((size_t)c->row_count + 63) / 64);
 }
 
-/* Rows of up to CELL_BLOCK consecutive ones, from first on, whose bits are set. */
-static void add_bits(struct rowset *out, uint64_t first, const uint64_t *bits,
-                     size_t words)
+/* Moves the rows into out and frees them. */
+static void rows_finish(const struct column *c, uint64_t *rows, struct rowset *out)
 {
-    uint32_t rows[CELL_BLOCK];
-    size_t count = 0;
-
-    for (size_t word = 0; word < words; word++)
-        for (uint64_t left = bits[word]; left; left &= left - 1)
-            rows[count++] =
-                (uint32_t)(first + word * 64 + (uint64_t)__builtin_ctzll(left));
-    add_rows(out, rows, count);
+    struct rowset *set = rowset_from_bits(rows, ((size_t)c->row_count + 63) / 64);
+    rowset_or(out, set);
+    rowset_unref(set);
+    mem_free(rows);
 }
 
 void column_nulls(const struct column *c, struct rowset *out)
 {
-    size_t words = c->nulls ? ((size_t)c->row_count + 63) / 64 : 0;
-    for (size_t first = 0; first < words; first += CELL_WORDS) {
-        uint64_t bits[CELL_WORDS];
-        size_t count = words - first < CELL_WORDS ? words - first : CELL_WORDS;
-        for (size_t i = 0; i < count; i++)
-            bits[i] = column_null_word(c, first + i);
-        add_bits(out, first * 64, bits, count);
-    }
+    if (!c->nulls) return;
+    uint64_t *rows = rows_new(c);
+    memcpy(rows, c->nulls, ((size_t)c->row_count + 63) / 64 * sizeof *rows);
+    rows_finish(c, rows, out);
 }
 
 /* ---- conditions as key sets ---- */
@@ -58,8 +47,16 @@ void column_nulls(const struct column *c, struct rowset *out)
 /* A key set and the memory it stands on, if any. */
 struct wanted {
     struct key_set set;
-    uint64_t *memory;
+    uint64_t *keys, *bits;
+    struct key_table table;
 };
+
+static void wanted_release(struct wanted *w)
+{
+    mem_free(w->keys);
+    mem_free(w->bits);
+    mem_free(w->table.slots);
+}
 
 /* Lists whose keys lie closer than this are looked up in a bitmap: 128 KiB at most. */
 enum { BITMAP_SPAN_MAX = 1 << 20 };
@@ -82,21 +79,6 @@ static struct slice scalar_text(const struct column *c, const union scalar *v)
     return c->type == ATTR_UUID ? slice_of(v->uuid, sizeof v->uuid) : v->s;
 }
 
-/* The first code whose text is not below text or, with after, is above it. */
-static uint64_t dict_bound(const struct column *c, struct slice text, bool after)
-{
-    uint64_t low = 0, high = c->dict_count;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        int order = slice_compare(column_dict_entry(c, middle), text);
-        if (order < 0 || (after && order == 0))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* The first code from low on whose text does not start with prefix. */
 static uint64_t dict_prefix_end(const struct column *c, struct slice prefix,
                                 uint64_t low)
@@ -114,7 +96,7 @@ static uint64_t dict_prefix_end(const struct column *c, struct slice prefix,
 
 static struct key_set dict_prefix(const struct column *c, struct slice prefix)
 {
-    uint64_t first = dict_bound(c, prefix, false);
+    uint64_t first = column_dict_bound(c, prefix, false);
     return codes(first, dict_prefix_end(c, prefix, first));
 }
 
@@ -123,7 +105,8 @@ static struct key_set keys_of(const struct column *c, const union scalar *v)
 {
     if (column_has_dict(c->type)) {
         struct slice text = scalar_text(c, v);
-        return codes(dict_bound(c, text, false), dict_bound(c, text, true));
+        return codes(column_dict_bound(c, text, false),
+                     column_dict_bound(c, text, true));
     }
     uint64_t key = column_key(c->type, v);
     if (c->type != ATTR_FLOAT || v->f < 0 || v->f > 0) return interval(key, key);
@@ -152,23 +135,9 @@ static struct key_set compared(const struct column *c, const struct filter *f)
         return side_of(f->op, &value);
     }
     bool after = f->op == FILTER_GT || f->op == FILTER_LTE;
-    uint64_t bound = dict_bound(c, scalar_text(c, v), after);
+    uint64_t bound = column_dict_bound(c, scalar_text(c, v), after);
     bool upward = f->op == FILTER_GT || f->op == FILTER_GTE;
     return upward ? codes(bound, c->dict_count) : codes(0, bound);
-}
-
-/* The listed keys as a bitmap; *w holds them as a list. */
-static void list_to_bits(struct wanted *w)
-{
-    uint64_t low = w->set.low;
-    uint64_t *bits = mem_new_array(uint64_t, (w->set.high - low) / 64 + 1);
-    for (size_t i = 0; i < w->set.key_count; i++) {
-        uint64_t index = w->set.keys[i] - low;
-        bits[index / 64] |= (uint64_t)1 << index % 64;
-    }
-    mem_free(w->memory);
-    w->memory = bits;
-    w->set = (struct key_set){.low = low, .high = w->set.high, .bits = bits};
 }
 
 /* The keys of all listed values: ascending, because the values and their keys are. */
@@ -183,16 +152,36 @@ static void list_keys(const struct column *c, const struct filter *f, struct wan
         keys[count++] = one.low;
         if (one.high > one.low) keys[count++] = one.high;
     }
-    w->memory = keys;
+    w->keys = keys;
     w->set = nothing;
     if (count == 0) return;
     w->set = (struct key_set){.low = keys[0],
                               .high = keys[count - 1],
                               .keys = keys,
                               .key_count = count};
-    /* A dictionary's codes always get a bitmap: it is no larger than the dictionary. */
-    if (column_has_dict(c->type) || w->set.high - w->set.low < BITMAP_SPAN_MAX)
-        list_to_bits(w);
+}
+
+/* Listed keys as something that is asked in constant time, for scans. */
+static void wanted_hasten(const struct column *c, struct wanted *w)
+{
+    uint64_t low = w->set.low, span = w->set.high - low;
+    if (!w->set.keys) return;
+    if (span == w->set.key_count - 1) { /* without a gap */
+        w->set = interval(low, w->set.high);
+        return;
+    }
+    /* A dictionary's codes always get bits: they take no more than the dictionary. */
+    if (!column_has_dict(c->type) && span >= BITMAP_SPAN_MAX) {
+        key_table_make(w->set.keys, w->set.key_count, &w->table);
+        w->set.table = &w->table;
+        return;
+    }
+    w->bits = mem_new_array(uint64_t, span / 64 + 1);
+    for (size_t i = 0; i < w->set.key_count; i++) {
+        uint64_t index = w->set.keys[i] - low;
+        w->bits[index / 64] |= (uint64_t)1 << index % 64;
+    }
+    w->set.bits = w->bits;
 }
 
 /* The text before the first character that is special in a glob. */
@@ -214,14 +203,14 @@ static enum err matched_codes(struct op *op, const struct column *c,
 
     w->set = range;
     if (range.empty) return ERR_OK;
-    w->memory = mem_new_array(uint64_t, (range.high - range.low) / 64 + 1);
-    w->set.bits = w->memory;
+    w->bits = mem_new_array(uint64_t, (range.high - range.low) / 64 + 1);
+    w->set.bits = w->bits;
     for (uint64_t code = range.low; code <= range.high; code++) {
         uint64_t index = code - range.low;
         enum err e = index % CELL_BLOCK == 0 ? op_check(op) : ERR_OK;
         if (e) return e;
         union scalar v = {.s = column_dict_entry(c, code)};
-        if (filter_scalar(f, &v)) w->memory[index / 64] |= (uint64_t)1 << index % 64;
+        if (filter_scalar(f, &v)) w->bits[index / 64] |= (uint64_t)1 << index % 64;
     }
     return ERR_OK;
 }
@@ -269,24 +258,17 @@ static enum match match_block(const struct cells *c, uint64_t block,
 
 /* Rows of a scalar column that are not null and whose key is in the set. */
 static enum err scan_rows(struct op *op, const struct column *c,
-                          const struct key_set *set, struct rowset *out)
+                          const struct key_set *set, uint64_t *rows)
 {
     for (uint64_t block = 0; block < cells_block_count(&c->items); block++) {
-        uint64_t bits[CELL_WORDS];
-        uint64_t first = block * CELL_BLOCK;
-        size_t count = cells_in_block(&c->items, block), words = (count + 63) / 64;
+        uint64_t bits[CELL_WORDS], first = block * CELL_WORDS;
+        size_t words = (cells_in_block(&c->items, block) + 63) / 64;
 
         enum err e = op_check(op);
         if (e) return e;
-        enum match match = match_block(&c->items, block, set, bits);
-        if (match == MATCH_NONE) continue;
-        if (match == MATCH_ALL && !c->nulls) {
-            rowset_add_range(out, (uint32_t)first, (uint32_t)(first + count));
-            continue;
-        }
+        if (match_block(&c->items, block, set, bits) == MATCH_NONE) continue;
         for (size_t i = 0; i < words; i++)
-            bits[i] &= ~column_null_word(c, first / 64 + i);
-        add_bits(out, first, bits, words);
+            rows[first + i] = bits[i] & ~column_null_word(c, first + i);
     }
     return ERR_OK;
 }
@@ -312,39 +294,76 @@ static uint64_t row_of_item(const struct column *c, uint64_t row, uint64_t item)
 }
 
 /*
- * The rows of a block's items whose bits are set, each once; *row is where to search
- * from and moves on. Every item belongs to a row, unless damage says otherwise.
+ * The rows of a block's items whose bits are set; *row is where to search from and
+ * moves on. Every item belongs to a row, unless damage says otherwise.
  */
-static size_t rows_of_items(const struct column *c, uint64_t first_item,
-                            const uint64_t bits[CELL_WORDS], uint64_t *row,
-                            uint32_t rows[CELL_BLOCK])
+static void rows_of_items(const struct column *c, uint64_t first_item,
+                          const uint64_t bits[CELL_WORDS], uint64_t *row,
+                          uint64_t *rows)
 {
-    size_t count = 0;
     for (size_t word = 0; word < CELL_WORDS; word++)
         for (uint64_t left = bits[word]; left; left &= left - 1) {
             uint64_t item = first_item + word * 64 + (uint64_t)__builtin_ctzll(left);
             *row = row_of_item(c, *row, item);
-            if (*row == c->row_count) return count;
-            if (count == 0 || rows[count - 1] != *row) rows[count++] = (uint32_t)*row;
+            if (*row == c->row_count) return;
+            rows[*row / 64] |= (uint64_t)1 << *row % 64;
         }
-    return count;
 }
 
 /* Rows of an array column with an item whose key is in the set. */
 static enum err scan_items(struct op *op, const struct column *c,
-                           const struct key_set *set, struct rowset *out)
+                           const struct key_set *set, uint64_t *rows)
 {
     uint64_t row = 0;
     for (uint64_t block = 0; block < cells_block_count(&c->items); block++) {
         uint64_t bits[CELL_WORDS];
-        uint32_t rows[CELL_BLOCK];
-
         enum err e = op_check(op);
         if (e) return e;
         if (match_block(&c->items, block, set, bits) == MATCH_NONE) continue;
-        add_rows(out, rows, rows_of_items(c, block * CELL_BLOCK, bits, &row, rows));
+        rows_of_items(c, block * CELL_BLOCK, bits, &row, rows);
     }
     return ERR_OK;
+}
+
+static enum err scan(struct op *op, const struct column *c, struct wanted *w,
+                     struct rowset *out)
+{
+    if (w->set.empty) return ERR_OK;
+    wanted_hasten(c, w);
+    uint64_t *rows = rows_new(c);
+    enum err e =
+        c->array ? scan_items(op, c, &w->set, rows) : scan_rows(op, c, &w->set, rows);
+    rows_finish(c, rows, out);
+    return e;
+}
+
+/* ---- the index ---- */
+
+/*
+ * Is the index quicker than a scan? Measured: a listed row costs about LISTED_COST rows
+ * of a scan (it sets a bit somewhere), a row set about DENSE_COST for every row there
+ * is.
+ */
+enum { LISTED_COST = 8 };
+
+static bool index_is_quicker(const struct column *c, const struct spans *spans)
+{
+    return spans->listed * LISTED_COST <= c->items.count;
+}
+
+/* Rows with one of the keys, from the index or by a scan. */
+static enum err rows_of_keys(struct op *op, const struct column *c, struct wanted *w,
+                             struct rowset *out)
+{
+    struct spans spans;
+    if (!c->indexed) return scan(op, c, w, out);
+
+    column_index_find(&c->index, &w->set, &spans);
+    enum err e = index_is_quicker(c, &spans)
+                     ? column_index_collect(op, &c->index, &spans, out)
+                     : scan(op, c, w, out);
+    spans_release(&spans);
+    return e;
 }
 
 /* ---- contains_all ---- */
@@ -399,6 +418,24 @@ static enum err keep_rows_with_all(struct op *op, const struct column *c,
     }
 }
 
+/* The rows that hold the rarest of the values; the first one without an index. */
+static enum err rows_of_rarest(struct op *op, const struct column *c,
+                               const struct checklist *list, struct rowset *out)
+{
+    struct wanted w = {.set = list->values[0]};
+    uint64_t fewest = UINT64_MAX;
+    for (size_t i = 0; c->indexed && i < list->count; i++) {
+        struct spans spans;
+        column_index_find(&c->index, &list->values[i], &spans);
+        if (spans.rows < fewest) {
+            fewest = spans.rows;
+            w.set = list->values[i];
+        }
+        spans_release(&spans);
+    }
+    return rows_of_keys(op, c, &w, out);
+}
+
 static enum err contains_all(struct op *op, const struct column *c,
                              const struct filter *f, struct rowset *out)
 {
@@ -412,7 +449,7 @@ static enum err contains_all(struct op *op, const struct column *c,
         list.values[i] = keys_of(c, &f->values[i]);
         possible &= !list.values[i].empty;
     }
-    if (possible) e = scan_items(op, c, &list.values[0], candidates);
+    if (possible) e = rows_of_rarest(op, c, &list, candidates);
     if (possible && !e) e = keep_rows_with_all(op, c, candidates, &list, out);
     rowset_unref(candidates);
     mem_free(list.values);
@@ -426,11 +463,10 @@ static enum err contains_all(struct op *op, const struct column *c,
 static enum err rows_with_keys(struct op *op, const struct column *c,
                                const struct filter *f, struct rowset *out)
 {
-    struct wanted w = {.memory = NULL};
+    struct wanted w = {.keys = NULL};
     enum err e = wanted_keys(op, c, f, &w);
-    if (!e && !w.set.empty)
-        e = c->array ? scan_items(op, c, &w.set, out) : scan_rows(op, c, &w.set, out);
-    mem_free(w.memory);
+    if (!e) e = rows_of_keys(op, c, &w, out);
+    wanted_release(&w);
     return e;
 }
 
@@ -461,4 +497,95 @@ enum err column_filter(struct op *op, const struct column *c, const struct filte
     if (f->with_null) column_nulls(c, out);
     if (f->op == FILTER_NE || f->op == FILTER_NOT_IN) rowset_flip(out, c->row_count);
     return ERR_OK;
+}
+
+/* ---- among few rows ---- */
+
+enum err column_filter_among(struct op *op, const struct column *c,
+                             const struct filter *f, enum truth wanted,
+                             const struct rowset *among, struct rowset *out)
+{
+    uint32_t rows[CELL_BLOCK], from = 0;
+    struct op scratch; /* the items of arrays, which go with each chunk */
+    enum err e = ERR_OK;
+
+    assert(f->type == c->type && f->array == c->array);
+    for (size_t n; !e && (n = rowset_read(among, from, rows, CELL_BLOCK)) > 0;
+         from = rows[n - 1] + 1) {
+        op_init(&scratch, OP_NO_DEADLINE, 0);
+        e = op_check(op);
+        for (size_t i = 0; i < n && !e; i++) {
+            struct value v;
+            e = column_value(&scratch, c, rows[i], &v);
+            if (!e && filter_value(f, &v) == wanted) rowset_add(out, rows[i]);
+        }
+        op_release(&scratch);
+    }
+    return e;
+}
+
+/* ---- estimates ---- */
+
+enum { LIST_MAX = 256, DICT_COST = 16 };
+
+/* By the rows of a sample that meet the condition; half a row if none does. */
+static enum err estimate_by_sample(struct op *op, const struct column *c,
+                                   const struct filter *f, uint32_t sample,
+                                   struct column_estimate *out)
+{
+    uint32_t count = c->row_count < sample ? c->row_count : sample;
+    uint64_t met = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct value v;
+        uint32_t row = (uint32_t)((uint64_t)c->row_count * (2 * i + 1) / (2 * count));
+        enum err e = column_value(op, c, row, &v);
+        if (e) return e;
+        met += filter_value(f, &v) == TRUTH_TRUE;
+    }
+    if (count == 0)
+        out->rows = c->row_count / 2;
+    else
+        out->rows = met ? met * c->row_count / count : c->row_count / (2 * count);
+    out->scan_rows = c->items.count;
+    bool by_text = f->op == FILTER_GLOB || (f->op == FILTER_CONTAINS && !c->array);
+    if (by_text) out->scan_rows += (uint64_t)c->dict_count * DICT_COST;
+    return ERR_OK;
+}
+
+/* Conditions that name their keys without a look at every distinct value. */
+static bool asks_for_keys(const struct filter *f)
+{
+    switch (f->op) {
+    case FILTER_GLOB:
+    case FILTER_CONTAINS_ALL:
+    case FILTER_EXISTS: return false;
+    case FILTER_CONTAINS: return f->array;
+    default: return f->value_count <= LIST_MAX;
+    }
+}
+
+enum err column_estimate(struct op *op, const struct column *c, const struct filter *f,
+                         uint32_t sample, struct column_estimate *out)
+{
+    struct wanted w = {.keys = NULL};
+    struct spans spans;
+
+    *out = (struct column_estimate){.rows = 0};
+    if (!c->indexed || !asks_for_keys(f) || f->with_null)
+        return estimate_by_sample(op, c, f, sample, out);
+    enum err e = wanted_keys(op, c, f, &w);
+    if (!e) {
+        column_index_find(&c->index, &w.set, &spans);
+        out->indexed = index_is_quicker(c, &spans);
+        out->exact = !c->array;
+        out->rows = spans.rows < c->row_count ? spans.rows : c->row_count;
+        out->scan_rows = out->indexed ? spans.listed * LISTED_COST + c->row_count / 64
+                                      : c->items.count;
+        if (f->op == FILTER_NE || f->op == FILTER_NOT_IN)
+            out->rows = c->row_count - out->rows;
+        spans_release(&spans);
+    }
+    wanted_release(&w);
+    return e;
 }

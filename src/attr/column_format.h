@@ -7,6 +7,7 @@
 
 #include "attr/cells.h"
 #include "attr/column.h"
+#include "attr/column_index.h"
 
 struct column {
     enum attr_type type;
@@ -19,6 +20,8 @@ struct column {
     struct cells items;     /* a key per row or, in arrays, per item */
     struct cells dict_ends; /* string: dict_count + 1 places in dict */
     struct slice dict;
+    bool indexed;
+    struct column_index index;
 };
 
 /* Strings and uuids: their keys are places in the sorted dictionary. */
@@ -33,6 +36,9 @@ uint64_t column_key(enum attr_type type, const union scalar *v);
 
 /* Entry of the dictionary; empty where damage made code too large. */
 struct slice column_dict_entry(const struct column *c, uint64_t code);
+
+/* The first code whose text is not below text or, with after, is above it. */
+uint64_t column_dict_bound(const struct column *c, struct slice text, bool after);
 
 /* Bits of the nulls among rows [64 * word, 64 * word + 64). */
 uint64_t column_null_word(const struct column *c, uint64_t word);

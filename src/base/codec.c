@@ -182,6 +182,11 @@ uint64_t xxh3_64(const void *data, size_t size)
     return XXH3_64bits(data, size);
 }
 
+uint64_t xxh3_64_seeded(const void *data, size_t size, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(data, size, seed);
+}
+
 void xxh3_128(const void *data, size_t size, uint8_t out[16])
 {
     XXH128_canonical_t canonical;

@@ -78,6 +78,8 @@ static inline uint64_t load_u64(const void *p)
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t size); /* start with 0 */
 uint64_t xxh3_64(const void *data, size_t size);
+/* For tables of keys that users choose, with a seed that they cannot know. */
+uint64_t xxh3_64_seeded(const void *data, size_t size, uint64_t seed);
 void xxh3_128(const void *data, size_t size, uint8_t out[16]); /* canonical form */
 
 /* Lower-case hex; out has 2 * size + 1 bytes. */

@@ -1,12 +1,25 @@
 #include "base/rowset.h"
 
 #include <assert.h>
+#include <roaring/containers/containers.h>
 #include <roaring/roaring.h>
 #include <stdatomic.h>
 
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
+
+/* Of the library's portable layout, and of its memory. */
+enum {
+    COOKIE_PLAIN = 12346,
+    COOKIE_RUNS = 12347,
+    CONTAINERS_MAX = 65536,
+    OFFSETS_FROM = 4,
+    ARRAY_MAX = 4096,
+    BITS_SIZE = 8192,
+    CHUNK_ROWS = 65536,
+    CHUNK_WORDS = CHUNK_ROWS / 64
+};
 
 struct rowset {
     roaring_bitmap_t *rows;
@@ -128,25 +141,158 @@ size_t rowset_read(const struct rowset *set, uint32_t from, uint32_t *rows, size
     return roaring_read_uint32_iterator(&at, rows, room);
 }
 
+/*
+ * The window of rowset_bits. The library keeps a chunk of 65536 rows as bits, as a
+ * sorted array or as runs, and has no call that hands out bits of a part; so this reads
+ * its containers (roaring/containers) directly.
+ */
+struct window {
+    uint64_t first, end; /* rows */
+    uint64_t *bits;
+};
+
+static void window_add_range(const struct window *w, uint64_t first, uint64_t end)
+{
+    first = first > w->first ? first : w->first;
+    end = end < w->end ? end : w->end;
+    while (first < end) {
+        uint64_t at = first - w->first, room = 64 - at % 64;
+        uint64_t count = end - first < room ? end - first : room;
+        uint64_t ones = count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1;
+        w->bits[at / 64] |= ones << at % 64;
+        first += count;
+    }
+}
+
+static void window_add_bits(const struct window *w, uint64_t base,
+                            const bitset_container_t *chunk)
+{
+    uint64_t first = base > w->first ? base : w->first;
+    uint64_t end = base + CHUNK_ROWS < w->end ? base + CHUNK_ROWS : w->end;
+
+    for (uint64_t row = first; row < end;) {
+        /* To the next word's border on both sides. */
+        uint64_t from = (row - base) % 64, to = (row - w->first) % 64;
+        uint64_t count = 64 - (from > to ? from : to);
+        if (end - row < count) count = end - row;
+        uint64_t word = chunk->array[(row - base) / 64] >> from;
+        if (count < 64) word &= (UINT64_C(1) << count) - 1;
+        w->bits[(row - w->first) / 64] |= word << to;
+        row += count;
+    }
+}
+
+static void window_add_array(const struct window *w, uint64_t base,
+                             const array_container_t *chunk)
+{
+    int32_t low = 0, high = chunk->cardinality;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (base + chunk->array[middle] < w->first)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < chunk->cardinality && base + chunk->array[low] < w->end; low++) {
+        uint64_t at = base + chunk->array[low] - w->first;
+        w->bits[at / 64] |= UINT64_C(1) << at % 64;
+    }
+}
+
+static void window_add_runs(const struct window *w, uint64_t base,
+                            const run_container_t *chunk)
+{
+    for (int32_t i = 0; i < chunk->n_runs; i++) {
+        uint64_t first = base + chunk->runs[i].value;
+        window_add_range(w, first, first + chunk->runs[i].length + 1u);
+    }
+}
+
 void rowset_bits(const struct rowset *set, uint32_t first, uint64_t *bits, size_t words)
 {
-    enum { BLOCK = 512 };
-    uint32_t rows[BLOCK];
-    uint64_t end = first + (uint64_t)words * 64;
-    roaring_uint32_iterator_t at;
+    const roaring_array_t *chunks = &set->rows->high_low_container;
+    struct window w = {first, first + (uint64_t)words * 64, bits};
+    int32_t low = 0, high = chunks->size;
 
     memset(bits, 0, words * sizeof *bits);
-    roaring_init_iterator(set->rows, &at);
-    if (!roaring_move_uint32_iterator_equalorlarger(&at, first)) return;
-    for (;;) {
-        size_t n = roaring_read_uint32_iterator(&at, rows, BLOCK);
-        for (size_t i = 0; i < n; i++) {
-            if (rows[i] >= end) return;
-            uint32_t bit = rows[i] - first;
-            bits[bit / 64] |= UINT64_C(1) << bit % 64;
-        }
-        if (n < BLOCK) return;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (chunks->keys[middle] < first / CHUNK_ROWS)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    for (; low < chunks->size; low++) {
+        uint64_t base = (uint64_t)chunks->keys[low] * CHUNK_ROWS;
+        uint8_t type = chunks->typecodes[low];
+        if (base >= w.end) break;
+        const void *chunk = container_unwrap_shared(chunks->containers[low], &type);
+        if (type == BITSET_CONTAINER_TYPE_CODE)
+            window_add_bits(&w, base, chunk);
+        else if (type == ARRAY_CONTAINER_TYPE_CODE)
+            window_add_array(&w, base, chunk);
+        else
+            window_add_runs(&w, base, chunk);
+    }
+}
+
+/*
+ * A set in the portable layout that `sound` describes, made of bits: what the library
+ * copies into memory, instead of adding rows one by one.
+ */
+static void put_chunk(struct buf *body, const uint64_t *bits, size_t words,
+                      uint32_t count)
+{
+    if (count > ARRAY_MAX) {
+        buf_append(body, bits, words * sizeof *bits);
+        buf_append_zeros(body, BITS_SIZE - words * sizeof *bits);
+        return;
+    }
+    uint16_t rows[ARRAY_MAX];
+    size_t n = 0;
+    for (size_t word = 0; word < words; word++)
+        for (uint64_t left = bits[word]; left; left &= left - 1)
+            rows[n++] = (uint16_t)(word * 64 + (size_t)__builtin_ctzll(left));
+    buf_append(body, rows, n * sizeof *rows);
+}
+
+static void put_bits(const uint64_t *bits, size_t words, struct buf *out)
+{
+    struct buf head = BUF_INIT, offsets = BUF_INIT, body = BUF_INIT;
+    uint32_t chunks = 0;
+
+    for (size_t first = 0, key = 0; first < words; first += CHUNK_WORDS, key++) {
+        size_t here = words - first < CHUNK_WORDS ? words - first : CHUNK_WORDS;
+        uint32_t count = 0;
+        for (size_t i = 0; i < here; i++)
+            count += (uint32_t)__builtin_popcountll(bits[first + i]);
+        if (count == 0) continue;
+        put_u16(&head, (uint16_t)key);
+        put_u16(&head, (uint16_t)(count - 1));
+        put_u32(&offsets, (uint32_t)body.size);
+        put_chunk(&body, bits + first, here, count);
+        chunks++;
+    }
+    uint32_t front = 8 + chunks * 8;
+    put_u32(out, COOKIE_PLAIN);
+    put_u32(out, chunks);
+    buf_append_slice(out, buf_slice(&head));
+    for (uint32_t i = 0; i < chunks; i++)
+        put_u32(out, front + load_u32(offsets.data + i * sizeof(uint32_t)));
+    buf_append_slice(out, buf_slice(&body));
+    buf_release(&head);
+    buf_release(&offsets);
+    buf_release(&body);
+}
+
+struct rowset *rowset_from_bits(const uint64_t *bits, size_t words)
+{
+    struct buf bytes = BUF_INIT;
+    put_bits(bits, words, &bytes);
+    struct rowset *set = wrap(
+        roaring_bitmap_portable_deserialize_safe((const char *)bytes.data, bytes.size));
+    buf_release(&bytes);
+    return set;
 }
 
 void rowset_encode(const struct rowset *set, struct buf *out)
@@ -177,32 +323,30 @@ void rowset_encode(const struct rowset *set, struct buf *out)
  *   containers    runs: u16 number of runs, then (u16 first, u16 length - 1) each
  *                 count <= 4096: count u16 values; otherwise 8192 bytes of bits
  */
-enum {
-    COOKIE_PLAIN = 12346,
-    COOKIE_RUNS = 12347,
-    CONTAINERS_MAX = 65536,
-    OFFSETS_FROM = 4,
-    ARRAY_MAX = 4096,
-    BITS_SIZE = 8192
-};
 
 /* Each checker reads one container and returns how many values it holds, 0 if it is
  * not sound; *last is its largest. */
 static uint32_t check_array(struct reader *r, uint32_t count, uint32_t *last)
 {
+    const uint8_t *p = get_bytes(r, count * sizeof(uint16_t)).data;
+    uint32_t previous = 0, wrong = 0;
+    if (r->failed) return 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t value = get_u16(r);
-        if (i > 0 && value <= *last) return 0;
-        *last = value;
+        uint32_t value = (uint32_t)p[2 * i] | (uint32_t)p[2 * i + 1] << 8;
+        wrong |= i > 0 && value <= previous;
+        previous = value;
     }
-    return count;
+    *last = previous;
+    return wrong ? 0 : count;
 }
 
 static uint32_t check_bits(struct reader *r, uint32_t *last)
 {
+    const uint8_t *p = get_bytes(r, BITS_SIZE).data;
     uint32_t count = 0;
+    if (r->failed) return 0;
     for (uint32_t i = 0; i < BITS_SIZE / 8; i++) {
-        uint64_t word = get_u64(r);
+        uint64_t word = load_u64(p + i * 8);
         if (!word) continue;
         count += (uint32_t)__builtin_popcountll(word);
         *last = i * 64 + 63 - (uint32_t)__builtin_clzll(word);

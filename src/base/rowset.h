@@ -22,6 +22,8 @@ struct rowset; /* heap object with a reference count */
 struct rowset *rowset_new(void);                                /* empty */
 struct rowset *rowset_range(uint32_t first, uint32_t end);      /* [first, end) */
 struct rowset *rowset_from(const uint32_t *rows, size_t count); /* any order */
+/* Rows whose bits are set: row i by bit i % 64 of bits[i / 64]. */
+struct rowset *rowset_from_bits(const uint64_t *bits, size_t words);
 struct rowset *rowset_copy(const struct rowset *set);
 struct rowset *rowset_ref(struct rowset *set); /* NULL stays NULL */
 void rowset_unref(struct rowset *set);         /* NULL is fine */

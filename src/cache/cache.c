@@ -20,6 +20,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/disk_cache.h"
+#include "cache/gather.h"
 #include "store/store.h"
 
 enum {
@@ -30,7 +31,8 @@ enum {
     USES_TO_STAY = 2,
     USES_MAX = 3,
     DISK_MEMORY_SHARE = 32, /* one part of so many */
-    MALLOC_OVERHEAD = 64,   /* of the two allocations an entry is made of */
+    DISK_MEMORY_MIN = 1 << 20,
+    MALLOC_OVERHEAD = 64, /* of the two allocations an entry is made of */
     DATA_ALIGNMENT = 64,
     CANCEL_POLL_MS = 100
 };
@@ -49,6 +51,7 @@ struct cache_entry {
     enum entry_state state;
     enum queue_name home;
     bool queued;
+    bool ahead; /* fetched by cache_pin_ahead, and nobody asked for it yet */
     unsigned pins;
     unsigned uses; /* since it entered its queue, up to USES_MAX */
     /* Of the pin it is fetched for; the call that fetches asks, nobody else. */
@@ -73,6 +76,7 @@ struct tier_count {
 struct cache {
     struct store *store;
     struct disk_cache *disk; /* NULL: none; set before anybody else knows the cache */
+    bool gather;             /* so is this */
     struct {
         struct metric *ranges, *bytes;
     } metrics[TIERS];
@@ -129,16 +133,22 @@ struct cache *cache_new(struct store *store, uint64_t memory_max)
     return c;
 }
 
+void cache_gather(struct cache *c)
+{
+    c->gather = true;
+}
+
 void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max)
 {
     uint64_t share = c->memory_max / DISK_MEMORY_SHARE;
+    if (share < DISK_MEMORY_MIN) share = DISK_MEMORY_MIN;
     struct disk_cache_options options = {.folder = folder,
                                          .size_max = size_max,
                                          .memory_max = share};
 
     assert(!c->disk);
     bool fits = cache_reserve(c, share);
-    assert(fits); /* nothing is in it yet */
+    assert(fits); /* nothing is in it yet, and it has room for that */
     c->disk = disk_cache_new(&options);
     c->disk_share = share;
 }
@@ -327,29 +337,46 @@ void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n)
     mutex_unlock(&c->lock);
 }
 
+/* What one call asks for. */
+struct asked {
+    struct cache_pin *pins;
+    size_t count;
+    bool ahead;
+};
+
+/* Somebody wants what is there. The first to want what was fetched ahead is the one it
+ * was fetched for: that was counted then. True if it is asked for again. */
+static bool use_entry(struct cache_entry *entry)
+{
+    bool again = entry->uses == 0 && !entry->ahead;
+    if (entry->uses < USES_MAX && !entry->ahead) entry->uses++;
+    entry->ahead = false;
+    return again;
+}
+
 /* Pins what is there or on its way, first, so that making room for the rest cannot
  * evict it. Returns how many pins are without an entry. */
-static size_t pin_present(struct op *op, struct cache *c, struct cache_pin *pins,
-                          size_t n)
+static size_t pin_present(struct op *op, struct cache *c, const struct asked *asked)
 {
     struct tier_count memory = {0};
     size_t missing = 0, on_their_way = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (pins[i].entry) continue;
-        struct cache_entry *entry = find(c, &pins[i], hash_of(&pins[i]));
+    for (size_t i = 0; i < asked->count; i++) {
+        struct cache_pin *pin = &asked->pins[i];
+        if (pin->entry) continue;
+        struct cache_entry *entry = find(c, pin, hash_of(pin));
         if (!entry) {
             missing++;
             continue;
         }
-        pin_entry(c, &pins[i], entry);
-        if (entry->state == READY) {
+        pin_entry(c, pin, entry);
+        if (asked->ahead) continue;
+        if (entry->state == READY && !entry->ahead) {
             memory.ranges++;
             memory.bytes += entry->size;
-        } else {
+        } else if (entry->state != READY) {
             on_their_way++;
         }
-        pins[i].again |= entry->uses == 0;
-        if (entry->uses < USES_MAX) entry->uses++;
+        pin->again |= use_entry(entry);
     }
     op->counters.cache_hits += memory.ranges;
     op->counters.cache_bytes += memory.bytes;
@@ -367,12 +394,12 @@ struct fetch {
 };
 
 /* Makes entries for what is missing, all in one decision about room. */
-static enum err pin_missing(struct op *op, struct cache *c, struct cache_pin *pins,
-                            size_t n, struct fetch *fetch)
+static enum err pin_missing(struct op *op, struct cache *c, const struct asked *asked,
+                            struct fetch *fetch)
 {
     uint64_t need = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!pins[i].entry) need += cost_of(&pins[i]);
+    for (size_t i = 0; i < asked->count; i++)
+        if (!asked->pins[i].entry) need += cost_of(&asked->pins[i]);
     if (need > c->memory_max)
         return op_fail(op, ERR_LIMIT,
                        "%llu bytes of ranges are more than all %llu of the cache",
@@ -381,18 +408,19 @@ static enum err pin_missing(struct op *op, struct cache *c, struct cache_pin *pi
         return op_fail(op, ERR_BUSY, "the memory budget of %llu bytes is in use",
                        (unsigned long long)c->memory_max);
 
-    for (size_t i = 0; i < n; i++) {
-        if (pins[i].entry) continue;
-        uint64_t hash = hash_of(&pins[i]);
-        struct cache_entry *twin =
-            find(c, &pins[i], hash); /* asked for twice at once */
+    for (size_t i = 0; i < asked->count; i++) {
+        struct cache_pin *pin = &asked->pins[i];
+        if (pin->entry) continue;
+        uint64_t hash = hash_of(pin);
+        struct cache_entry *twin = find(c, pin, hash); /* asked for twice at once */
         if (twin) {
-            pin_entry(c, &pins[i], twin);
+            pin_entry(c, pin, twin);
             continue;
         }
-        pins[i].entry = entry_add(c, &pins[i], hash);
-        pins[i].entry->newer = fetch->first;
-        fetch->first = pins[i].entry;
+        pin->entry = entry_add(c, pin, hash);
+        pin->entry->ahead = asked->ahead;
+        pin->entry->newer = fetch->first;
+        fetch->first = pin->entry;
         fetch->count++;
     }
     c->misses += fetch->count;
@@ -474,7 +502,7 @@ static void fetch_from_disk(struct op *op, struct cache *c, struct arrivals *a)
     mem_free(ranges);
 }
 
-/* One store_read for all that the disk did not have. */
+/* One round for all that the disk did not have. */
 static enum err fetch_from_store(struct op *op, struct cache *c, struct arrivals *a)
 {
     struct store_range *ranges = mem_new_array(struct store_range, a->count);
@@ -486,7 +514,8 @@ static enum err fetch_from_store(struct op *op, struct cache *c, struct arrivals
                                                .offset = a->entries[i]->offset,
                                                .size = a->entries[i]->size,
                                                .data = a->entries[i]->data};
-    enum err first = store_read(op, c->store, ranges, n);
+    enum err first = c->gather ? gather_read(op, c->store, ranges, n)
+                               : store_read(op, c->store, ranges, n);
     n = 0;
     for (size_t i = 0; i < a->count; i++) {
         if (a->from_disk[i]) continue;
@@ -566,8 +595,10 @@ static enum err await(struct op *op, struct cache *c, struct cache_pin *pins, si
     return e;
 }
 
-enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n)
+static enum err pin_all(struct op *op, struct cache *c, const struct asked *asked)
 {
+    struct cache_pin *pins = asked->pins;
+    size_t n = asked->count;
     enum err e = ERR_OK;
     bool again = n > 0;
 
@@ -579,21 +610,30 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
     while (again && !e) {
         struct fetch fetch = {NULL, 0};
         mutex_lock(&c->lock);
-        if (pin_present(op, c, pins, n) > 0) e = pin_missing(op, c, pins, n, &fetch);
+        if (pin_present(op, c, asked) > 0) e = pin_missing(op, c, asked, &fetch);
         mutex_unlock(&c->lock);
         if (fetch.count) e = fetch_all(op, c, &fetch);
         if (!e) e = await(op, c, pins, n, &again);
     }
-    if (e) {
-        cache_unpin(c, pins, n);
-        return e;
-    }
-    for (size_t i = 0; i < n; i++) {
+    if (e) cache_unpin(c, pins, n);
+    for (size_t i = 0; i < n && !e; i++)
         pins[i].data = slice_of(pins[i].entry->data, pins[i].size);
-        if (c->disk && pins[i].again)
+    return e;
+}
+
+enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n)
+{
+    enum err e = pin_all(op, c, &(struct asked){.pins = pins, .count = n});
+    for (size_t i = 0; i < n && !e && c->disk; i++)
+        if (pins[i].again)
             disk_cache_offer(c->disk, pins[i].key, pins[i].offset, pins[i].data, true);
-    }
-    return ERR_OK;
+    return e;
+}
+
+enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
+                         size_t n)
+{
+    return pin_all(op, c, &(struct asked){.pins = pins, .count = n, .ahead = true});
 }
 
 void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size)

@@ -15,7 +15,8 @@
  * Threads  any. Time: cache_pin blocks for one round of store reads, more only when
  *          another's fetch that it waited for failed.
  * Memory   bytes are aligned to 64. Besides the budget stand two tables of fixed size,
- *          together at most 16 KiB or a thousandth of it.
+ *          together at most 16 KiB or a thousandth of it, and with cache_gather buffers
+ *          of up to 8 MiB for each call that reads from the store.
  */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
@@ -54,8 +55,12 @@ struct cache_pin {
 struct cache *cache_new(struct store *store,
                         uint64_t memory_max); /* store is borrowed */
 void cache_free(struct cache *c);             /* nothing may be pinned */
+/* The store is far away: ranges close together are read by one request (gather.h).
+ * Before anything else is done with the cache. */
+void cache_gather(struct cache *c);
 /* Puts a disk cache of size_max bytes below the memory, before anything else is done
- * with the cache. Its index and queue take a thirty-second of the memory. */
+ * with the cache. Its index and queue take a thirty-second of the memory, at
+ * least a MiB. */
 void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max);
 
 /*
@@ -67,6 +72,10 @@ void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max);
  * fetching is waited for, and fetched in one more round if that fetch fails.
  */
 enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n);
+/* As cache_pin, for what other calls will pin before these are unpinned: whoever plans
+ * a round over several of them. Bytes are counted once, and one use of each range. */
+enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
+                         size_t n);
 /* Harmless on pins that hold nothing. */
 void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n);
 

@@ -15,7 +15,7 @@ enum {
     LOG_EVERY_MS = 10000,
     OPEN_WAIT_MS = 5000,
     STOP_WAIT_MS = 1000,
-    QUEUE_SHARE = 4,          /* of memory_max; the rest is the index */
+    QUEUE_SHARE = 2,          /* of memory_max; the rest is the index */
     JOB_OVERHEAD = 64,        /* of an allocation */
     DISK_PER_INDEX_BYTE = 512 /* a slot of 16 bytes for 8 KiB is more than enough */
 };

@@ -36,7 +36,8 @@ enum {
     REGION_MAX = 64 << 20, /* unless that makes too many regions */
     REGIONS_WANTED = 64,
     REGIONS_MIN = 4,
-    PIECES_PER_REGION = 4, /* at least */
+    PIECES_PER_REGION = 4,  /* at least */
+    TABLE_GUESS = 32 << 10, /* of 2000 pieces */
     NO_REGION = SLAB_REGIONS_MAX,
     SURVIVORS_SHARE = 2, /* at most half of a region is moved on to the next */
     FREE_SHARE = 20,     /* a twentieth of the file system stays free */
@@ -354,10 +355,22 @@ static enum err resume(struct op *op, struct slab *s, struct recovered *newest)
                     nothing, sizeof nothing);
 }
 
+/* Lets the kernel fetch heads and tables of all regions at once. */
+static void expect_tables(const struct slab *s)
+{
+    for (uint32_t region = 0; region < s->regions; region++) {
+        uint64_t start = region_offset(s, region), end = start + s->region_size;
+        (void)posix_fadvise(s->fd, (off_t)start, PAGE, POSIX_FADV_WILLNEED);
+        (void)posix_fadvise(s->fd, (off_t)(end - TABLE_GUESS), TABLE_GUESS,
+                            POSIX_FADV_WILLNEED);
+    }
+}
+
 static enum err recover_all(struct op *op, struct slab *s)
 {
     struct recovered newest = {.table = BUF_INIT};
 
+    expect_tables(s);
     for (uint32_t region = 0; region < s->regions; region++) {
         struct recovered r = {.region = region, .table = BUF_INIT};
         recover(s, &r);

@@ -34,7 +34,7 @@ enum {
     SLAB_TABLE_ENTRY_SIZE = 16,
     SLAB_REGIONS_MAX = 8192,
     SLAB_REGION_MIN = 64 << 10, /* bytes; a multiple of 4096 as every region's */
-    SLAB_PIECE_MAX = 1 << 20    /* data of one record */
+    SLAB_PIECE_MAX = 256 << 10  /* data of one record */
 };
 
 /* What a record holds: size bytes of object `key` from offset on. */

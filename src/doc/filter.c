@@ -285,7 +285,7 @@ static bool array_meets(const struct filter *f, const struct value *v)
     return false;
 }
 
-static enum truth value_truth(const struct filter *f, const struct value *v)
+enum truth filter_value(const struct filter *f, const struct value *v)
 {
     if (v->null) return filter_null(f);
     bool meets = f->array ? array_meets(f, v) : filter_scalar(f, &v->one);
@@ -358,7 +358,7 @@ static enum truth truth_of(const struct filter *f, const struct schema *schema,
         if (f->attr == FILTER_ATTR_ID)
             return filter_id(f, &d->id) ? TRUTH_TRUE : TRUTH_FALSE;
         assert(f->attr >= 0 && f->attr < (int)schema->attr_count);
-        return value_truth(f, &d->values[f->attr]);
+        return filter_value(f, &d->values[f->attr]);
     }
 }
 

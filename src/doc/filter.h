@@ -91,6 +91,8 @@ const char *glob_check(struct slice pattern);
 enum truth { TRUTH_FALSE, TRUTH_UNKNOWN, TRUTH_TRUE };
 /* What a single condition (not and/or/not, not on the id) says of a null. */
 enum truth filter_null(const struct filter *f);
+/* What a single condition, not on the id, says of a value. */
+enum truth filter_value(const struct filter *f, const struct value *v);
 /*
  * Does a scalar, or one item of an array, meet a single condition? Not for
  * contains_all, which is about several items.

@@ -25,10 +25,9 @@
 #include "http/http_exchange.h"
 
 enum {
-    RECEIVE_MAX =
-        16 << 10,   /* of heads and chunks at once; the rest waits in the socket */
-    STEPS_MAX = 16, /* before others get their turn */
-    DISCARD_MAX = 256 << 10
+    /* Of heads and chunks at once; the rest waits in the socket. */
+    RECEIVE_MAX = 16 << 10,
+    STEPS_MAX = 16 /* before others get their turn */
 };
 
 enum phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_WORK, PHASE_SEND, PHASE_LINGER };
@@ -219,11 +218,11 @@ static enum step parse(struct connection *c, struct slice in)
 /* How many bytes came; 0: the client has shut its side, or the connection is broken;
  * -1: none for now. A short read has emptied the socket; more is a new event, except
  * the end, which may have been announced already. */
-static ssize_t receive(struct connection *c, void *into, size_t size, int flags)
+static ssize_t receive(struct connection *c, void *into, size_t size)
 {
     ssize_t n;
     do {
-        n = recv(c->client.fd, into, size, MSG_DONTWAIT | flags);
+        n = recv(c->client.fd, into, size, MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) n = 0;
     if (n < 0 || (n > 0 && (size_t)n < size && !c->gone)) c->readable = false;
@@ -246,7 +245,7 @@ static enum step read_body(struct connection *c)
     uint8_t *room = exchange_room(c->exchange, &size);
     if (!room) return begin_answer(c);
     if (size > c->exchange->parse.left) size = (size_t)c->exchange->parse.left;
-    ssize_t n = receive(c, room, size, 0);
+    ssize_t n = receive(c, room, size);
     if (n == 0) return leave(c);
     return n < 0 ? STEP_WAITS : parse(c, slice_of(room, (size_t)n));
 }
@@ -254,17 +253,10 @@ static enum step read_body(struct connection *c)
 static enum step read_bytes(struct connection *c)
 {
     uint8_t bytes[RECEIVE_MAX];
-    ssize_t n = receive(c, bytes, sizeof bytes, 0);
+    ssize_t n = receive(c, bytes, sizeof bytes);
     if (n == 0) return leave(c);
-    return n < 0 ? STEP_WAITS : parse(c, slice_of(bytes, (size_t)n));
-}
-
-/* TCP with MSG_TRUNC throws the bytes away without copying them. */
-static enum step read_off(struct connection *c)
-{
-    ssize_t n = receive(c, NULL, DISCARD_MAX, MSG_TRUNC);
-    if (n == 0) return leave(c);
-    return n < 0 ? STEP_WAITS : STEP_ON;
+    if (n < 0) return STEP_WAITS;
+    return c->phase == PHASE_LINGER ? STEP_ON : parse(c, slice_of(bytes, (size_t)n));
 }
 
 /* A body whose size is known and that is kept. */
@@ -280,7 +272,6 @@ static enum step go_on(struct connection *c)
     if (c->phase == PHASE_WORK || c->phase == PHASE_SEND) return STEP_WAITS;
     if (c->early.size) return read_early(c);
     if (!c->readable) return STEP_WAITS;
-    if (c->phase == PHASE_LINGER) return read_off(c);
     return gathers_body(c) ? read_body(c) : read_bytes(c);
 }
 
@@ -340,6 +331,13 @@ static void check_answer(struct connection *c)
         c->marked = true;
 }
 
+/* An empty line and nothing more asks for no answer. */
+static enum step head_is_late(struct connection *c)
+{
+    if (!http_parse_begun(&c->exchange->parse)) return leave(c);
+    return refuse(c, 408, "the head of the request took too long");
+}
+
 static void expired(struct loop_client *client)
 {
     struct connection *c = connection_of(client);
@@ -347,9 +345,7 @@ static void expired(struct loop_client *client)
     switch (c->phase) {
     case PHASE_IDLE:
     case PHASE_LINGER: (void)leave(c); break;
-    case PHASE_HEAD:
-        step = refuse(c, 408, "the head of the request took too long");
-        break;
+    case PHASE_HEAD: step = head_is_late(c); break;
     case PHASE_BODY:
         if (!fast_enough(c, c->moved))
             step = refuse(c, 408, "the body of the request came too slowly");

@@ -70,8 +70,9 @@ bool lane_submit(struct lane *l, struct queued *job)
     assert(!l->closing);
     struct queued *shed = queue_shed(&l->queue, now_ms);
     bool room = queue_push(&l->queue, job, now_ms);
-    if (room) cond_signal(&l->wake);
     mutex_unlock(&l->lock);
+    /* Signalled without the lock, or the worker would wake up to wait for it. */
+    if (room) cond_signal(&l->wake);
     shed_all(l, shed);
     return room;
 }

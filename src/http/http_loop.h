@@ -44,7 +44,7 @@ struct loop_link {
     struct loop_link *prev, *next;
 };
 
-/* Embedded in a connection, at its beginning. */
+/* Embedded in whoever has a socket. */
 struct loop_client {
     struct loop_link waiting; /* in a queue */
     struct loop_link again;

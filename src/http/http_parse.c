@@ -124,7 +124,6 @@ static enum http_event expect(struct http_parse *p, struct slice *in, uint8_t by
 /* One empty line before a request is forgiven, RFC 9112 2.2. */
 static enum http_event at_start(struct http_parse *p, struct slice *in)
 {
-    p->started = true;
     if (in->data[0] != '\r') return go(p, STATE_METHOD);
     skip(in, 1);
     return go(p, STATE_START_LF);
@@ -545,6 +544,11 @@ void http_parse_release(struct http_parse *p)
 static const char *text_at(const struct http_parse *p, size_t offset)
 {
     return (const char *)p->text.data + offset;
+}
+
+bool http_parse_begun(const struct http_parse *p)
+{
+    return p->text.size > 0;
 }
 
 const char *http_parse_method(const struct http_parse *p)

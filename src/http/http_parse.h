@@ -54,11 +54,10 @@ struct http_parse {
     const char *why;    /* HTTP_BAD: static */
 
     int state;
-    bool started;      /* a byte of the request was seen */
     size_t allowance;  /* bytes that the present part may still have */
     size_t extensions; /* bytes of chunk extensions that are still allowed */
     size_t trailers;   /* fields of the trailer so far */
-    size_t digits;     /* of the chunk's size so far; of the version */
+    size_t digits;     /* of the chunk's size so far; characters of the version */
     uint64_t left;     /* bytes of the body or the chunk to come */
 };
 
@@ -68,6 +67,9 @@ void http_parse_release(struct http_parse *p);
 /* Takes bytes off the front of in until there is something to tell. Call it again, also
  * with nothing left to read, until it says HTTP_MORE or one of the last two. */
 enum http_event http_parse(struct http_parse *p, struct slice *in, struct slice *piece);
+
+/* Has the request begun? An empty line before it is not its beginning. */
+bool http_parse_begun(const struct http_parse *p);
 
 /* Method and target: from HTTP_HEAD on. */
 const char *http_parse_method(const struct http_parse *p);

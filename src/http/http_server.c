@@ -38,7 +38,9 @@ enum {
 
 static const char *const lane_threads[HTTP_LANES] = {[HTTP_LANE_ADMIN] = "http-admin",
                                                      [HTTP_LANE_WRITE] = "http-write",
-                                                     [HTTP_LANE_QUERY] = "http-query"};
+                                                     [HTTP_LANE_QUERY] = "http-query",
+                                                     [HTTP_LANE_FORWARD] =
+                                                         "http-forward"};
 static const char *const loop_threads[LOOPS] = {"http-loop-0", "http-loop-1"};
 
 struct http_server {
@@ -276,6 +278,7 @@ static void make_lanes(struct http_server *s)
 {
     const struct http_server_options *o = &s->shared.options;
     for (int lane = 0; lane < HTTP_LANES; lane++) {
+        if (o->lane_threads[lane] == 0) continue;
         struct lane_options options = {.name = lane_threads[lane],
                                        .threads = o->lane_threads[lane],
                                        .queue_max = o->lane_queue_max[lane],

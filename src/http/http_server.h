@@ -59,9 +59,16 @@ void http_response_header(struct http_response *response, const char *name,
                           const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Which queue a request waits in; queries and writes do not starve each other, and
- * liveness answers never wait behind either. */
-enum http_lane { HTTP_LANE_ADMIN, HTTP_LANE_WRITE, HTTP_LANE_QUERY, HTTP_LANES };
+/* Which queue a request waits in; queries and writes do not starve each other,
+ * liveness answers never wait behind either, and what waits for another node keeps
+ * nobody from answering that node. */
+enum http_lane {
+    HTTP_LANE_ADMIN,
+    HTTP_LANE_WRITE,
+    HTTP_LANE_QUERY,
+    HTTP_LANE_FORWARD,
+    HTTP_LANES
+};
 
 struct http_handler {
     void *context;
@@ -84,7 +91,7 @@ struct http_server_options {
     const char *host;
     uint16_t port; /* 0: any free one, see http_server_port */
     size_t connections_max;
-    size_t lane_threads[HTTP_LANES];
+    size_t lane_threads[HTTP_LANES]; /* 0: no request is admitted to that lane */
     size_t lane_queue_max[HTTP_LANES];
     int64_t lane_delay_max_ms[HTTP_LANES]; /* in a standing queue; 0: 100 ms */
     uint64_t body_memory_max;   /* all bodies in memory together; above: 429 */

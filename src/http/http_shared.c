@@ -15,6 +15,7 @@ enum {
 static const char *const lane_names[LANE_NAMES] = {[HTTP_LANE_ADMIN] = "admin",
                                                    [HTTP_LANE_WRITE] = "write",
                                                    [HTTP_LANE_QUERY] = "query",
+                                                   [HTTP_LANE_FORWARD] = "forward",
                                                    [LANE_NONE] = "none"};
 
 static void make_lane_metrics(struct http_shared *s, int lane)

@@ -95,7 +95,7 @@ static bool prefix_like(const char *value)
 {
     size_t size = strlen(value);
     if (size == 0) return true;
-    if (size > 128 || !only_of(value, "_.-/") || value[size - 1] == '/') return false;
+    if (size > 64 || !only_of(value, "_.-/") || value[size - 1] == '/') return false;
     for (const char *part = value; part; part = strchr(part, '/')) {
         if (part != value) part++;
         if (*part == '/' || *part == '.' || *part == '\0') return false;
@@ -158,7 +158,7 @@ static const struct config_key keys[] = {
     BOOL("storage.s3.content_md5", storage.s3_content_md5, false),
     STRING("storage.s3.wal_prefix", storage.s3_wal_prefix, "", prefix_like,
            "names of [A-Za-z0-9_.-] parted by '/', none starting with a dot, at most "
-           "128 bytes"),
+           "64 bytes"),
 
     INT("cache.memory_size", cache.memory_size, 4 * GiB, 16 * MiB, 64 * TiB),
     INT("cache.disk_size", cache.disk_size, 100 * GiB, 0, 1024 * TiB),
@@ -781,6 +781,10 @@ static enum err check_distributed(struct op *op, const struct config *c)
                      "distributed.enabled");
     enum err e = check_nodes(op, c);
     if (e) return e;
+    if (c->distributed.role == ROLE_QUERY && list_has(&c->distributed.nodes, id))
+        return clash(op, c, "distributed.node_id", id,
+                     "it stands in distributed.indexer_cluster.nodes, but "
+                     "distributed.role is query");
     if (c->distributed.role == ROLE_INDEXER && !list_has(&c->distributed.nodes, id)) {
         const struct config_key *key = key_named("distributed.indexer_cluster.nodes");
         return op_fail(

@@ -6,13 +6,13 @@
 #include <sys/resource.h>
 
 #include "api/api.h"
-#include "base/codec.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
 #include "http/http_server.h"
+#include "node/cluster.h"
 #include "node/config.h"
 #include "node/node_store.h"
 #include "node/readiness.h"
@@ -28,11 +28,14 @@ enum {
     WRITE_QUEUE = 256,
     QUERY_QUEUE = 256,
     QUERY_THREADS_MIN = 4, /* some of them wait for the store */
+    FORWARD_THREADS = 64,  /* all of them wait for other nodes */
+    FORWARD_QUEUE = 256,
     OP_MEMORY_MAX = 256 << 20,
     /* A write mostly waits for the store, so waiting for a worker longer than a query
      * may is no sign of overload. */
     WRITE_DELAY_MAX_MS = 1000,
-    DESCRIPTORS_SPARE = 512, /* for files and peers */
+    ADMIN_DELAY_MAX_MS = 10000, /* overload is no reason to call a node dead */
+    DESCRIPTORS_SPARE = 512,    /* for files and peers */
     CONNECTIONS_MIN = 8,
     STOP_POLL_MS = 5
 };
@@ -44,6 +47,8 @@ struct node {
     const struct config *config;
     struct store *store;
     struct cache *cache;
+    struct cluster *cluster; /* NULL: a single node */
+    struct router router;
     struct registry *registry;
     struct readiness *readiness;
     struct api *api;
@@ -58,25 +63,53 @@ static bool query_node(const struct config *c)
 static struct cache *open_cache(const struct config *c, struct store *store)
 {
     struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    if (c->storage.backend == STORAGE_S3) cache_gather(cache);
     if (c->cache.disk_size > 0)
         cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
     return cache;
 }
 
-/* Nodes with different lists of indexers must notice it: the list as one number. */
-static uint64_t fingerprint(const struct config_list *nodes)
-{
-    struct buf all = BUF_INIT;
-    for (size_t i = 0; i < nodes->count; i++)
-        buf_append(&all, nodes->items[i], strlen(nodes->items[i]) + 1);
-    uint64_t hash = all.size ? xxh3_64(all.data, all.size) : 0;
-    buf_release(&all);
-    return hash;
-}
-
 static const char *id_or(const struct config *c, const char *otherwise)
 {
     return *c->distributed.node_id ? c->distributed.node_id : otherwise;
+}
+
+static struct ring ring_of(const struct config *c)
+{
+    return (struct ring){(const char *const *)c->distributed.nodes.items,
+                         c->distributed.nodes.count};
+}
+
+/* The table of addresses beats the template. */
+static char *address_of(const struct config *c, const char *id)
+{
+    const struct config_pairs *table = &c->distributed.addresses;
+    const char *text = c->distributed.address_template;
+    for (size_t i = 0; i < table->count; i++)
+        if (strcmp(table->items[i].name, id) == 0) text = table->items[i].value;
+    return cluster_address(text, id, (uint16_t)c->server.port);
+}
+
+static struct cluster *open_cluster(const struct config *c)
+{
+    if (!c->distributed.enabled) return NULL;
+    struct ring ring = ring_of(c);
+    char **urls = mem_new_array(char *, ring.count);
+    for (size_t i = 0; i < ring.count; i++)
+        urls[i] = address_of(c, ring.ids[i]);
+    struct cluster_options o = {.node_id = c->distributed.node_id,
+                                .query_node = query_node(c),
+                                .forward_writes = c->distributed.forward_writes,
+                                .ring = ring,
+                                .urls = (const char *const *)urls,
+                                /* beside its own lane's, those whose hint was wrong */
+                                .forwards_max = FORWARD_THREADS + WRITE_THREADS,
+                                .answer_max = (size_t)c->server.max_body_memory};
+    struct cluster *cluster = cluster_new(&o);
+    for (size_t i = 0; i < ring.count; i++)
+        mem_free(urls[i]);
+    mem_free(urls);
+    return cluster;
 }
 
 static struct registry *open_registry(const struct config *c, struct node *n)
@@ -86,8 +119,12 @@ static struct registry *open_registry(const struct config *c, struct node *n)
     o.cache = n->cache;
     o.node_id = id_or(c, SINGLE_NODE);
     o.wal_prefix = c->storage.s3_wal_prefix;
-    o.config_fingerprint = fingerprint(&c->distributed.nodes);
+    struct ring ring = ring_of(c);
+    o.config_fingerprint = ring_fingerprint(&ring);
     o.read_only = query_node(c);
+    o.owns = n->cluster ? cluster_owns : NULL;
+    o.opened_by = n->cluster ? cluster_opened_by : NULL;
+    o.context = n->cluster;
     o.commit_interval_ms = c->commit.interval_ms;
     o.commit_bytes_max = (uint64_t)c->commit.max_bytes;
     o.tail_bytes_max = (uint64_t)c->tail.max_bytes;
@@ -116,7 +153,8 @@ static struct api *open_api(const struct config *c, struct node *n)
                             .slow_query_ms = c->query.slow_ms,
                             .ready = readiness_ready,
                             .ready_context = n->readiness,
-                            .version = ELACSYM_VERSION};
+                            .version = ELACSYM_VERSION,
+                            .router = n->cluster ? &n->router : NULL};
     return api_new(&o);
 }
 
@@ -146,23 +184,26 @@ static size_t query_threads(const struct config *c)
 
 static enum err open_http(struct op *op, const struct config *c, struct node *n)
 {
-    struct http_server_options o = {.host = c->server.host,
-                                    .port = (uint16_t)c->server.port,
-                                    .connections_max = connections_max(c),
-                                    .lane_threads = {[HTTP_LANE_ADMIN] = ADMIN_THREADS,
-                                                     [HTTP_LANE_WRITE] = WRITE_THREADS,
-                                                     [HTTP_LANE_QUERY] =
-                                                         query_threads(c)},
-                                    .lane_queue_max = {[HTTP_LANE_ADMIN] = ADMIN_QUEUE,
-                                                       [HTTP_LANE_WRITE] = WRITE_QUEUE,
-                                                       [HTTP_LANE_QUERY] = QUERY_QUEUE},
-                                    .body_memory_max =
-                                        (uint64_t)c->server.max_body_memory,
-                                    .op_memory_max = OP_MEMORY_MAX,
-                                    .request_timeout_ms = c->query.timeout_secs * 1000,
-                                    .idle_timeout_ms = 60000,
-                                    .handler = api_handler(n->api)};
+    struct http_server_options o = {
+        .host = c->server.host,
+        .port = (uint16_t)c->server.port,
+        .connections_max = connections_max(c),
+        .lane_threads = {[HTTP_LANE_ADMIN] = ADMIN_THREADS,
+                         [HTTP_LANE_WRITE] = WRITE_THREADS,
+                         [HTTP_LANE_QUERY] = query_threads(c),
+                         [HTTP_LANE_FORWARD] = n->cluster ? FORWARD_THREADS : 0},
+        .lane_queue_max = {[HTTP_LANE_ADMIN] = ADMIN_QUEUE,
+                           [HTTP_LANE_WRITE] = WRITE_QUEUE,
+                           [HTTP_LANE_QUERY] = QUERY_QUEUE,
+                           [HTTP_LANE_FORWARD] = FORWARD_QUEUE},
+        .body_memory_max = (uint64_t)c->server.max_body_memory,
+        .op_memory_max = OP_MEMORY_MAX,
+        .request_timeout_ms = c->query.timeout_secs * 1000,
+        .idle_timeout_ms = 60000,
+        .handler = api_handler(n->api)};
     o.lane_delay_max_ms[HTTP_LANE_WRITE] = WRITE_DELAY_MAX_MS;
+    o.lane_delay_max_ms[HTTP_LANE_ADMIN] = ADMIN_DELAY_MAX_MS;
+    o.lane_delay_max_ms[HTTP_LANE_FORWARD] = WRITE_DELAY_MAX_MS;
     return http_server_start(op, &o, &n->http);
 }
 
@@ -172,6 +213,7 @@ static void release(struct node *n, int64_t deadline_ms)
     api_free(n->api);
     readiness_free(n->readiness);
     if (n->registry) registry_free(n->registry, deadline_ms);
+    cluster_free(n->cluster);
     if (n->cache) cache_free(n->cache);
     store_free(n->store);
     mem_free(n);
@@ -187,6 +229,8 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     enum err e = node_store_open(op, c, use, &n->store);
     if (e) goto done;
     n->cache = open_cache(c, n->store);
+    n->cluster = open_cluster(c);
+    if (n->cluster) n->router = cluster_router(n->cluster);
     n->registry = open_registry(c, n);
     n->readiness =
         readiness_new(n->store, READINESS_PROBE_MS, READINESS_SILENCE_MAX_MS);

@@ -8,8 +8,9 @@
 #include "store/store_dir.h"
 #include "store/store_s3.h"
 
-/* The kernel may have dropped pages that we believed to be written: what is in memory
- * may be ahead of the disk for good. Only a restart reads what is really there. */
+/* The kernel may have dropped pages that we believed to be written, or the bucket has
+ * begun to replace objects: what is in memory may be ahead of the store for good. Only
+ * a restart reads what is really there. */
 static void store_poisoned(void *context, const char *why)
 {
     (void)context;
@@ -33,6 +34,7 @@ static enum err open_s3(struct op *op, const struct config *c, enum store_use us
         store_free(store);
         return op_fail(op, e, "storage.backend = s3");
     }
+    if (use == STORE_WRITE) store_s3_watch(store, store_poisoned, NULL);
     *out = store;
     return ERR_OK;
 }

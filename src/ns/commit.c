@@ -284,7 +284,7 @@ static void taken_group(struct op *op, struct namespace *ns, bool ours,
                         struct slice other)
 {
     struct wal_entry entry;
-    char words[512];
+    char words[TENURE_WORDS_MAX];
 
     enum err e = wal_entry_decode(op, &ns->keys, ns->group->entry.slot, other, &entry);
     op_clear_error(op);
@@ -293,11 +293,9 @@ static void taken_group(struct op *op, struct namespace *ns, bool ours,
         namespace_dropped_locked(ns);
         return;
     }
-    (void)
-        snprintf(words, sizeof words,
-                 "ownership conflict: namespace \"%s\" was taken over by node \"%.*s\"",
-                 ns->keys.name, e ? 0 : (int)entry.node_id.size,
-                 e ? "" : (const char *)entry.node_id.data);
+    bool told = !e && entry.kind == OBJECT_FENCE;
+    tenure_lost_words(ns->env, &ns->keys, told ? entry.node_id : SLICE_EMPTY,
+                      told ? entry.fingerprint : 0, words);
     fail_group(ns, ERR_FENCED, words);
     if (ours) namespace_fenced_locked(ns, words);
 }
@@ -533,7 +531,7 @@ static enum err resolve_filter(struct op *op, const struct namespace *ns,
         uint32_t rows[CHUNK], from = 0;
         struct rowset *match = NULL;
 
-        enum err e = segment_filter(op, source->segment, p->filter, &match);
+        enum err e = segment_filter(op, source->segment, p->filter, NULL, NULL, &match);
         if (e) return e;
         if (source->dead) rowset_andnot(match, source->dead);
         e = room_for_deletes(op, &batch, rowset_count(match), deletes_max, &capacity);

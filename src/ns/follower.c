@@ -98,6 +98,9 @@ static enum err follow(struct op *op, const struct registry_options *env,
         e = absent(&step, keys);
         goto done;
     }
+    /* Not the fences of times before we followed: lists change, and that is fine. */
+    if (entry.kind == OBJECT_FENCE && f->validated_ms && env->opened_by)
+        env->opened_by(env->context, keys->name, entry.node_id, entry.fingerprint);
     e = state_replay(&step, f->snapshot, &entry, f->table, &next);
     if (!e) e = state_join_tail(&step, next, 0, &joined);
     if (e) goto done;

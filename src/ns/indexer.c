@@ -39,6 +39,7 @@
 enum {
     TIER_FANOUT = 4,
     ZSTD_LEVEL = 3,
+    VECTOR_INDEX_FROM = 2048, /* vectors; fewer are scanned in half a millisecond */
     DISCARD_TIMEOUT_MS = 10000,
     LEFTOVERS_MAX = 64
 };
@@ -320,13 +321,15 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
                              const struct segment_input *inputs, size_t n,
                              uint64_t bytes)
 {
-    static const struct segment_options options = {.zstd_level = ZSTD_LEVEL};
+    struct segment_options options = {.zstd_level = ZSTD_LEVEL,
+                                      .index_from = VECTOR_INDEX_FROM};
     bool spooled =
         bytes >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
     struct spool spool = {.buf = BUF_INIT};
     uint64_t memory = segment_merge_memory(inputs, n) + (spooled ? 0 : bytes);
     uint32_t rows = 0;
 
+    memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
     if (!e && spooled) e = open_spool(op, ns, bytes, &spool);
     if (!e)

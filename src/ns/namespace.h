@@ -77,7 +77,7 @@ struct namespace
     int64_t confirmed_ms; /* when we were last surely the owner */
     int64_t fenced_until_ms;
     unsigned fenced_times;
-    char fenced_words[256];
+    char fenced_words[TENURE_WORDS_MAX];
     uint64_t reserved; /* bytes of the cache's budget held for the tail */
     bool tail_full;    /* a write was refused since there was no room for it */
     uint64_t collected_floor,

@@ -16,7 +16,7 @@ static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
                         struct slice bytes)
 {
     struct wal_entry entry;
-    char words[256];
+    char words[TENURE_WORDS_MAX];
 
     enum err e = wal_entry_decode(op, &ns->keys, slot, bytes, &entry);
     op_clear_error(op);
@@ -24,10 +24,9 @@ static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
         namespace_dropped_locked(ns);
         return;
     }
-    (void)
-        snprintf(words, sizeof words,
-                 "ownership conflict: namespace \"%s\" was taken over by another node",
-                 ns->keys.name);
+    bool told = !e && entry.kind == OBJECT_FENCE;
+    tenure_lost_words(ns->env, &ns->keys, told ? entry.node_id : SLICE_EMPTY,
+                      told ? entry.fingerprint : 0, words);
     namespace_fenced_locked(ns, words);
 }
 

@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "cache/cache.h"
 #include "ns/admission.h"
 #include "ns/namespace.h"
 #include "ns/survey.h"
@@ -177,19 +178,28 @@ static struct namespace *bucket_evict(struct registry *r, struct slot **bucket)
     return NULL;
 }
 
+/* What is held by open namespaces leaves little of the memory to ranges. */
+static bool memory_pressed(struct registry *r)
+{
+    struct cache_usage usage = cache_usage(r->options.cache);
+    return usage.reserved_bytes > usage.memory_max / 4 * 3;
+}
+
 /*
- * Closes an idle namespace if as many are open as may be; true if there is room for
- * another one then. What a namespace has in memory is in the store as well, so closing
- * costs no more than opening it again. The hand goes round twice: in the first round it
- * takes what was not used since it last came by (the clock algorithm).
+ * Closes an idle namespace if as many are open as may be, or if they fill the memory;
+ * true if there is room for another one then. What a namespace has in memory is in the
+ * store as well, so closing costs no more than opening it again. The hand goes round
+ * twice: in the first round it takes what was not used since it last came by (the clock
+ * algorithm).
  */
 static bool table_make_room(struct registry *r)
 {
     struct namespace *idle = NULL;
+    bool pressed = memory_pressed(r);
 
     mutex_lock(&r->lock);
     bool full = r->table_count >= r->options.open_max;
-    for (size_t i = 0; full && !idle && i < 2 * (size_t)BUCKETS; i++) {
+    for (size_t i = 0; (full || pressed) && !idle && i < 2 * (size_t)BUCKETS; i++) {
         idle = bucket_evict(r, &r->table[r->hand]);
         if (!idle) r->hand = (r->hand + 1) % BUCKETS;
     }

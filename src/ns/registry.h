@@ -32,7 +32,11 @@ struct registry_options {
     bool read_only;              /* query node: never open for writing */
     /* Does this node own the namespace? NULL: it owns all. */
     bool (*owns)(void *context, const char *name);
-    void *context;
+    /* A node was seen to open the namespace for writing while it is followed here:
+     * which, and under which list of indexers. NULL: nobody asks. Must not block. */
+    void (*opened_by)(void *context, const char *name, struct slice node_id,
+                      uint64_t fingerprint);
+    void *context;              /* of both */
     int64_t commit_interval_ms; /* pacing of log puts; 0 on a local directory */
     uint64_t commit_bytes_max;  /* of one log object */
     uint64_t request_bytes_max; /* of one write in the log, and of the ids that a

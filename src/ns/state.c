@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "base/codec.h"
+#include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "cache/cache.h"
+#include "segment/segment_ahead.h"
 #include "store/store.h"
 
 enum {
@@ -200,10 +202,10 @@ static enum err check_tail(struct op *op, struct cache *cache,
     if (e) return e;
     segment_tail_hash(pin.data, hash);
     cache_unpin(cache, &pin, 1);
-    if (memcmp(hash, ms->tail_hash, sizeof hash) != 0)
-        return op_fail(op, ERR_CORRUPT,
-                       "object %s is not the segment its manifest names", ms->key);
-    return ERR_OK;
+    if (memcmp(hash, ms->tail_hash, sizeof hash) == 0) return ERR_OK;
+    cache_forget(cache, ms->key, pin.offset, pin.size);
+    return op_fail(op, ERR_CORRUPT, "object %s is not the segment its manifest names",
+                   ms->key);
 }
 
 static enum err open_segment(struct op *op, struct cache *cache,
@@ -313,6 +315,31 @@ enum err state_load_table(struct op *op, struct store *store, const struct keys 
     return e;
 }
 
+static bool is_open(const struct snapshot *old, const char *key)
+{
+    for (uint32_t i = 0; old && i < old->source_count; i++)
+        if (old->sources[i].stored &&
+            strcmp(segment_key(old->sources[i].segment), key) == 0)
+            return true;
+    return false;
+}
+
+/* All ends of segments in two rounds, or opening them would take two rounds each. */
+static void open_ahead(struct op *op, struct cache *cache, const struct manifest *m,
+                       const struct snapshot *old)
+{
+    struct segment_object *objects =
+        mem_new_array(struct segment_object, m->segment_count);
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < m->segment_count; i++)
+        if (!is_open(old, m->segments[i].key))
+            objects[n++] = (struct segment_object){.key = m->segments[i].key,
+                                                   .size = m->segments[i].size};
+    segment_open_ahead(op, cache, objects, n);
+    mem_free(objects);
+}
+
 enum err state_load(struct op *op, struct store *store, struct cache *cache,
                     const struct keys *keys, const struct manifest *m,
                     const struct snapshot *old, struct snapshot **out,
@@ -327,6 +354,7 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
     d.s->epoch = m->epoch;
     d.s->slot = m->wm - 1; /* UINT64_MAX when nothing is indexed */
     d.s->manifest_version = m->version;
+    open_ahead(op, cache, m, old);
     for (uint32_t i = 0; i < m->segment_count && !e; i++)
         e = load_source(op, store, cache, keys, &m->segments[i], old, &d);
     if (!e) e = state_load_table(op, store, keys, m, table);

@@ -1,6 +1,7 @@
 #include "ns/tenure.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "base/op.h"
@@ -31,20 +32,42 @@ void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms)
     t->fences[t->fence_count++] = (struct manifest_fence){slot, wall_ms};
 }
 
-static enum err fenced_by(struct op *op, const struct keys *keys, const char *node,
-                          int node_size, uint64_t fingerprint)
+void tenure_lost_words(const struct registry_options *env, const struct keys *keys,
+                       struct slice node, uint64_t fingerprint,
+                       char out[TENURE_WORDS_MAX])
 {
-    return op_fail(op, ERR_FENCED,
-                   "ownership conflict: namespace \"%s\" is held by node \"%.*s\" "
-                   "(configuration %016llx)",
-                   keys->name, node_size, node, (unsigned long long)fingerprint);
+    if (node.size == 0)
+        (void)snprintf(out, TENURE_WORDS_MAX,
+                       "ownership conflict: namespace \"%s\" has a newer writer",
+                       keys->name);
+    else if (slice_equal(node, slice_str(env->node_id)))
+        (void)
+            snprintf(out, TENURE_WORDS_MAX,
+                     "ownership conflict: namespace \"%s\" is held by another process "
+                     "with this node's id, \"%s\"",
+                     keys->name, env->node_id);
+    else
+        (void)snprintf(out, TENURE_WORDS_MAX,
+                       "ownership conflict: namespace \"%s\" is held by node \"%.*s\" "
+                       "(its list of indexers is %016llx, ours %016llx)",
+                       keys->name, (int)node.size, (const char *)node.data,
+                       (unsigned long long)fingerprint,
+                       (unsigned long long)env->config_fingerprint);
 }
 
-static enum err fenced_by_manifest(struct op *op, const struct keys *keys,
-                                   const struct manifest *m)
+static enum err fenced_by(struct op *op, const struct registry_options *env,
+                          const struct keys *keys, struct slice node,
+                          uint64_t fingerprint)
 {
-    return fenced_by(op, keys, m->holder_node, (int)strlen(m->holder_node),
-                     m->holder_fingerprint);
+    char words[TENURE_WORDS_MAX];
+    tenure_lost_words(env, keys, node, fingerprint, words);
+    return op_fail(op, ERR_FENCED, "%s", words);
+}
+
+static enum err fenced_by_manifest(struct op *op, const struct registry_options *env,
+                                   const struct keys *keys, const struct manifest *m)
+{
+    return fenced_by(op, env, keys, slice_str(m->holder_node), m->holder_fingerprint);
 }
 
 static enum err dropped(struct op *op, const struct keys *keys)
@@ -153,16 +176,12 @@ static enum err claim_epoch(struct op *op, const struct registry_options *env,
                    keys->name);
 }
 
-/* The entry of a higher epoch says who. */
-static enum err newer_writer(struct op *op, const struct keys *keys,
-                             const struct wal_entry *entry)
+/* The entry of a higher epoch says who, if it is a fence. */
+static enum err newer_writer(struct op *op, const struct registry_options *env,
+                             const struct keys *keys, const struct wal_entry *entry)
 {
-    if (entry->kind == OBJECT_FENCE)
-        return fenced_by(op, keys, (const char *)entry->node_id.data,
-                         (int)entry->node_id.size, entry->fingerprint);
-    return op_fail(op, ERR_FENCED,
-                   "ownership conflict: namespace \"%s\" has a newer writer",
-                   keys->name);
+    struct slice node = entry->kind == OBJECT_FENCE ? entry->node_id : SLICE_EMPTY;
+    return fenced_by(op, env, keys, node, entry->fingerprint);
 }
 
 /* Reads one slot only for who wrote it: kind, epoch, put-id and node. */
@@ -202,7 +221,7 @@ static enum err explain_gap(struct op *op, const struct registry_options *env,
     if (!e && newest && newest->version == m->version)
         e = wal_broken(op, keys, missing);
     else if (!e && newest)
-        e = fenced_by_manifest(op, keys, newest);
+        e = fenced_by_manifest(op, env, keys, newest);
     manifest_unref(newest);
     return e;
 }
@@ -241,20 +260,20 @@ static enum err find_end(struct op *op, const struct registry_options *env,
     if (e) return e;
     if (entry.kind == OBJECT_DROP) return dropped(op, keys);
     /* A fence behind a newer writer's entries would fence nobody but us. */
-    if (entry.epoch > t->epoch) return newer_writer(op, keys, &entry);
+    if (entry.epoch > t->epoch) return newer_writer(op, env, keys, &entry);
     t->last = entry.put_id;
     return ERR_OK;
 }
 
 /* Another's entry is in the slot we wanted for our fence. ERR_OK: step over it. */
-static enum err step_over(struct op *op, const struct keys *keys, struct tenure *t,
-                          struct slice bytes)
+static enum err step_over(struct op *op, const struct registry_options *env,
+                          const struct keys *keys, struct tenure *t, struct slice bytes)
 {
     struct wal_entry other;
     enum err e = wal_entry_decode(op, keys, t->next, bytes, &other);
     if (e) return e;
     if (other.kind == OBJECT_DROP) return dropped(op, keys);
-    if (other.epoch > t->epoch) return newer_writer(op, keys, &other);
+    if (other.epoch > t->epoch) return newer_writer(op, env, keys, &other);
     /* One epoch belongs to one process, which puts one fence: anything else means that
      * two processes hold our epoch, and nothing can be trusted any more. */
     assert(other.epoch < t->epoch);
@@ -295,7 +314,7 @@ static enum err put_fence(struct op *op, const struct registry_options *env,
         struct settle settle = {.key = key.text, .bytes = buf_slice(&bytes)};
         e = settle_create(op, env->store, &settle, &outcome, &other);
         if (!e && outcome == SETTLED_TAKEN)
-            e = step_over(op, keys, t, buf_slice(&other));
+            e = step_over(op, env, keys, t, buf_slice(&other));
         if (!e && outcome == SETTLED_VANISHED) at_end = false;
         buf_release(&bytes);
         buf_release(&other);
@@ -319,7 +338,7 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
     if (e) return e;
     if (!newest || newest->epoch != t->epoch)
         e = newest
-                ? fenced_by_manifest(op, keys, newest)
+                ? fenced_by_manifest(op, env, keys, newest)
                 : op_fail(op, ERR_FENCED, "namespace \"%s\" was removed", keys->name);
     manifest_unref(newest);
     return e;

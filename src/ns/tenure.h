@@ -62,6 +62,13 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
 enum err tenure_missing(struct op *op, const struct registry_options *env,
                         const struct keys *keys, const struct tenure *t);
 
+/* Who holds the namespace now, for operators: the node (empty: not known), the
+ * fingerprint of its list of indexers, and of ours. */
+enum { TENURE_WORDS_MAX = 384 };
+void tenure_lost_words(const struct registry_options *env, const struct keys *keys,
+                       struct slice node, uint64_t fingerprint,
+                       char out[TENURE_WORDS_MAX]);
+
 void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms);
 
 #endif

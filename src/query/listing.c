@@ -1,94 +1,257 @@
 /*
- * Documents in the order of an attribute or of their ids, without a score: a heap of
- * the top_k first rows, where the order itself is the tie-break of equal scores.
+ * Documents in the order of an attribute or of their ids, without a score.
+ *
+ * Within a source values are compared by their column's keys, and blocks whose bounds
+ * lie behind what was found so far are passed over; across sources by value. Each
+ * source gathers its own first rows: up to twice as many as are wanted, and a block
+ * more, then the list is sorted and cut, and its last row is the bar for those that
+ * follow.
  */
+#include <stdlib.h>
+
 #include "attr/column.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "query/exec.h"
 
-struct order {
-    struct op *op;
-    const struct exec *x;
-    enum attr_type type;
+/* A row's place among those of its source: nulls last, then sort, then id. */
+struct entry {
+    uint64_t sort; /* its key, turned when descending */
+    uint32_t row;
+    bool null;
 };
 
-static struct value value_of(const struct order *o, const struct hit *hit)
-{
-    int attr = o->x->query->order_attr;
-    const struct segment_view *view = o->x->views[hit->source];
-    const struct column *column = view ? segment_view_column(view, attr) : NULL;
-    struct value v = VALUE_NULL;
+struct listing {
+    const struct exec *x;
+    bool by_attr, descending;
+    size_t wanted;
+    struct entry *entries; /* room for 2 * wanted + COLUMN_BLOCK */
+    size_t count;
+    bool full; /* bar is the last of `wanted` rows */
+    struct entry bar;
 
-    /* Scalars need no memory, so this cannot fail. */
-    if (column) (void)column_value(o->op, column, hit->row, &v);
-    return v;
+    /* of the source at hand */
+    uint32_t source;
+    const struct column *column; /* NULL: all rows are null */
+    struct entry after;          /* the place to go on from, in this column's keys */
+    bool after_equal;            /* a row with its key has its value */
+};
+
+static const struct query *query_of(const struct listing *l)
+{
+    return l->x->query;
 }
 
-/* Nulls come last in both directions; equal values are in the order of their ids. */
-static int compare_by_attr(const void *context, const struct hit *a,
-                           const struct hit *b)
+static int compare_ids(const struct listing *l, uint32_t a, uint32_t b)
 {
-    const struct order *o = context;
-    struct value x = value_of(o, a), y = value_of(o, b);
-
-    if (x.null != y.null) return x.null ? 1 : -1;
-    int order = x.null ? 0 : scalar_compare(o->type, &x.one, &y.one);
-    if (order) return o->x->query->descending ? -order : order;
-    return exec_compare_ids(o->x->snapshot, a, b);
+    struct hit x = {.source = l->source, .row = a}, y = {.source = l->source, .row = b};
+    int order = exec_compare_ids(l->x->snapshot, &x, &y);
+    return !l->by_attr && l->descending ? -order : order;
 }
 
-static int compare_by_id(const void *context, const struct hit *a, const struct hit *b)
+/* Without ids: <0, 0, >0. */
+static int compare_sorts(const struct entry *a, const struct entry *b)
 {
-    const struct order *o = context;
-    int order = exec_compare_ids(o->x->snapshot, a, b);
-    return o->x->query->descending ? -order : order;
+    if (a->null != b->null) return a->null ? 1 : -1;
+    return (a->sort > b->sort) - (a->sort < b->sort);
 }
 
-static void push_range(struct topk *best, uint32_t source, uint32_t count)
+static int compare_entries(const void *a, const void *b, void *listing)
 {
-    for (uint32_t row = 0; row < count; row++)
-        topk_push(best, (struct hit){.source = source, .row = row});
+    const struct entry *x = a, *y = b;
+    int order = compare_sorts(x, y);
+    return order ? order : compare_ids(listing, x->row, y->row);
 }
 
-static enum err push_allowed(struct op *op, struct topk *best, uint32_t source,
-                             const struct rowset *allowed)
+static uint64_t sort_of(const struct listing *l, uint64_t key)
 {
-    enum { CHUNK = 1024 };
-    uint32_t rows[CHUNK], from = 0;
+    return l->descending ? ~key : key;
+}
 
-    for (size_t n; (n = rowset_read(allowed, from, rows, CHUNK)) > 0;
-         from = rows[n - 1] + 1) {
+static struct entry entry_of(const struct listing *l, uint32_t row)
+{
+    struct entry entry = {.row = row, .null = l->by_attr};
+    uint64_t key;
+    if (l->column && column_key_at(l->column, row, &key)) {
+        entry.null = false;
+        entry.sort = sort_of(l, key);
+    }
+    return entry;
+}
+
+/* ---- places ---- */
+
+/* Is the row behind the place that the listing goes on from? */
+static bool is_behind(const struct listing *l, const struct entry *entry)
+{
+    const struct query_place *after = query_of(l)->after;
+    if (!after) return true;
+
+    int order = compare_sorts(entry, &l->after);
+    /* The key at hand is that of the next greater value: it lies behind ascending, and
+     * descending before, where keys were asked for from above. */
+    if (order == 0 && !l->after_equal) order = l->descending ? -1 : 1;
+    if (order) return order > 0;
+    struct doc_id id =
+        segment_id(l->x->snapshot->sources[l->source].segment, entry->row);
+    int ids = doc_id_compare(&id, &after->id);
+    return !l->by_attr && l->descending ? ids < 0 : ids > 0;
+}
+
+static void source_start(struct listing *l, uint32_t source)
+{
+    const struct query *q = query_of(l);
+
+    l->source = source;
+    l->count = 0;
+    l->full = false;
+    l->column = l->by_attr ? exec_column(l->x, source, q->order_attr) : NULL;
+    if (!q->after) return;
+    l->after_equal = true;
+    l->after = (struct entry){.null = l->by_attr && q->after->value.null};
+    if (!l->column || l->after.null) return;
+    uint64_t key = column_key_from(l->column, &q->after->value.one, &l->after_equal);
+    l->after.sort = sort_of(l, key);
+}
+
+/* ---- gathering ---- */
+
+static void cut(struct listing *l)
+{
+    qsort_r(l->entries, l->count, sizeof *l->entries, compare_entries, l);
+    if (l->count < l->wanted) return;
+    l->count = l->wanted;
+    l->full = true;
+    l->bar = l->entries[l->count - 1];
+}
+
+/* Can no row of the block come before the bar? Its rows lie behind the bar's, so equal
+ * values have greater ids. */
+static bool is_hopeless(const struct listing *l, uint32_t block)
+{
+    uint64_t least, most;
+    if (!l->full || l->bar.null || !l->column) return false;
+    column_block_keys(l->column, block, &least, &most);
+    return sort_of(l, l->descending ? most : least) >= l->bar.sort;
+}
+
+static void consider(struct listing *l, uint32_t row)
+{
+    struct entry entry = entry_of(l, row);
+    if (l->full && compare_entries(&entry, &l->bar, l) > 0) return;
+    if (is_behind(l, &entry)) l->entries[l->count++] = entry;
+}
+
+/* Does the whole window lie before the place to go on from? Rows ascend by id. */
+static bool is_passed(const struct listing *l, uint32_t first, uint32_t end)
+{
+    const struct query_place *after = query_of(l)->after;
+    if (!after || l->by_attr) return false;
+    const struct segment *s = l->x->snapshot->sources[l->source].segment;
+    struct doc_id id = segment_id(s, l->descending ? first : end - 1);
+    int order = doc_id_compare(&id, &after->id);
+    return l->descending ? order >= 0 : order <= 0;
+}
+
+/* The allowed rows of [first, end), at most COLUMN_BLOCK of them. */
+static void consider_window(struct listing *l, uint32_t first, uint32_t end)
+{
+    const struct rowset *allowed = l->x->allowed.rows[l->source];
+    uint64_t bits[COLUMN_BLOCK / 64];
+
+    if (!allowed) {
+        for (uint32_t row = first; row < end; row++)
+            consider(l, row);
+        return;
+    }
+    size_t words = (end - first + 63) / 64;
+    rowset_bits(allowed, first, bits, words);
+    for (size_t word = 0; word < words; word++)
+        for (uint64_t left = bits[word]; left; left &= left - 1)
+            consider(l,
+                     first + (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left));
+}
+
+/* Window by window, in the order of ids: when the listing is by id, it ends with the
+ * window that fills it. */
+static enum err consider_source(struct op *op, struct listing *l, uint32_t source)
+{
+    uint32_t rows = segment_row_count(l->x->snapshot->sources[source].segment);
+    uint32_t windows = rows / COLUMN_BLOCK + (rows % COLUMN_BLOCK != 0);
+    bool backward = !l->by_attr && l->descending;
+
+    source_start(l, source);
+    for (uint32_t i = 0; i < windows; i++) {
+        uint32_t window = backward ? windows - 1 - i : i, first = window * COLUMN_BLOCK;
+        uint32_t end = rows - first < COLUMN_BLOCK ? rows : first + COLUMN_BLOCK;
         enum err e = op_check(op);
         if (e) return e;
-        for (size_t i = 0; i < n; i++)
-            topk_push(best, (struct hit){.source = source, .row = rows[i]});
+        if (is_passed(l, first, end) || is_hopeless(l, window)) continue;
+        consider_window(l, first, end);
+        if (!l->by_attr && l->count >= l->wanted) break;
+        if (l->count > 2 * l->wanted) cut(l);
     }
+    cut(l);
     return ERR_OK;
 }
 
-enum err list_rows(struct op *op, const struct exec *x, struct ranking *out)
+/* ---- across sources ---- */
+
+struct query_place list_place(const struct exec *x, const struct hit *hit)
+{
+    const struct query *q = x->query;
+    struct query_place place = {
+        .value = VALUE_NULL,
+        .id = segment_id(x->snapshot->sources[hit->source].segment, hit->row)};
+    const struct column *column = NULL;
+    uint64_t key;
+
+    if (q->ordered && q->order_attr != FILTER_ATTR_ID)
+        column = exec_column(x, hit->source, q->order_attr);
+    if (column && column_key_at(column, hit->row, &key))
+        place.value = (struct value){.one = column_key_scalar(column, key)};
+    return place;
+}
+
+/* Nulls come last in both directions; equal values are in the order of their ids. */
+static int compare_hits(const void *context, const struct hit *a, const struct hit *b)
+{
+    const struct listing *l = context;
+    const struct query *q = query_of(l);
+    int ids = exec_compare_ids(l->x->snapshot, a, b);
+    if (!l->by_attr) return l->descending ? -ids : ids;
+
+    struct value x = list_place(l->x, a).value, y = list_place(l->x, b).value;
+    if (x.null != y.null) return x.null ? 1 : -1;
+    enum attr_type type = l->x->snapshot->schema->attrs[q->order_attr].type;
+    int order = x.null ? 0 : scalar_compare(type, &x.one, &y.one);
+    if (order == 0) return ids;
+    return l->descending ? -order : order;
+}
+
+enum err list_rows(struct op *op, const struct exec *x, size_t count,
+                   struct ranking *out)
 {
     const struct query *q = x->query;
     const struct snapshot *s = x->snapshot;
-    bool by_attr = q->ordered && q->order_attr != FILTER_ATTR_ID;
-    struct order order = {.op = op, .x = x};
+    struct listing l = {.x = x,
+                        .by_attr = q->ordered && q->order_attr != FILTER_ATTR_ID,
+                        .descending = q->descending,
+                        .wanted = count};
     struct topk best;
+    enum err e = ERR_OK;
 
-    if (by_attr) order.type = s->schema->attrs[q->order_attr].type;
-    out->hits = op_new_array(op, struct hit, q->top_k);
-    if (!out->hits) return ERR_LIMIT;
-    topk_init(&best, out->hits, q->top_k, by_attr ? compare_by_attr : compare_by_id,
-              &order);
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        if (x->skip[i]) continue;
-        enum err e = op_check(op);
-        if (!e && x->allowed[i])
-            e = push_allowed(op, &best, i, x->allowed[i]);
-        else if (!e)
-            push_range(&best, i, segment_row_count(s->sources[i].segment));
-        if (e) return e;
+    out->hits = op_new_array(op, struct hit, count);
+    l.entries = op_new_array(op, struct entry, 2 * count + COLUMN_BLOCK);
+    if (!out->hits || !l.entries) return ERR_LIMIT;
+    topk_init(&best, out->hits, count, compare_hits, &l);
+    for (uint32_t i = 0; i < s->source_count && !e; i++) {
+        if (x->allowed.none[i]) continue;
+        e = consider_source(op, &l, i);
+        for (size_t k = 0; k < l.count && !e; k++)
+            topk_push(&best, (struct hit){.source = i, .row = l.entries[k].row});
     }
+    if (e) return e;
     topk_finish(&best);
     out->count = best.count;
     return ERR_OK;

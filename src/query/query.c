@@ -1,11 +1,18 @@
 #include "query/query.h"
 
+#include <assert.h>
+
 #include "base/op.h"
 #include "base/rowset.h"
 #include "base/task.h"
 #include "query/exec.h"
+#include "segment/segment_ahead.h"
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
+
+/* A document that one rank misses loses half of its sum: a hybrid search misses this
+ * part of what a vector search alone may miss. */
+static const float HYBRID_MISSES = 0.2F;
 
 int exec_compare_ids(const void *context, const struct hit *a, const struct hit *b)
 {
@@ -15,14 +22,53 @@ int exec_compare_ids(const void *context, const struct hit *a, const struct hit 
     return doc_id_compare(&x, &y);
 }
 
-/* ---- preparing ---- */
+size_t exec_depth(const struct query *q)
+{
+    size_t depth = q->top_k;
+    if (!q->score) return depth;
+    depth *= HYBRID_DEPTH_FACTOR;
+    return depth < HYBRID_DEPTH_MIN ? HYBRID_DEPTH_MIN : depth;
+}
+
+uint64_t exec_allowed_count(const struct exec *x, const struct allowed *allowed,
+                            uint32_t source)
+{
+    if (allowed->none[source]) return 0;
+    return allowed->rows[source]
+               ? rowset_count(allowed->rows[source])
+               : segment_row_count(x->snapshot->sources[source].segment);
+}
+
+size_t exec_rows(const struct exec *x, uint32_t source, uint32_t from, uint32_t *rows,
+                 size_t max)
+{
+    const struct rowset *allowed = x->allowed.rows[source];
+    uint32_t count = segment_row_count(x->snapshot->sources[source].segment);
+
+    if (allowed) return rowset_read(allowed, from, rows, max);
+    size_t n = count - from < max ? count - from : max;
+    for (size_t i = 0; i < n; i++)
+        rows[i] = from + (uint32_t)i;
+    return n;
+}
+
+const struct column *exec_column(const struct exec *x, uint32_t source, int attr)
+{
+    return x->views[source] ? segment_view_column(x->views[source], attr) : NULL;
+}
+
+/* ---- checking ---- */
 
 static enum err check_rank(struct op *op, const struct schema *schema,
                            const struct rank *rank)
 {
     if (rank->kind == RANK_VECTOR) {
-        if (schema->vector_dim) return ERR_OK;
-        return op_fail(op, ERR_INVALID, "vector: this namespace has no vectors");
+        if (!schema->vector_dim)
+            return op_fail(op, ERR_INVALID, "vector: this namespace has no vectors");
+        if (rank->vector_field > 0)
+            return op_fail(op, ERR_INVALID, "vector: there is no vector field %u",
+                           rank->vector_field);
+        return ERR_OK;
     }
     for (size_t i = 0; i < rank->field_count; i++) {
         const struct attr *attr = &schema->attrs[rank->fields[i].attr];
@@ -35,73 +81,172 @@ static enum err check_rank(struct op *op, const struct schema *schema,
     return ERR_OK;
 }
 
+static bool is_joined(enum score_op op)
+{
+    return op == SCORE_SUM || op == SCORE_PRODUCT || op == SCORE_GREATEST;
+}
+
+static enum err check_score(struct op *op, const struct query *q,
+                            const struct score *node, uint32_t depth, size_t *nodes)
+{
+    if (depth > QUERY_SCORE_DEPTH_MAX || ++*nodes > QUERY_SCORE_NODES_MAX)
+        return op_fail(op, ERR_INVALID, "score: at most %d levels and %d nodes",
+                       QUERY_SCORE_DEPTH_MAX, QUERY_SCORE_NODES_MAX);
+    bool of_rank = node->op == SCORE_RANK || node->op == SCORE_RECIPROCAL ||
+                   node->op == SCORE_MINMAX;
+    if (of_rank && node->rank >= q->rank_count)
+        return op_fail(op, ERR_INVALID, "score: there is no rank %u", node->rank);
+    if (is_joined(node->op) != (node->child_count > 0))
+        return op_fail(op, ERR_INVALID,
+                       "score: sums, products and greatest have children, others none");
+    for (size_t i = 0; i < node->child_count; i++) {
+        enum err e = check_score(op, q, &node->children[i], depth + 1, nodes);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+static enum err check_scalar(struct op *op, const struct schema *schema, int attr,
+                             const char *where)
+{
+    if (!schema->attrs[attr].array) return ERR_OK;
+    return op_fail(op, ERR_INVALID, "%s: attribute \"%s\" is an array", where,
+                   schema->attrs[attr].name);
+}
+
+static enum err check_aggregate(struct op *op, const struct schema *schema,
+                                const struct aggregate *a)
+{
+    enum err e = ERR_OK;
+    assert(a->sum_count <= QUERY_AGGREGATES_MAX &&
+           a->min_count <= QUERY_AGGREGATES_MAX &&
+           a->max_count <= QUERY_AGGREGATES_MAX);
+    for (size_t i = 0; i < a->sum_count && !e; i++) {
+        enum attr_type type = schema->attrs[a->sums[i]].type;
+        e = check_scalar(op, schema, a->sums[i], "aggregate.sum");
+        if (!e && type != ATTR_INT && type != ATTR_UINT && type != ATTR_FLOAT)
+            e = op_fail(op, ERR_INVALID, "aggregate.sum: attribute \"%s\" is no number",
+                        schema->attrs[a->sums[i]].name);
+    }
+    for (size_t i = 0; i < a->min_count && !e; i++)
+        e = check_scalar(op, schema, a->mins[i], "aggregate.min");
+    for (size_t i = 0; i < a->max_count && !e; i++)
+        e = check_scalar(op, schema, a->maxs[i], "aggregate.max");
+    if (!e && a->group_by != QUERY_UNGROUPED)
+        e = check_scalar(op, schema, a->group_by, "aggregate.group_by");
+    return e;
+}
+
 static enum err check(struct op *op, const struct schema *schema, const struct query *q)
 {
-    for (size_t i = 0; i < q->rank_count; i++) {
-        enum err e = check_rank(op, schema, &q->ranks[i]);
-        if (e) return e;
-    }
-    bool by_attr = q->ordered && q->order_attr != FILTER_ATTR_ID;
-    if (by_attr && schema->attrs[q->order_attr].array)
-        return op_fail(op, ERR_INVALID,
-                       "order_by.field: attribute \"%s\" is an array and has no order",
-                       schema->attrs[q->order_attr].name);
-    return ERR_OK;
+    size_t nodes = 0;
+    enum err e = ERR_OK;
+
+    assert(q->rank_count <= QUERY_RANKS_MAX && (q->score || q->rank_count <= 1));
+    assert(!q->after || q->rank_count == 0);
+    for (size_t i = 0; i < q->rank_count && !e; i++)
+        e = check_rank(op, schema, &q->ranks[i]);
+    if (!e && q->score) e = check_score(op, q, q->score, 1, &nodes);
+    if (!e && q->ordered && q->order_attr != FILTER_ATTR_ID)
+        e = check_scalar(op, schema, q->order_attr, "order_by.field");
+    if (!e && q->aggregate) e = check_aggregate(op, schema, q->aggregate);
+    return e;
 }
 
-/* Rows of one source that match the filter and live. */
-static enum err allow(struct op *op, struct exec *x, uint32_t index)
-{
-    const struct source *source = &x->snapshot->sources[index];
+/* ---- preparing ---- */
 
-    if (x->query->filter) {
-        enum err e =
-            segment_filter(op, source->segment, x->query->filter, &x->allowed[index]);
-        if (e) return e;
-        if (source->dead) rowset_andnot(x->allowed[index], source->dead);
-    } else if (source->dead) {
-        x->allowed[index] = rowset_copy(source->dead);
-        rowset_flip(x->allowed[index], segment_row_count(source->segment));
-    }
-    x->skip[index] = x->allowed[index] && rowset_count(x->allowed[index]) == 0;
-    return ERR_OK;
+static enum err allowed_init(struct op *op, uint32_t sources, struct allowed *out)
+{
+    out->rows = op_new_array(op, struct rowset *, sources + 1);
+    out->none = op_new_array(op, bool, sources + 1);
+    return out->rows && out->none ? ERR_OK : ERR_LIMIT;
 }
 
-/* Attributes whose text index or column the query reads in every source. */
-static size_t text_attrs(const struct query *q, int *attrs)
+static void allowed_release(const struct allowed *allowed, uint32_t sources)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < q->rank_count; i++) {
-        for (size_t k = 0; k < q->ranks[i].field_count; k++) {
-            bool known = false;
-            for (size_t j = 0; j < n; j++)
-                known |= attrs[j] == q->ranks[i].fields[k].attr;
-            if (!known) attrs[n++] = q->ranks[i].fields[k].attr;
-        }
+    for (uint32_t i = 0; allowed->rows && i < sources; i++)
+        rowset_unref(allowed->rows[i]);
+}
+
+/* What a rank's own filter leaves of the query's. */
+static enum err allow_rank(struct op *op, struct exec *x, const struct filter *filter,
+                           struct allowed *out)
+{
+    const struct snapshot *s = x->snapshot;
+    enum err e = allowed_init(op, s->source_count, out);
+
+    for (uint32_t i = 0; i < s->source_count && !e; i++) {
+        out->none[i] = x->allowed.none[i];
+        if (out->none[i]) continue;
+        e = segment_filter(op, s->sources[i].segment, filter, x->allowed.rows[i],
+                           &x->work, &out->rows[i]);
+        if (e) break;
+        out->none[i] = rowset_count(out->rows[i]) == 0;
     }
-    return n;
+    return e;
+}
+
+struct attr_list {
+    int *attrs;
+    size_t count;
+};
+
+static void list_add(struct attr_list *list, int attr)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->attrs[i] == attr) return;
+    list->attrs[list->count++] = attr;
+}
+
+static void list_add_all(struct attr_list *list, const int *attrs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        list_add(list, attrs[i]);
+}
+
+/* Attributes whose text index the query reads in every source. */
+static void add_text_attrs(const struct query *q, struct attr_list *list)
+{
+    for (size_t i = 0; i < q->rank_count; i++)
+        for (size_t k = 0; k < q->ranks[i].field_count; k++)
+            list_add(list, q->ranks[i].fields[k].attr);
+}
+
+/* Attributes whose column it reads where rows are allowed. */
+static void add_column_attrs(const struct query *q, struct attr_list *list)
+{
+    const struct aggregate *a = q->aggregate;
+    if (q->ordered && q->order_attr != FILTER_ATTR_ID) list_add(list, q->order_attr);
+    if (!a) return;
+    list_add_all(list, a->sums, a->sum_count);
+    list_add_all(list, a->mins, a->min_count);
+    list_add_all(list, a->maxs, a->max_count);
+    if (a->group_by != QUERY_UNGROUPED) list_add(list, a->group_by);
 }
 
 static enum err open_views(struct op *op, struct exec *x)
 {
-    const struct query *q = x->query;
-    size_t fields = 0;
-    for (size_t i = 0; i < q->rank_count; i++)
-        fields += q->ranks[i].field_count;
-    int *attrs = op_new_array(op, int, fields + 1);
-    if (!attrs) return ERR_LIMIT;
-    size_t text_count = text_attrs(q, attrs);
-    size_t column_count = q->ordered && q->order_attr != FILTER_ATTR_ID;
+    size_t room = x->snapshot->schema->attr_count + 1;
+    struct attr_list texts = {op_new_array(op, int, room), 0};
+    struct attr_list columns = {op_new_array(op, int, room), 0};
+    if (!texts.attrs || !columns.attrs) return ERR_LIMIT;
+    add_text_attrs(x->query, &texts);
+    add_column_attrs(x->query, &columns);
 
-    if (text_count + column_count == 0) return ERR_OK;
-    for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        if (x->skip[i] && text_count == 0) continue;
-        enum err e =
-            segment_view_open(op, x->snapshot->sources[i].segment, attrs, text_count,
-                              &q->order_attr, column_count, &x->views[i]);
-        if (e) return e;
-    }
-    return ERR_OK;
+    if (texts.count + columns.count == 0) return ERR_OK;
+    struct segment_ahead *ahead = segment_ahead_new();
+    for (uint32_t i = 0; i < x->snapshot->source_count; i++)
+        if (!x->allowed.none[i] || texts.count > 0)
+            segment_ahead_view(ahead, x->snapshot->sources[i].segment, texts.attrs,
+                               texts.count, columns.attrs, columns.count);
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t i = 0; i < x->snapshot->source_count && !e; i++)
+        if (!x->allowed.none[i] || texts.count > 0)
+            e = segment_view_open(op, x->snapshot->sources[i].segment, texts.attrs,
+                                  texts.count, columns.attrs, columns.count,
+                                  &x->views[i]);
+    segment_ahead_free(ahead);
+    return e;
 }
 
 static enum err exec_init(struct op *op, struct snapshot *snapshot,
@@ -109,38 +254,50 @@ static enum err exec_init(struct op *op, struct snapshot *snapshot,
 {
     uint32_t n = snapshot->source_count;
     *x = (struct exec){.snapshot = snapshot, .query = q};
-    x->allowed = op_new_array(op, struct rowset *, n + 1);
-    x->skip = op_new_array(op, bool, n + 1);
     x->views = op_new_array(op, struct segment_view *, n + 1);
-    return x->allowed && x->skip && x->views ? ERR_OK : ERR_LIMIT;
+    x->plans = op_new_array(op, enum plan, n + 1);
+    x->fractions = op_new_array(op, double, n + 1);
+    if (!x->views || !x->plans || !x->fractions) return ERR_LIMIT;
+    return allowed_init(op, n, &x->allowed);
 }
 
 static void exec_release(struct exec *x)
 {
-    if (!x->views) return;
-    for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        rowset_unref(x->allowed[i]);
+    if (!x->snapshot) return;
+    allowed_release(&x->allowed, x->snapshot->source_count);
+    for (uint32_t i = 0; x->views && i < x->snapshot->source_count; i++)
         segment_view_close(x->views[i]);
-    }
 }
 
 /* ---- stages ---- */
 
-enum err rank_vector(struct op *op, const struct exec *x, const struct rank *rank,
-                     size_t depth, struct ranking *out)
+static float recall_of(const struct query *q)
+{
+    float recall = q->recall > 0 ? q->recall : QUERY_RECALL_DEFAULT;
+    return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
+}
+
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
+                     const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     const struct snapshot *s = x->snapshot;
+    struct segment_near near = {.metric = s->schema->metric,
+                                .query = rank->vector,
+                                .recall = recall_of(x->query)};
+    struct segment_target *targets =
+        op_new_array(op, struct segment_target, s->source_count + 1);
     struct topk best;
+    size_t n = 0;
 
     out->hits = op_new_array(op, struct hit, depth);
-    if (!out->hits) return ERR_LIMIT;
+    if (!out->hits || !targets) return ERR_LIMIT;
     topk_init(&best, out->hits, depth, exec_compare_ids, s);
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        if (x->skip[i]) continue;
-        enum err e = segment_vector_search(op, s->sources[i].segment, s->schema->metric,
-                                           rank->vector, x->allowed[i], i, &best);
-        if (e) return e;
-    }
+    for (uint32_t i = 0; i < s->source_count; i++)
+        if (!allowed->none[i])
+            targets[n++] =
+                (struct segment_target){s->sources[i].segment, allowed->rows[i], i};
+    enum err e = segment_nearest(op, targets, n, &near, &best, &x->vectors);
+    if (e) return e;
     topk_finish(&best);
     out->count = best.count;
     return ERR_OK;
@@ -154,80 +311,142 @@ static void lap(int64_t *since_us, uint64_t *stage_us)
     *since_us = now_us;
 }
 
-static enum err run_ranks(struct op *op, const struct exec *x, size_t depth,
+static enum err run_rank(struct op *op, struct exec *x, const struct rank *rank,
+                         size_t depth, struct ranking *out)
+{
+    struct allowed own = {NULL, NULL};
+    enum err e = ERR_OK;
+
+    if (rank->filter) e = allow_rank(op, x, rank->filter, &own);
+    const struct allowed *allowed = rank->filter ? &own : &x->allowed;
+    if (!e)
+        e = rank->kind == RANK_VECTOR ? rank_vector(op, x, rank, allowed, depth, out)
+                                      : rank_text(op, x, rank, allowed, depth, out);
+    allowed_release(&own, x->snapshot->source_count);
+    return e;
+}
+
+static enum err run_ranks(struct op *op, struct exec *x, size_t depth,
                           struct ranking *rankings, struct query_explain *explain)
 {
     int64_t since_us = clock_us();
     for (size_t i = 0; i < x->query->rank_count; i++) {
         const struct rank *rank = &x->query->ranks[i];
-        bool vector = rank->kind == RANK_VECTOR;
-        enum err e = vector ? rank_vector(op, x, rank, depth, &rankings[i])
-                            : rank_text(op, x, rank, depth, &rankings[i]);
+        enum err e = run_rank(op, x, rank, depth, &rankings[i]);
         if (e) return e;
-        lap(&since_us, vector ? &explain->vector_us : &explain->text_us);
+        lap(&since_us,
+            rank->kind == RANK_VECTOR ? &explain->vector_us : &explain->text_us);
     }
     return ERR_OK;
 }
 
-/* What the query asks for, as hits with final scores, best first. */
-static enum err rank_all(struct op *op, const struct exec *x, struct fused **hits,
-                         size_t *count, struct query_explain *explain)
+static enum err keep_scores(struct op *op, const struct ranking *ranking,
+                            struct scored **hits, size_t *count)
+{
+    *hits = op_new_array(op, struct scored, ranking->count + 1);
+    if (!*hits) return ERR_LIMIT;
+    for (size_t i = 0; i < ranking->count; i++)
+        (*hits)[i] = (struct scored){.score = (double)ranking->hits[i].score,
+                                     .hit = ranking->hits[i]};
+    *count = ranking->count;
+    return ERR_OK;
+}
+
+static enum err copy_place(struct op *op, const struct exec *x, struct query_place *p)
+{
+    const struct query *q = x->query;
+    if (p->id.kind == ID_STRING) {
+        p->id.string = op_copy(op, p->id.string);
+        if (!p->id.string.data) return ERR_LIMIT;
+    }
+    bool text =
+        !p->value.null && x->snapshot->schema->attrs[q->order_attr].type == ATTR_STRING;
+    if (!text) return ERR_OK;
+    p->value.one.s = op_copy(op, p->value.one.s);
+    return p->value.one.s.data ? ERR_OK : ERR_LIMIT;
+}
+
+/* One row more than was asked for says whether there is more. */
+static enum err run_listing(struct op *op, const struct exec *x, struct scored **hits,
+                            struct query_result *r)
+{
+    struct ranking list = {NULL, 0};
+    int64_t since_us = clock_us();
+
+    enum err e = list_rows(op, x, (size_t)x->query->top_k + 1, &list);
+    if (e) return e;
+    r->more = list.count > x->query->top_k;
+    list.count -= r->more;
+    for (size_t i = 0; i < list.count; i++)
+        list.hits[i].score = 0;
+    if (list.count > 0) {
+        r->last = list_place(x, &list.hits[list.count - 1]);
+        e = copy_place(op, x, &r->last);
+    }
+    if (!e) e = keep_scores(op, &list, hits, &r->count);
+    lap(&since_us, &r->explain.order_us);
+    return e;
+}
+
+/* What the query asks for, with final scores, best first. */
+static enum err rank_all(struct op *op, struct exec *x, struct scored **hits,
+                         struct query_result *r)
 {
     const struct query *q = x->query;
     struct ranking rankings[QUERY_RANKS_MAX] = {{0}};
-    struct ranking *only = &rankings[0];
-    int64_t since_us;
 
-    if (q->rank_count > 1) {
-        size_t depth = (size_t)q->top_k * HYBRID_DEPTH_FACTOR;
-        if (depth < HYBRID_DEPTH_MIN) depth = HYBRID_DEPTH_MIN;
-        enum err e = run_ranks(op, x, depth, rankings, explain);
-        since_us = clock_us();
-        if (!e) e = fuse_rrf(op, x, rankings, hits, count);
-        if (!e) lap(&since_us, &explain->fuse_us);
-        return e;
-    }
-    since_us = clock_us();
-    enum err e = q->rank_count ? run_ranks(op, x, q->top_k, rankings, explain)
-                               : list_rows(op, x, only);
+    if (q->rank_count == 0) return run_listing(op, x, hits, r);
+    enum err e = run_ranks(op, x, exec_depth(q), rankings, &r->explain);
     if (e) return e;
-    if (q->rank_count == 0) lap(&since_us, &explain->order_us);
-    *hits = op_new_array(op, struct fused, only->count + 1);
-    if (!*hits) return ERR_LIMIT;
-    for (size_t i = 0; i < only->count; i++)
-        (*hits)[i] =
-            (struct fused){.score = (double)only->hits[i].score, .hit = only->hits[i]};
-    *count = only->count;
-    return ERR_OK;
+    if (!q->score) return keep_scores(op, &rankings[0], hits, &r->count);
+    int64_t since_us = clock_us();
+    e = score_rankings(op, x, rankings, hits, &r->count);
+    lap(&since_us, &r->explain.fuse_us);
+    return e;
 }
 
-/* Reads the documents of the hits, one call per source that has any. */
-static enum err fetch(struct op *op, const struct exec *x, const struct fused *hits,
+/* The hits of one source: their rows, and which hits they are. */
+static size_t hits_of(const struct scored *hits, size_t count, uint32_t source,
+                      uint32_t *rows, size_t *places)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (hits[i].hit.source != source) continue;
+        rows[n] = hits[i].hit.row;
+        places[n++] = i;
+    }
+    return n;
+}
+
+/* Reads the documents of the hits: of all sources in one round, then one call per
+ * source that has any. */
+static enum err fetch(struct op *op, const struct exec *x, const struct scored *hits,
                       struct query_result *result)
 {
     const struct snapshot *s = x->snapshot;
     struct segment_fetch what = {.vector = x->query->include_vector,
                                  .attributes = x->query->include_attributes};
     uint32_t *rows = op_new_array(op, uint32_t, result->count + 1);
-    size_t *places = op_new_array(op, size_t, result->count + 1);
+    size_t *places = op_new_array(op, size_t, result->count + 1), n;
     struct doc *docs = op_new_array(op, struct doc, result->count + 1);
     if (!rows || !places || !docs) return ERR_LIMIT;
 
-    for (uint32_t source = 0; source < s->source_count; source++) {
-        size_t n = 0;
-        for (size_t i = 0; i < result->count; i++) {
-            if (hits[i].hit.source != source) continue;
-            rows[n] = hits[i].hit.row;
-            places[n++] = i;
-        }
+    struct segment_ahead *ahead = segment_ahead_new();
+    for (uint32_t i = 0; i < s->source_count; i++) {
+        n = hits_of(hits, result->count, i, rows, places);
+        segment_ahead_fetch(ahead, s->sources[i].segment, rows, n, what);
+    }
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t source = 0; source < s->source_count && !e; source++) {
+        n = hits_of(hits, result->count, source, rows, places);
         if (n == 0) continue;
-        enum err e = segment_fetch(op, s->sources[source].segment, s->schema, rows, n,
-                                   what, docs);
-        if (e) return e;
-        for (size_t i = 0; i < n; i++)
+        e = segment_fetch(op, s->sources[source].segment, s->schema, rows, n, what,
+                          docs);
+        for (size_t i = 0; i < n && !e; i++)
             result->hits[places[i]].doc = docs[i];
     }
-    return ERR_OK;
+    segment_ahead_free(ahead);
+    return e;
 }
 
 static void describe(const struct exec *x, struct query_explain *explain)
@@ -245,12 +464,77 @@ static void describe(const struct exec *x, struct query_explain *explain)
                                    : "listing";
     explain->sources = s->source_count;
     explain->live_rows = s->row_count;
+    explain->filter = x->work;
+    explain->vectors = x->vectors;
+    explain->retried = x->retried;
     for (uint32_t i = 0; i < s->source_count; i++) {
-        uint32_t rows = segment_row_count(s->sources[i].segment);
+        uint64_t rows = segment_row_count(s->sources[i].segment);
+        uint64_t allowed = exec_allowed_count(x, &x->allowed, i);
         explain->stored_sources += s->sources[i].stored;
         explain->rows += rows;
-        explain->filtered_rows += x->allowed[i] ? rowset_count(x->allowed[i]) : rows;
+        explain->filter_first += x->plans[i] == PLAN_FILTER_FIRST;
+        explain->exact += x->plans[i] == PLAN_EXACT;
+        explain->search_first += x->plans[i] == PLAN_SEARCH_FIRST;
+        explain->filtered_rows += x->plans[i] == PLAN_SEARCH_FIRST
+                                      ? (uint64_t)((double)allowed * x->fractions[i])
+                                      : allowed;
     }
+}
+
+/* Counts and aggregates what the filter matches. */
+static enum err survey(struct op *op, const struct exec *x, struct query_result *r)
+{
+    int64_t since_us = clock_us();
+    enum err e = ERR_OK;
+
+    for (uint32_t i = 0; i < x->snapshot->source_count; i++)
+        r->match_count += exec_allowed_count(x, &x->allowed, i);
+    if (x->query->aggregate) e = aggregate_rows(op, x, r);
+    lap(&since_us, &r->explain.aggregate_us);
+    return e;
+}
+
+static enum err put_hits(struct op *op, const struct exec *x, const struct scored *hits,
+                         struct query_result *r)
+{
+    int64_t since_us = clock_us();
+    r->hits = op_new_array(op, struct query_hit, r->count + 1);
+    if (!r->hits) return ERR_LIMIT;
+    for (size_t i = 0; i < r->count; i++)
+        r->hits[i].score = hits[i].score;
+    enum err e = fetch(op, x, hits, r);
+    lap(&since_us, &r->explain.fetch_us);
+    return e;
+}
+
+/* The columns of all sources that the filter looks at, in one round. They stay pinned
+ * until all sources are filtered. */
+static enum err plan_all(struct op *op, struct exec *x)
+{
+    const struct snapshot *s = x->snapshot;
+    struct segment_ahead *ahead = segment_ahead_new();
+
+    for (uint32_t i = 0; x->query->filter && i < s->source_count; i++)
+        segment_ahead_filter(ahead, s->sources[i].segment, x->query->filter);
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t i = 0; !e && i < s->source_count; i++)
+        e = plan_source(op, x, i);
+    segment_ahead_free(ahead);
+    return e;
+}
+
+static enum err run(struct op *op, struct exec *x, struct query_result *r)
+{
+    struct scored *hits = NULL;
+    int64_t since_us = clock_us();
+
+    enum err e = plan_all(op, x);
+    lap(&since_us, &r->explain.filter_us);
+    if (!e) e = open_views(op, x);
+    if (!e) e = survey(op, x, r);
+    if (!e) e = rank_all(op, x, &hits, r);
+    if (!e) e = put_hits(op, x, hits, r);
+    return e;
 }
 
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,
@@ -258,35 +542,17 @@ enum err query_run(struct op *op, struct snapshot *snapshot, const struct query 
 {
     struct query_result r = {0};
     struct exec x = {0};
-    struct fused *hits = NULL;
-    int64_t began_us = clock_us(), since_us = began_us;
+    int64_t began_us = clock_us();
 
     enum err e = check(op, snapshot->schema, query);
     if (!e) e = exec_init(op, snapshot, query, &x);
-    for (uint32_t i = 0; !e && i < snapshot->source_count; i++)
-        e = allow(op, &x, i);
-    if (e) goto done;
-    lap(&since_us, &r.explain.filter_us);
-
-    e = open_views(op, &x);
-    if (!e) e = rank_all(op, &x, &hits, &r.count, &r.explain);
-    if (e) goto done;
-    r.hits = op_new_array(op, struct query_hit, r.count + 1);
-    if (!r.hits) {
-        e = ERR_LIMIT;
-        goto done;
+    if (!e) e = run(op, &x, &r);
+    if (!e) {
+        describe(&x, &r.explain);
+        lap(&began_us, &r.explain.total_us);
+        op->counters.segments += snapshot->source_count;
+        *result = r;
     }
-    for (size_t i = 0; i < r.count; i++)
-        r.hits[i].score = query->rank_count ? hits[i].score : 0;
-    since_us = clock_us();
-    e = fetch(op, &x, hits, &r);
-    if (e) goto done;
-    lap(&since_us, &r.explain.fetch_us);
-    describe(&x, &r.explain);
-    r.explain.total_us = (uint64_t)(clock_us() - began_us);
-    op->counters.segments += snapshot->source_count;
-    *result = r;
-done:
     exec_release(&x);
     return e;
 }

@@ -123,38 +123,47 @@ static uint32_t number_groups(const struct words *w, uint32_t *groups, bool *hop
     return count;
 }
 
+/* What every source is asked. */
+struct text_query {
+    const struct rank *rank;
+    const struct words *words;
+    const struct field_stats *stats; /* per field of the rank */
+    const uint32_t *groups;          /* per word */
+    uint32_t group_count;
+    struct text_clause *clauses; /* room for one per word */
+};
+
 /* Scores one source with the clauses whose field it has. */
 static enum err search_source(struct op *op, const struct exec *x,
-                              const struct rank *rank, const struct words *w,
-                              const struct field_stats *stats, const uint32_t *groups,
-                              uint32_t group_count, uint32_t source,
-                              struct text_clause *clauses, struct topk *best)
+                              const struct text_query *q, uint32_t source,
+                              const struct allowed *allowed, struct topk *best)
 {
     struct text_search search = {
-        .clauses = clauses,
-        .group_count = group_count,
-        .all_groups = rank->all_words,
-        .allowed = x->allowed[source],
+        .clauses = q->clauses,
+        .group_count = q->group_count,
+        .all_groups = q->rank->all_words,
+        .allowed = allowed->rows[source],
         .source = source,
         .row_count = segment_row_count(x->snapshot->sources[source].segment),
     };
-    for (size_t i = 0; i < w->count; i++) {
-        const struct word *word = &w->items[i];
-        const struct rank_field *field = &rank->fields[word->field];
+    if (allowed->none[source]) return ERR_OK;
+    for (size_t i = 0; i < q->words->count; i++) {
+        const struct word *word = &q->words->items[i];
+        const struct rank_field *field = &q->rank->fields[word->field];
         if (!word->found) continue;
-        clauses[search.clause_count++] = (struct text_clause){
+        q->clauses[search.clause_count++] = (struct text_clause){
             .index = index_of(x, source, field->attr),
             .term = word->term,
-            .group = groups[i],
+            .group = q->groups[i],
             .weight = field->weight * (float)word->repeats * word->idf,
-            .inverse = stats[word->field].inverse,
+            .inverse = q->stats[word->field].inverse,
         };
     }
     return text_index_search(op, &search, best, &op->counters.rows_scored);
 }
 
-enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
-                   size_t depth, struct ranking *out)
+enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
+                   const struct allowed *allowed, size_t depth, struct ranking *out)
 {
     struct words w = {.merge = !rank->all_words || rank->field_count == 1};
     bool hopeless;
@@ -181,10 +190,15 @@ enum err rank_text(struct op *op, const struct exec *x, const struct rank *rank,
 
     struct topk best;
     topk_init(&best, out->hits, depth, exec_compare_ids, x->snapshot);
+    struct text_query query = {rank, &w, stats, groups, group_count, clauses};
     for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        if (x->skip[i]) continue;
-        enum err e = search_source(op, x, rank, &w, stats, groups, group_count, i,
-                                   clauses, &best);
+        struct trial trial;
+        bool tries, again = false;
+        enum err e = trial_begin(op, x, allowed, i, depth, &tries, &trial);
+        if (!e)
+            e = search_source(op, x, &query, i, allowed, tries ? &trial.best : &best);
+        if (!e && tries) e = trial_end(op, x, i, &trial, &best, &again);
+        if (!e && again) e = search_source(op, x, &query, i, allowed, &best);
         if (e) return e;
     }
     topk_finish(&best);

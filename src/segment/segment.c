@@ -12,7 +12,6 @@
 #include "text/text_index.h"
 
 enum {
-    TAIL_SIZE = 64 << 10,
     UNIT_BLOCKS = 4 /* about 256 KiB: little to read for one row, much for a scan */
 };
 
@@ -49,6 +48,8 @@ static enum err range_check(struct op *op, const void *context, uint64_t offset,
     assert(section);
     if (section->kind == SECTION_DOCUMENTS)
         return document_check(op, s, block_at(s, offset - section->offset), data);
+    if (section->kind == SECTION_RECORDS)
+        return ivf_record_check(op, s->ivf, offset - section->offset, data);
     return section_check(op, section, offset, data);
 }
 
@@ -68,8 +69,7 @@ static enum err check_held(struct op *op, const struct segment *s)
 {
     for (uint32_t i = 0; i < s->layout.section_count; i++) {
         const struct section *section = &s->layout.sections[i];
-        if (section->offset < s->held_offset || section->kind == SECTION_DOCUMENTS)
-            continue;
+        if (section->offset < s->held_offset || section->block_size == 0) continue;
         uint64_t size = section_end(section) - section->offset;
         enum err e = section_check(op, section, section->offset,
                                    held_range(s, section->offset, size));
@@ -176,6 +176,33 @@ static enum err blocks_open(struct op *op, struct segment *s)
     return e;
 }
 
+static enum err vector_index_open(struct op *op, struct segment *s)
+{
+    const struct segment_layout *l = &s->layout;
+    s->records = layout_section(l, SECTION_RECORDS, 0);
+    if (!s->records) return ERR_OK;
+    enum err e = ivf_open(op, held_section(s, SECTION_INDEX), &s->ivf);
+    if (e) return e;
+    if (ivf_fits(s->ivf, segment_ivf_metric(l->metric), l->vector_dim, l->vector_count,
+                 l->row_count) &&
+        ivf_records_size(s->ivf) == s->records->size)
+        return ERR_OK;
+    return op_fail(op, ERR_CORRUPT, "the vector index is another's");
+}
+
+static enum err check_held_records(struct op *op, const struct segment *s)
+{
+    uint32_t count = s->ivf ? ivf_clusters(s->ivf) : 0;
+    for (uint32_t cluster = 0; cluster < count; cluster++) {
+        struct ivf_record r = ivf_record_of(s->ivf, cluster);
+        enum err e =
+            ivf_record_check(op, s->ivf, r.offset,
+                             held_range(s, s->records->offset + r.offset, r.size));
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
 /* Columns and text indexes of a segment that is held whole stay open. */
 static enum err indexes_open(struct op *op, struct segment *s)
 {
@@ -224,7 +251,9 @@ static enum err open_held(struct op *op, struct segment *s)
     if (!e) e = presence_open(op, s);
     if (!e) vectors_open(s);
     if (!e) e = blocks_open(op, s);
+    if (!e) e = vector_index_open(op, s);
     if (!e && whole) e = check_held_documents(op, s);
+    if (!e && whole) e = check_held_records(op, s);
     if (!e && whole) e = indexes_open(op, s);
     return e;
 }
@@ -282,6 +311,30 @@ done:
     return e;
 }
 
+/* What was read to open it is damaged: whoever tries again reads the object again. */
+static void forget_end(struct cache *cache, const struct segment *s, uint64_t tail_size)
+{
+    uint64_t tail_offset = s->size - tail_size;
+    cache_forget(cache, s->key, tail_offset, (size_t)tail_size);
+    if (s->held_offset < tail_offset)
+        cache_forget(cache, s->key, s->held_offset,
+                     (size_t)(tail_offset - s->held_offset));
+}
+
+/* What is held counts in the cache's budget for as long as the segment lives. */
+static enum err reserve_held(struct op *op, struct cache *cache, struct segment *s)
+{
+    uint64_t bytes = segment_memory(s);
+    if (!cache_reserve(cache, bytes))
+        return op_fail(op, ERR_BUSY,
+                       "the memory budget has no room for the %llu bytes "
+                       "that stay in memory",
+                       (unsigned long long)bytes);
+    s->budget = cache;
+    s->reserved = bytes;
+    return ERR_OK;
+}
+
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out)
 {
@@ -292,9 +345,12 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
     assert(tail_size >= SEGMENT_FOOTER_SIZE);
     if (size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
         e = op_fail(op, ERR_CORRUPT, "too short for a segment");
-    if (!e) e = read_end(op, cache, s, tail_size < size ? tail_size : size);
+    if (tail_size > size) tail_size = size;
+    if (!e) e = read_end(op, cache, s, tail_size);
     if (!e) e = open_held(op, s);
+    if (!e) e = reserve_held(op, cache, s);
     if (e) {
+        if (e == ERR_CORRUPT) forget_end(cache, s, tail_size);
         segment_unref(s);
         return op_fail(op, e, "open segment %s", key);
     }
@@ -308,7 +364,7 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out)
 {
-    return segment_open_tail(op, cache, key, size, TAIL_SIZE, out);
+    return segment_open_tail(op, cache, key, size, SEGMENT_OPEN_TAIL, out);
 }
 
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out)
@@ -340,6 +396,7 @@ struct segment *segment_ref(struct segment *s)
 void segment_unref(struct segment *s)
 {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1) return;
+    if (s->budget) cache_unreserve(s->budget, s->reserved);
     for (uint32_t i = 0; s->columns && i < s->layout.attr_count; i++)
         column_close(s->columns[i]);
     for (uint32_t i = 0; s->texts && i < s->layout.attr_count; i++)
@@ -349,6 +406,7 @@ void segment_unref(struct segment *s)
     mem_free(s->blocks);
     mem_free(s->ranks);
     rowset_unref(s->present);
+    ivf_close(s->ivf);
     segment_layout_release(&s->layout);
     buf_release(&s->held);
     mem_free(s->key);
@@ -374,7 +432,8 @@ uint64_t segment_memory(const struct segment *s)
     return sizeof *s + s->held.capacity + l->section_count * sizeof *l->sections +
            l->attr_count * (sizeof *l->attrs + 2 * sizeof(void *)) +
            s->block_count * sizeof *s->blocks +
-           words * (sizeof *s->ranks + sizeof *s->presence);
+           words * (sizeof *s->ranks + sizeof *s->presence) +
+           (s->ivf ? ivf_memory(s->ivf) : 0);
 }
 
 const char *segment_key(const struct segment *s)
@@ -390,6 +449,11 @@ enum id_kind segment_id_kind(const struct segment *s)
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;
+}
+
+bool segment_indexed(const struct segment *s)
+{
+    return s->ivf != NULL;
 }
 
 /* ---- ids ---- */
@@ -538,6 +602,29 @@ struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit)
     uint64_t offset = s->vectors->offset + unit * unit_size;
     uint64_t left = section_end(s->vectors) - offset;
     return segment_range(s, offset, left < unit_size ? left : unit_size);
+}
+
+static uint32_t block_slots(const struct segment *s)
+{
+    return s->vectors->block_size / (uint32_t)(s->layout.vector_dim * sizeof(float));
+}
+
+struct cache_pin segment_vector_range(const struct segment *s, uint32_t slot)
+{
+    uint64_t block = slot / block_slots(s);
+    uint64_t offset = s->vectors->offset + block * s->vectors->block_size;
+    uint64_t left = section_end(s->vectors) - offset;
+    uint32_t size = s->vectors->block_size;
+    return segment_range(s, offset, left < size ? left : size);
+}
+
+const float *segment_range_vector(const struct segment *s, struct slice data,
+                                  uint32_t slot)
+{
+    size_t size = s->layout.vector_dim * sizeof(float);
+    size_t offset = slot % block_slots(s) * size;
+    assert(offset + size <= data.size);
+    return (const void *)(data.data + offset);
 }
 
 const float *segment_unit_vector(const struct segment *s, struct slice data,

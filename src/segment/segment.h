@@ -6,8 +6,9 @@
  * through the cache, or wholly in memory: the tail of a namespace is made of small
  * segments in memory, so everything that can be searched is a segment, and there is one
  * implementation of each index. Rows are dense numbers, 0 to row_count - 1; each row is
- * one document; ids are unique within a segment. What was deleted since is not in here:
- * the snapshot keeps a row set of dead rows beside each segment.
+ * one document; ids are unique within a segment, and rows ascend by id. What was
+ * deleted since is not in here: the snapshot keeps a row set of dead rows beside each
+ * segment.
  *
  * Threads  a segment is shared by reference count and never changes; any thread may
  *          ask.
@@ -23,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "attr/attr_filter.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/topk.h"
@@ -39,7 +41,9 @@ struct segment_builder;
 /* ---- writing ---- */
 
 struct segment_options {
-    int zstd_level; /* of the stored documents; 0: do not compress (tails) */
+    int zstd_level;      /* of the stored documents; 0: do not compress (tails) */
+    uint32_t index_from; /* vectors from which on there is a vector index; 0: never */
+    uint64_t index_seed; /* one for all segments of a namespace */
 };
 
 struct segment_builder *segment_builder_new(struct schema *schema,
@@ -72,7 +76,8 @@ uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
 /* ---- opening ---- */
 
 /* A stored segment. size is what the manifest says: an object of another size is
- * ERR_CORRUPT. Borrows nothing but the cache. */
+ * ERR_CORRUPT. Borrows nothing but the cache, in whose budget it counts what it holds;
+ * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
@@ -102,9 +107,14 @@ struct doc_id segment_id(const struct segment *s, uint32_t row);
 void segment_find(const struct segment *s, const struct doc_id *ids, size_t n,
                   uint32_t *rows);
 
-/* Rows for which the filter is true, dead or not; a new rowset. */
+/* Rows for which the filter is true, dead or not, among those given (NULL: all); a new
+ * rowset. Adds to *work, unless it is NULL, how the conditions were answered. */
 enum err segment_filter(struct op *op, struct segment *s, const struct filter *f,
+                        const struct rowset *among, struct filter_work *work,
                         struct rowset **out);
+/* What segment_filter would find and cost, by a few look-ups and samples. */
+enum err segment_filter_estimate(struct op *op, struct segment *s,
+                                 const struct filter *f, struct filter_estimate *out);
 
 /*
  * Exact scan: pushes allowed rows that have a vector. Score: cosine similarity (right
@@ -118,6 +128,42 @@ enum err segment_vector_search(struct op *op, struct segment *s,
                                struct topk *best);
 /* Number of rows that have a vector. */
 uint32_t segment_vector_count(const struct segment *s);
+/* Has the segment a vector index? */
+bool segment_indexed(const struct segment *s);
+
+/* A segment, and those of its rows that may be found. */
+struct segment_target {
+    struct segment *segment;
+    const struct rowset *allowed; /* NULL: all rows */
+    uint32_t source;              /* of the hits */
+};
+
+struct segment_near {
+    enum metric_kind metric;
+    const float *query;
+    float recall; /* wanted, of the nearest that there are; 1 or more: exact */
+};
+
+/* What a search of neighbours looked at. */
+struct segment_work {
+    uint64_t indexed;  /* segments searched by their index */
+    uint64_t clusters; /* of those, and the bytes of their records */
+    uint64_t bytes;
+    uint64_t codes; /* compared by 1 bit a coordinate */
+    uint64_t rows;  /* by 8 bits */
+    uint64_t exact; /* vectors of results scored again */
+};
+
+/*
+ * The best->k nearest rows of all targets. Segments with an index are searched by it:
+ * some of the rows are missed then, so many as `recall` says, but scores are exact.
+ * Segments without, and those where few rows are allowed, are scanned. Rounds: one for
+ * the records of all segments, seldom more; one for exact scores; with a filter that
+ * leaves few rows one more before; those of the scans. Adds to *work.
+ */
+enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
+                         const struct segment_near *near, struct topk *best,
+                         struct segment_work *work);
 
 struct segment_view; /* sections pinned for one query */
 

@@ -123,7 +123,7 @@ enum err segment_builder_finish(struct op *op, struct segment_builder *b,
     writer_init(&w, b->schema, &b->options, b->id_kind, b->row_count, b->vector_count,
                 out);
     enum err e = rows_write(op, b, &w);
-    if (!e) writer_finish(&w);
+    if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;
     writer_release(&w);
     segment_builder_free(b);

@@ -27,14 +27,25 @@ const char *section_kind_name(enum section_kind kind)
         [SECTION_PRESENCE] = "presence",
         [SECTION_DOCUMENT_INDEX] = "document index",
         [SECTION_IDS] = "ids",
+        [SECTION_INDEX] = "vector index",
+        [SECTION_SLOTS] = "slots",
+        [SECTION_RECORDS] = "records",
     };
-    assert(kind >= SECTION_VECTORS && kind <= SECTION_IDS);
+    assert(kind >= SECTION_VECTORS && kind < SECTION_KINDS);
     return names[kind];
 }
 
+/* Kinds in the order in which their sections lie. */
+static const uint8_t kind_places[SECTION_KINDS] = {
+    [SECTION_VECTORS] = 1, [SECTION_DOCUMENTS] = 2, [SECTION_COLUMN] = 3,
+    [SECTION_TEXT] = 4,    [SECTION_NORMS] = 5,     [SECTION_SLOTS] = 6,
+    [SECTION_RECORDS] = 7, [SECTION_PRESENCE] = 8,  [SECTION_DOCUMENT_INDEX] = 9,
+    [SECTION_IDS] = 10,    [SECTION_INDEX] = 11,
+};
+
 static uint64_t order_of(enum section_kind kind, uint32_t field)
 {
-    return (uint64_t)kind << 32 | field;
+    return (uint64_t)kind_places[kind] << 32 | field;
 }
 
 const struct section *layout_section(const struct segment_layout *l,
@@ -233,6 +244,9 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
     case SECTION_NORMS: return l->vector_count > 0 && l->metric == METRIC_COSINE;
     case SECTION_PRESENCE: return l->vector_count > 0 && l->vector_count < l->row_count;
     case SECTION_IDS: return true;
+    case SECTION_INDEX:
+    case SECTION_SLOTS:
+    case SECTION_RECORDS: return l->indexed;
     default: return false;
     }
 }
@@ -240,7 +254,7 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
 static uint32_t sections_wanted(const struct segment_layout *l)
 {
     uint32_t count = 0;
-    for (uint32_t kind = SECTION_VECTORS; kind <= SECTION_IDS; kind++) {
+    for (uint32_t kind = SECTION_VECTORS; kind < SECTION_KINDS; kind++) {
         bool of_attr = kind == SECTION_COLUMN || kind == SECTION_TEXT;
         for (uint32_t field = 0; field < (of_attr ? l->attr_count : 1); field++)
             count += section_wanted(l, (enum section_kind)kind, field);
@@ -257,6 +271,7 @@ static bool size_fits(const struct segment_layout *l, const struct section *s)
     case SECTION_NORMS: return s->size == (uint64_t)l->vector_count * sizeof(float);
     case SECTION_PRESENCE:
         return s->size == ((uint64_t)l->row_count + 63) / 64 * sizeof(uint64_t);
+    case SECTION_SLOTS: return s->size == (uint64_t)l->row_count * sizeof(uint32_t);
     case SECTION_DOCUMENT_INDEX:
         return s->size > 0 && s->size % DOCUMENT_BLOCK_ENTRY == 0;
     case SECTION_IDS:
@@ -269,7 +284,8 @@ static bool size_fits(const struct segment_layout *l, const struct section *s)
 
 static bool block_size_fits(const struct segment_layout *l, const struct section *s)
 {
-    if (s->kind == SECTION_DOCUMENTS) return s->block_size == 0;
+    if (s->kind == SECTION_DOCUMENTS || s->kind == SECTION_RECORDS)
+        return s->block_size == 0;
     if (s->block_size == 0 || s->block_size > CHECK_BLOCK_MAX) return false;
     return s->kind != SECTION_VECTORS ||
            s->block_size % (l->vector_dim * sizeof(float)) == 0;
@@ -285,7 +301,7 @@ static void section_decode(struct reader *r, const struct segment_layout *l,
     s->block_size = get_u32(r);
     s->offset = get_u64(r);
     s->size = get_u64(r);
-    r->failed = r->failed || kind < SECTION_VECTORS || kind > SECTION_IDS ||
+    r->failed = r->failed || kind < SECTION_VECTORS || kind >= SECTION_KINDS ||
                 !section_wanted(l, s->kind, s->field) || s->offset != offset ||
                 s->size > end || section_end(s) > end || !size_fits(l, s) ||
                 !block_size_fits(l, s);
@@ -341,9 +357,8 @@ static void sections_decode(struct reader *r, uint64_t end, struct segment_layou
         struct section *s = &l->sections[i];
         section_decode(r, l, offset, end, s);
         if (r->failed) return;
-        r->failed =
-            order_of(s->kind, s->field) <= previous ||
-            (s->kind >= SECTION_RESIDENT_FIRST) != (s->offset >= l->resident_offset);
+        r->failed = order_of(s->kind, s->field) <= previous ||
+                    section_is_resident(s->kind) != (s->offset >= l->resident_offset);
         previous = order_of(s->kind, s->field);
         offset = section_end(s);
     }
@@ -367,6 +382,8 @@ enum err segment_directory_decode(struct op *op, struct slice directory,
     if (!r.failed) attrs_decode(&r, &l, attrs);
     l.attrs = attrs;
     l.section_count = get_u32(&r);
+    l.indexed = !r.failed && l.vector_count > 0 &&
+                l.section_count == sections_wanted(&l) + INDEX_SECTIONS;
     if (r.failed || l.section_count != sections_wanted(&l))
         return op_fail(op, ERR_CORRUPT, "damaged directory");
 

@@ -7,10 +7,11 @@
  *
  * Header, 64 bytes, always the same: 0 "elacsegm", 8 u32 version, 12 zeros.
  *
- * Sections lie in the order of the directory (by kind, then field), each at a multiple
- * of 64, the gap filled with zeros that belong to the section before. A section is
- * checked in blocks of block_size bytes (the last one with its gap): CRC32C of each in
- * the directory. The documents are checked by blocks of their own.
+ * Sections lie in the order of the directory (that of the table below, then by field),
+ * each at a multiple of 64, the gap filled with zeros that belong to the section
+ * before. A section is checked in blocks of block_size bytes (the last one with its
+ * gap): CRC32C of each in the directory. Documents and records of the vector index are
+ * checked by sums of their own.
  *
  *   kind             field      content
  *    1 vectors       0          f32[dim] of each row that has a vector, in row order;
@@ -22,6 +23,9 @@
  *    5 norms         0          cosine only: f32 per vector, 1 / length, or 0 where the
  *                               length is 0 or not within 1e-30 to 1e30 (such a vector
  *                               is scored in double precision)
+ *   10 slots         0          of the vector index (vec/ivf_format.h)
+ *   11 records       0          of the vector index, block_size 0: the index holds the
+ *                               CRC32C of each
  *    6 presence      0          u64[(rows + 63) / 64], bit row % 64 of word row / 64:
  *                               the row has a vector; only if some have and some do not
  *    7 document index 0         per block of documents: u32 first row, u32 size of the
@@ -30,6 +34,10 @@
  *                               the section's gap)
  *    8 ids           0          u64[rows], or for strings u32 end[rows] and the bytes;
  *                               strictly ascending
+ *    9 index         0          head of the vector index
+ *
+ * The three sections of the vector index are all there or none; they are the only ones
+ * that the counts do not decide.
  *
  * A block of documents is a run of records, one a row: varint size, then varint count
  * of values that are not null and for each, by ascending attribute: varint attribute,
@@ -42,13 +50,13 @@
  * u32 CRC32C per block.
  *
  * Footer, 64 bytes: 0 u64 resident offset (where the first of the sections 6 to 8
- * starts: from here on a reader keeps everything), 8 u64 directory offset, 16 u64 size
- * of the object, 24 XXH3-128 of the directory, 40 u32 version, 44 u64 zero, 52 u32
+ * or 9 starts: from here on a reader keeps everything), 8 u64 directory offset, 16 u64
+ * size of the object, 24 XXH3-128 of the directory, 40 u32 version, 44 u64 zero, 52 u32
  * CRC32C of footer[0, 52), 56 "elacsend".
  *
- * So every byte is checked by something that is checked: section and gap by directory
- * or document index, directory by footer, footer by itself, header by being constant.
- * The last bytes of an object stand for all of them.
+ * So every byte is checked by something that is checked: section and gap by directory,
+ * document index or vector index, directory by footer, footer by itself, header by
+ * being constant. The last bytes of an object stand for all of them.
  */
 #ifndef SEGMENT_SEGMENT_FORMAT_H
 #define SEGMENT_SEGMENT_FORMAT_H
@@ -83,13 +91,24 @@ enum section_kind {
     SECTION_PRESENCE,
     SECTION_DOCUMENT_INDEX,
     SECTION_IDS,
-    SECTION_RESIDENT_FIRST = SECTION_PRESENCE
+    SECTION_INDEX,
+    SECTION_SLOTS,
+    SECTION_RECORDS,
+    SECTION_KINDS
 };
+
+/* Is the section among those that a reader keeps? */
+static inline bool section_is_resident(enum section_kind kind)
+{
+    return kind >= SECTION_PRESENCE && kind <= SECTION_INDEX;
+}
+
+enum { INDEX_SECTIONS = 3 };
 
 struct section {
     enum section_kind kind;
     uint32_t field;
-    uint32_t block_size;   /* 0: documents */
+    uint32_t block_size;   /* 0: documents and records, which have their own */
     uint64_t offset, size; /* without the gap behind it */
     struct slice checks;   /* u32 per block */
 };
@@ -108,6 +127,7 @@ struct segment_layout {
     struct segment_attr *attrs; /* one allocation with sections */
     struct section *sections;
     bool any_value; /* of any attribute of any row */
+    bool indexed;   /* there is a vector index */
     uint64_t resident_offset;
 };
 

@@ -52,6 +52,18 @@ static enum err verify_documents(struct op *op, struct segment *s)
     return e;
 }
 
+static enum err verify_records(struct op *op, struct segment *s)
+{
+    uint32_t count = ivf_clusters(s->ivf);
+    enum err e = ERR_OK;
+    for (uint32_t cluster = 0; cluster < count && !e; cluster++) {
+        struct ivf_record r = ivf_record_of(s->ivf, cluster);
+        e = read_range(op, s, s->records->offset + r.offset, r.size);
+        if (!e) e = op_check(op);
+    }
+    return e;
+}
+
 static enum err verify_header(struct op *op, struct segment *s)
 {
     if (!s->cache) return ERR_OK; /* held whole: open compared it */
@@ -69,6 +81,8 @@ enum err segment_verify(struct op *op, struct segment *s)
         const struct section *section = &s->layout.sections[i];
         if (section->kind == SECTION_DOCUMENTS)
             e = verify_documents(op, s);
+        else if (section->kind == SECTION_RECORDS)
+            e = verify_records(op, s);
         else if (section->offset < s->held_offset)
             e = verify_blocks(op, s, section);
     }
@@ -86,6 +100,12 @@ void segment_describe(const struct segment *s, struct buf *out)
     if (l->vector_count)
         buf_printf(out, "vectors       %u of %u numbers, %s\n", l->vector_count,
                    l->vector_dim, metric_kind_name(l->metric));
+    if (s->ivf)
+        buf_printf(out,
+                   "vector index  %u clusters of at most %u; of them %u for recall "
+                   "0.95\n",
+                   ivf_clusters(s->ivf), ivf_largest_cluster(s->ivf),
+                   ivf_probes(s->ivf, 0.95F, true));
     for (uint32_t i = 0; i < l->attr_count; i++)
         buf_printf(out, "attribute %-3u %s%s, %u values\n", i,
                    attr_type_name(l->attrs[i].type, l->attrs[i].array),

@@ -220,7 +220,7 @@ static enum err merge_write(struct op *op, struct merge *m, const struct schema 
         writer_rows_end(&w);
         e = copy_records(op, m, &w);
     }
-    if (!e) writer_finish(&w);
+    if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;
     writer_release(&w);
     return e;

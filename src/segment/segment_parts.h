@@ -17,13 +17,16 @@
 #include "cache/cache.h"
 #include "segment/segment.h"
 #include "segment/segment_format.h"
+#include "vec/ivf.h"
 
 struct column;
 struct text_index;
 
 struct segment {
     atomic_uint refs;
-    struct cache *cache; /* NULL: held whole */
+    struct cache *cache;  /* NULL: held whole */
+    struct cache *budget; /* NULL: counted elsewhere (tails) */
+    uint64_t reserved;    /* of it */
     char *key;
     uint64_t size;
     struct buf held; /* [held_offset, size) of the object */
@@ -31,6 +34,9 @@ struct segment {
     struct segment_layout layout;
     const struct section *vectors, *documents; /* NULL where there are none */
     uint32_t unit_slots;                       /* vectors in a unit */
+
+    struct ivf *ivf; /* NULL: no vector index */
+    const struct section *records;
 
     /* Ids by row, ascending; of one kind, the other's are NULL. */
     const uint64_t *ids;
@@ -72,8 +78,17 @@ bool segment_has_vector(const struct segment *s, uint32_t row);
 uint32_t segment_slot(const struct segment *s, uint32_t row); /* row has a vector */
 uint32_t segment_slot_row(const struct segment *s, uint32_t slot);
 
+static inline enum ivf_metric segment_ivf_metric(enum metric_kind metric)
+{
+    return metric == METRIC_L2 ? IVF_L2 : metric == METRIC_DOT ? IVF_DOT : IVF_COSINE;
+}
+
 /* Vectors are read by units of s->unit_slots: a few check blocks. The pin of a unit. */
 struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit);
+/* For one vector: its check block, and the vector in it. */
+struct cache_pin segment_vector_range(const struct segment *s, uint32_t slot);
+const float *segment_range_vector(const struct segment *s, struct slice data,
+                                  uint32_t slot);
 /* The vector of a slot of the unit that data holds. */
 const float *segment_unit_vector(const struct segment *s, struct slice data,
                                  uint32_t slot);
@@ -99,6 +114,14 @@ enum err record_cursor_get(struct op *op, struct record_cursor *c,
                            const struct segment *s, uint32_t row, struct slice stored,
                            struct slice *record);
 void record_cursor_release(struct record_cursor *c);
+
+enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
+/* segment_nearest that scans targets with at most scan_max allowed rows; tests make it
+ * small. */
+enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
+                              size_t n, const struct segment_near *near,
+                              uint64_t scan_max, struct topk *best,
+                              struct segment_work *work);
 
 /* segment_open with a first read of tail_size bytes; tests make it small. */
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,

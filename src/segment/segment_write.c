@@ -7,9 +7,10 @@
 #include "attr/column.h"
 #include "base/codec.h"
 #include "base/mem.h"
-#include "segment/segment.h"
+#include "segment/segment_parts.h"
+#include "segment/segment_vectors.h"
 #include "text/text_index.h"
-#include "vec/distance.h"
+#include "vec/ivf.h"
 
 enum {
     /* A fetch expands a block for each document it wants, so not much larger. */
@@ -17,9 +18,6 @@ enum {
     SCRATCH_MAX = 1 << 20,
     ROWS_PER_CHECK = 64 /* of the deadline */
 };
-
-/* Lengths whose inverse, and whose products with a query of length 1, floats hold. */
-static const double norm_min = 1e-30, norm_max = 1e30;
 
 /* ---- sections ---- */
 
@@ -32,7 +30,7 @@ static struct section *section_begin(struct segment_writer *w, enum section_kind
                           .block_size = block_size,
                           .offset = w->out->size - w->start};
     assert(s->offset % SECTION_ALIGNMENT == 0);
-    if (kind >= SECTION_RESIDENT_FIRST && w->layout.resident_offset == 0)
+    if (section_is_resident(kind) && w->layout.resident_offset == 0)
         w->layout.resident_offset = s->offset;
     return s;
 }
@@ -47,7 +45,8 @@ static void section_write(struct segment_writer *w, enum section_kind kind,
                           const struct buf *bytes, const struct buf *more)
 {
     if (bytes->size == 0) return;
-    struct section *s = section_begin(w, kind, 0, CHECK_BLOCK_SIZE);
+    uint32_t block_size = kind == SECTION_RECORDS ? 0 : CHECK_BLOCK_SIZE;
+    struct section *s = section_begin(w, kind, 0, block_size);
     buf_append_slice(w->out, buf_slice(bytes));
     if (more) buf_append_slice(w->out, buf_slice(more));
     section_finish(w, s);
@@ -60,7 +59,7 @@ static void layout_init(struct segment_writer *w, enum id_kind id_kind,
 {
     const struct schema *schema = w->schema;
     struct segment_layout *l = &w->layout;
-    size_t sections_max = 2 * (size_t)schema->attr_count + SECTION_IDS;
+    size_t sections_max = 2 * (size_t)schema->attr_count + SECTION_KINDS;
 
     l->sections = mem_calloc(1, sections_max * sizeof *l->sections +
                                     schema->attr_count * sizeof *l->attrs);
@@ -84,7 +83,7 @@ void writer_init(struct segment_writer *w, const struct schema *schema,
     assert(row_count > 0 && row_count <= SEGMENT_ROWS_MAX);
     assert(vector_count <= row_count && (schema->vector_dim > 0 || vector_count == 0));
     *w = (struct segment_writer){.schema = schema,
-                                 .zstd_level = options->zstd_level,
+                                 .options = *options,
                                  .out = out,
                                  .start = out->size,
                                  .row_count = row_count};
@@ -118,20 +117,14 @@ static void id_add(struct segment_writer *w, const struct doc_id *id)
     put_u32(&w->ids, (uint32_t)w->id_bytes.size);
 }
 
-static void norm_add(struct segment_writer *w, const void *vector)
-{
-    double norm = distance_norm(vector, w->schema->vector_dim);
-    bool moderate = norm >= norm_min && norm <= norm_max;
-    put_f32(&w->norms, moderate ? (float)(1 / norm) : 0);
-}
-
 void writer_row(struct segment_writer *w, const struct doc_id *id, const void *vector)
 {
     assert(w->row < w->row_count);
     id_add(w, id);
     if (vector) {
         buf_append(w->out, vector, w->schema->vector_dim * sizeof(float));
-        if (w->schema->metric == METRIC_COSINE) norm_add(w, vector);
+        if (w->schema->metric == METRIC_COSINE)
+            put_f32(&w->norms, vector_inverse_norm(vector, w->schema->vector_dim));
         uint64_t *words = (void *)w->presence.data;
         if (words) words[w->row / 64] |= (uint64_t)1 << w->row % 64;
     }
@@ -155,7 +148,7 @@ static void block_flush(struct segment_writer *w)
 
     if (records.size == 0) return;
     assert(records.size <= DOCUMENT_BLOCK_MAX);
-    if (w->zstd_level > 0) zstd_append(w->out, records, w->zstd_level);
+    if (w->options.zstd_level > 0) zstd_append(w->out, records, w->options.zstd_level);
     if (w->out->size == start || w->out->size - start >= records.size) {
         w->out->size = start;
         buf_append_slice(w->out, records);
@@ -174,7 +167,8 @@ static void value_add(struct segment_writer *w, uint32_t i, const struct value *
     const struct attr *attr = &w->schema->attrs[i];
     if (!w->columns[i] && v->null) return;
     if (!w->columns[i]) {
-        w->columns[i] = column_builder_new(attr->type, attr->array);
+        bool indexed = attr->indexed && w->row_count >= COLUMN_INDEX_ROWS_MIN;
+        w->columns[i] = column_builder_new(attr->type, attr->array, indexed);
         for (uint32_t row = 0; row < w->row; row++)
             column_builder_add(w->columns[i], &VALUE_NULL);
         if (attr->full_text) w->texts[i] = text_builder_new(&attr->analysis);
@@ -267,6 +261,56 @@ static void document_index_write(struct segment_writer *w)
     buf_release(&index);
 }
 
+/* ---- the vector index ---- */
+
+/* ivf_source.read: the vectors lie in the first section. */
+static void read_vectors(const void *context, uint32_t first, uint32_t count,
+                         float *out)
+{
+    const struct segment_writer *w = context;
+    size_t size = w->schema->vector_dim * sizeof *out;
+    memcpy(out, w->out->data + w->start + w->layout.sections[0].offset + first * size,
+           count * size);
+}
+
+/* Rows that have a vector; NULL: all. */
+static uint32_t *vector_rows(const struct segment_writer *w)
+{
+    const uint64_t *words = (const void *)w->presence.data;
+    uint32_t count = 0;
+    if (!words) return NULL;
+    uint32_t *rows = mem_new_array(uint32_t, w->layout.vector_count);
+    for (uint32_t row = 0; row < w->row_count; row++)
+        if (words[row / 64] >> row % 64 & 1) rows[count++] = row;
+    return rows;
+}
+
+/* Builds the index where there are enough vectors. Vectors that no index takes are
+ * searched without. */
+static enum err index_build(struct op *op, struct segment_writer *w,
+                            struct ivf_bytes *out)
+{
+    uint32_t count = w->layout.vector_count;
+    if (w->options.index_from == 0 || count < w->options.index_from) return ERR_OK;
+    uint32_t *rows = vector_rows(w);
+    struct ivf_source source = {.read = read_vectors,
+                                .context = w,
+                                .count = count,
+                                .dim = w->schema->vector_dim,
+                                .rows = rows,
+                                .row_count = w->row_count};
+    struct ivf_build_options options = {.metric = segment_ivf_metric(w->schema->metric),
+                                        .seed = w->options.index_seed};
+    enum err e = ivf_build(op, &source, &options, out);
+    mem_free(rows);
+    if (e == ERR_LIMIT) {
+        op_clear_error(op);
+        return ERR_OK;
+    }
+    w->layout.indexed = !e;
+    return e;
+}
+
 static void directory_write(struct segment_writer *w)
 {
     size_t at = 0;
@@ -280,16 +324,25 @@ static void directory_write(struct segment_writer *w)
     segment_directory_encode(&w->layout, w->start, w->out);
 }
 
-void writer_finish(struct segment_writer *w)
+enum err writer_finish(struct op *op, struct segment_writer *w)
 {
+    struct ivf_bytes index = {BUF_INIT, BUF_INIT, BUF_INIT};
     assert(w->row == w->row_count);
-    documents_finish(w);
-    indexes_write(w);
-    section_write(w, SECTION_NORMS, &w->norms, NULL);
-    section_write(w, SECTION_PRESENCE, &w->presence, NULL);
-    document_index_write(w);
-    section_write(w, SECTION_IDS, &w->ids, &w->id_bytes);
-    directory_write(w);
+    enum err e = index_build(op, w, &index);
+    if (!e) {
+        documents_finish(w);
+        indexes_write(w);
+        section_write(w, SECTION_NORMS, &w->norms, NULL);
+        section_write(w, SECTION_SLOTS, &index.slots, NULL);
+        section_write(w, SECTION_RECORDS, &index.records, NULL);
+        section_write(w, SECTION_PRESENCE, &w->presence, NULL);
+        document_index_write(w);
+        section_write(w, SECTION_IDS, &w->ids, &w->id_bytes);
+        section_write(w, SECTION_INDEX, &index.head, NULL);
+        directory_write(w);
+    }
+    ivf_bytes_release(&index);
+    return e;
 }
 
 void writer_release(struct segment_writer *w)

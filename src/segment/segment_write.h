@@ -13,16 +13,16 @@
 #include "base/err.h"
 #include "base/op.h"
 #include "doc/value.h"
+#include "segment/segment.h"
 #include "segment/segment_format.h"
 
 struct column_builder;
 struct schema;
-struct segment_options;
 struct text_builder;
 
 struct segment_writer {
     const struct schema *schema; /* borrowed, like out */
-    int zstd_level;
+    struct segment_options options;
     struct buf *out;
     size_t start; /* of the object in out */
 
@@ -51,8 +51,8 @@ void writer_row(struct segment_writer *w, const struct doc_id *id, const void *v
 void writer_rows_end(struct segment_writer *w);
 /* ERR_CORRUPT unless it is a record under the writer's schema. */
 enum err writer_record(struct op *op, struct segment_writer *w, struct slice record);
-/* Completes the object. */
-void writer_finish(struct segment_writer *w);
+/* Completes the object. ERR_TIMEOUT, ERR_CANCELED. */
+enum err writer_finish(struct op *op, struct segment_writer *w);
 /* Frees what the writer holds; harmless at any time after writer_init. */
 void writer_release(struct segment_writer *w);
 

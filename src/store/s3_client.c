@@ -28,11 +28,15 @@ enum {
     TOKENS_MAX = 500,
     TOKENS_TRANSIENT = 14,
     TOKENS_THROTTLED = 5,
+    FOLDER_ATTEMPTS_MAX = 6,
+    FOLDER_PAUSE_MS = 20,
     /* A create without an answer is settled by sending it again, so it pays to give up
      * early, and later the slower the store shows itself to be. */
     PATIENCE_MIN_MS = 2000,
     PATIENCE_BYTES_MAX = 512 << 10,
-    REGION_MAX = 64
+    PATIENCE_LEAST_MS = 500, /* however near op's deadline is */
+    REGION_MAX = 64,
+    DAY_SIZE = sizeof "20130524" - 1
 };
 
 /* Repairs of one request, each tried once. */
@@ -48,9 +52,14 @@ struct s3_client {
     atomic_int_least64_t skew_ms; /* the store's clock minus ours */
     atomic_int_least64_t slow_until_ms;
     atomic_int_least64_t patience_ms;
-    struct mutex lock; /* guards tokens, region */
+    struct mutex lock; /* guards the rest */
     int tokens;
     char region[REGION_MAX];
+    struct signing_key {
+        char day[DAY_SIZE + 1], region[REGION_MAX];
+        char *secret_key; /* NULL: there is none yet */
+        uint8_t key[S3_KEY_SIZE];
+    } signing_key; /* the one used last */
 };
 
 /* ---- where the bucket is ---- */
@@ -105,6 +114,14 @@ static void choose_region(struct s3_client *c, const struct s3_client_options *o
     (void)snprintf(c->region, sizeof c->region, "%s", region ? region : "us-east-1");
 }
 
+static void forget_key(struct signing_key *k)
+{
+    if (!k->secret_key) return;
+    explicit_bzero(k->secret_key, strlen(k->secret_key));
+    mem_free(k->secret_key);
+    explicit_bzero(k, sizeof *k);
+}
+
 enum err s3_client_new(struct op *op, const struct s3_client_options *options,
                        struct s3_client **out)
 {
@@ -137,6 +154,7 @@ void s3_client_free(struct s3_client *c)
     s3_credentials_free(c->credentials);
     s3_http_free(c->http);
     mutex_release(&c->lock);
+    forget_key(&c->signing_key);
     mem_free(c->origin);
     mem_free(c->host);
     mem_free(c->bucket_path);
@@ -170,6 +188,25 @@ static void add_header(struct attempt *a, const char *name, const char *value)
     a->headers[a->header_count++] = (struct s3_field){name, value};
 }
 
+/* The key for s; derived at most once a day as long as nothing else changes. */
+static void take_key(struct s3_client *c, const struct s3_signing *s,
+                     uint8_t out[S3_KEY_SIZE])
+{
+    struct signing_key *k = &c->signing_key;
+    mutex_lock(&c->lock);
+    if (!k->secret_key || strncmp(k->day, s->date, DAY_SIZE) != 0 ||
+        strcmp(k->region, s->region) != 0 ||
+        strcmp(k->secret_key, s->secret_key) != 0) {
+        forget_key(k);
+        memcpy(k->day, s->date, DAY_SIZE);
+        (void)snprintf(k->region, sizeof k->region, "%s", s->region);
+        k->secret_key = mem_strdup(s->secret_key);
+        s3_sign_key(s, k->key);
+    }
+    memcpy(out, k->key, S3_KEY_SIZE);
+    mutex_unlock(&c->lock);
+}
+
 static void sign(struct s3_client *c, const struct s3_request *r,
                  const struct s3_secret *secret, struct attempt *a)
 {
@@ -184,19 +221,23 @@ static void sign(struct s3_client *c, const struct s3_request *r,
     for (size_t i = 0; i < r->header_count; i++)
         a->headers[a->header_count++] = r->headers[i];
 
-    const struct s3_signing signing = {.method = r->method,
-                                       .path = (const char *)a->path.data,
-                                       .query = r->query,
-                                       .query_count = r->query_count,
-                                       .headers = a->headers,
-                                       .header_count = a->header_count,
-                                       .payload_hash = r->hash,
-                                       .date = a->date,
-                                       .region = a->region,
-                                       .service = "s3",
-                                       .access_key = secret->access_key,
-                                       .secret_key = secret->secret_key};
+    uint8_t key[S3_KEY_SIZE];
+    struct s3_signing signing = {.method = r->method,
+                                 .path = (const char *)a->path.data,
+                                 .query = r->query,
+                                 .query_count = r->query_count,
+                                 .headers = a->headers,
+                                 .header_count = a->header_count,
+                                 .payload_hash = r->hash,
+                                 .date = a->date,
+                                 .region = a->region,
+                                 .service = "s3",
+                                 .access_key = secret->access_key,
+                                 .secret_key = secret->secret_key};
+    take_key(c, &signing, key);
+    signing.key = key;
     s3_sign(&signing, &a->authorization);
+    explicit_bzero(key, sizeof key);
     buf_append_byte(&a->authorization, '\0');
     add_header(a, "authorization", (const char *)a->authorization.data);
 }
@@ -209,16 +250,29 @@ static uint64_t body_size(const struct s3_request *r)
     return size;
 }
 
-static int64_t first_byte_ms(struct s3_client *c, const struct s3_request *r)
+/* Behind op's deadline nobody waits for a create: its outcome is unknown then. */
+static int64_t create_first_byte_ms(const struct op *op, struct s3_client *c,
+                                    const struct s3_request *r)
+{
+    int64_t wait_ms = body_size(r) < PATIENCE_BYTES_MAX ? atomic_load(&c->patience_ms)
+                                                        : WRITE_FIRST_BYTE_MS;
+    if (op->deadline_ms == OP_NO_DEADLINE) return wait_ms;
+    int64_t left_ms = op->deadline_ms - clock_ms();
+    if (left_ms < PATIENCE_LEAST_MS) left_ms = PATIENCE_LEAST_MS;
+    return left_ms < wait_ms ? left_ms : wait_ms;
+}
+
+static int64_t first_byte_ms(const struct op *op, struct s3_client *c,
+                             const struct s3_request *r)
 {
     if (r->kind == S3_READ) return READ_FIRST_BYTE_MS;
-    if (r->kind == S3_CREATE && body_size(r) < PATIENCE_BYTES_MAX)
-        return atomic_load(&c->patience_ms);
+    if (r->kind == S3_CREATE) return create_first_byte_ms(op, c, r);
     return WRITE_FIRST_BYTE_MS;
 }
 
-static struct s3_exchange prepare(struct s3_client *c, struct s3_request *r,
-                                  const struct s3_secret *secret, struct attempt *a)
+static struct s3_exchange prepare(const struct op *op, struct s3_client *c,
+                                  struct s3_request *r, const struct s3_secret *secret,
+                                  struct attempt *a)
 {
     uint64_t bytes = body_size(r) + (r->room ? r->room_size : r->body_max);
     if (!*r->hash && r->unsigned_payload && s3_client_tls(c))
@@ -239,7 +293,7 @@ static struct s3_exchange prepare(struct s3_client *c, struct s3_request *r,
                                 .room = r->room,
                                 .room_size = r->room_size,
                                 .body_max = r->body_max,
-                                .first_byte_ms = first_byte_ms(c, r),
+                                .first_byte_ms = first_byte_ms(op, c, r),
                                 .whole_ms = WHOLE_MS + (int64_t)(bytes >> 20) * 1000,
                                 .hedge = r->hedge};
 }
@@ -281,14 +335,15 @@ static void read_error(struct s3_request *r)
         memcpy(r->answer.region, walk.region, S3_WORD_MAX);
 }
 
-static bool damaged_on_the_way(const char *code)
+static bool damaged_on_the_way(const struct s3_request *r)
 {
     static const char *const codes[] = {"RequestTimeout", "BadDigest", "IncompleteBody",
                                         "XAmzContentSHA256Mismatch",
                                         "XAmzContentChecksumMismatch"};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (strcmp(code, codes[i]) == 0) return true;
-    return false;
+        if (strcmp(r->code, codes[i]) == 0) return true;
+    /* The answer to HEAD has no room for a code. */
+    return r->answer.status == 400 && strcmp(r->method, "HEAD") == 0;
 }
 
 enum s3_class s3_classify(const struct s3_request *r, bool good)
@@ -314,7 +369,7 @@ enum s3_class s3_classify(const struct s3_request *r, bool good)
     case 413:
     case 416:
     case 501:
-        if (damaged_on_the_way(r->code)) return S3_UNKNOWN;
+        if (damaged_on_the_way(r)) return S3_UNKNOWN;
         return ambiguous ? S3_UNKNOWN : S3_NOT_APPLIED;
     default: return r->answer.status / 100 == 2 && good ? S3_APPLIED : S3_UNKNOWN;
     }
@@ -408,23 +463,45 @@ static bool pay(struct s3_client *c, int tokens)
     return enough;
 }
 
+/*
+ * MinIO keeps keys as folders and removes the empty ones. A PUT whose folder is removed
+ * under it is refused, as if the key were missing or its folder forbidden, and nothing
+ * of it is stored. Who really may not write hears the same each time.
+ */
+static bool folder_vanished(const struct s3_request *r)
+{
+    if (r->answer.end != S3_END_ANSWERED || strcmp(r->method, "PUT") != 0) return false;
+    if (r->answer.status == 404) return strcmp(r->code, "NoSuchKey") == 0;
+    return r->answer.status == 403 && strcmp(r->code, "AccessDenied") == 0 &&
+           strstr(r->answer.server, "MinIO");
+}
+
+static void lengthen(int64_t *pause_ms, int64_t most_ms)
+{
+    int64_t wait_ms = (int64_t)random_below((uint64_t)most_ms + 1);
+    if (wait_ms > *pause_ms) *pause_ms = wait_ms;
+}
+
 /* Whether to send it again, and after how long at least. */
 static bool again(struct op *op, struct s3_client *c, struct s3_request *r,
                   const struct s3_secret *secret, int64_t *pause_ms)
 {
-    if (r->class == S3_NOT_APPLIED) return repair(op, c, r, secret);
     if (r->class == S3_APPLIED) {
         (void)pay(c, -1);
         return false;
     }
+    if (folder_vanished(r) && ++r->folder_attempts < FOLDER_ATTEMPTS_MAX) {
+        lengthen(pause_ms, (int64_t)FOLDER_PAUSE_MS << r->folder_attempts);
+        return true;
+    }
+    if (r->class == S3_NOT_APPLIED) return repair(op, c, r, secret);
     r->attempts++;
     if (r->kind == S3_CREATE || r->attempts >= ATTEMPTS_MAX) return false;
     if (!pay(c, throttled(r) ? TOKENS_THROTTLED : TOKENS_TRANSIENT)) return false;
     int64_t most_ms = (throttled(r) ? PAUSE_THROTTLED_MS : PAUSE_MS)
                       << (r->attempts - 1);
     if (most_ms > PAUSE_MAX_MS) most_ms = PAUSE_MAX_MS;
-    int64_t wait_ms = (int64_t)random_below((uint64_t)most_ms + 1);
-    if (wait_ms > *pause_ms) *pause_ms = wait_ms;
+    lengthen(pause_ms, most_ms);
     return true;
 }
 
@@ -464,8 +541,9 @@ static enum err attempt(struct op *op, struct s3_client *c,
     int64_t started_ms = clock_ms();
 
     for (size_t i = 0; i < n; i++)
-        exchanges[i] = prepare(c, requests[i], secret, &attempts[i]);
+        exchanges[i] = prepare(op, c, requests[i], secret, &attempts[i]);
     enum err e = s3_http_run(op, c->http, exchanges, n, requests[0]->kind == S3_READ);
+    if (e) e = op_fail(op, e, "no answer yet from the store at %s", c->origin);
     for (size_t i = 0; i < n; i++) {
         s3_request_release(requests[i]);
         requests[i]->answer = exchanges[i].answer;
@@ -487,6 +565,7 @@ static enum err play_round(struct op *op, struct s3_client *c,
     size_t left = 0;
 
     enum err e = s3_credentials_get(op, c->credentials, heed_op, &secret);
+    if (e == ERR_DENIED) e = op_fail(op, ERR_IO, "credentials for %s", c->origin);
     if (!e) e = attempt(op, c, pending, *n, secret);
     for (size_t i = 0; i < *n && !e; i++)
         if (again(op, c, pending[i], secret, pause_ms)) pending[left++] = pending[i];
@@ -524,6 +603,8 @@ void s3_request_release(struct s3_request *r)
 
 /* ---- words ---- */
 
+/* What the store denies is mended by whoever runs the node, not by its client, and
+ * succeeds then: ERR_IO and not ERR_DENIED. */
 static enum err refusal(const struct s3_request *r)
 {
     if (r->too_large) return ERR_LIMIT;
@@ -531,12 +612,26 @@ static enum err refusal(const struct s3_request *r)
     case 412: return ERR_CONFLICT;
     case 413: return ERR_LIMIT;
     case 416: return ERR_CORRUPT;
-    case 404: return strcmp(r->code, "NoSuchBucket") == 0 ? ERR_DENIED : ERR_NOT_FOUND;
-    default: return ERR_DENIED;
+    case 404: return strcmp(r->code, "NoSuchBucket") == 0 ? ERR_IO : ERR_NOT_FOUND;
+    default: return ERR_IO;
     }
 }
 
-static const char *advice(const struct s3_request *r)
+static const char WRONG_REGION[] = ": set storage.s3.region to the bucket's";
+
+/* What the credentials lack, for a request that was denied. */
+static const char *missing_right(const struct s3_request *r)
+{
+    bool deletes = r->query_count && strcmp(r->query[0].name, "delete") == 0;
+    if (deletes || strcmp(r->method, "DELETE") == 0)
+        return ": allow s3:DeleteObject to these credentials";
+    if (strcmp(r->method, "PUT") == 0 || strcmp(r->method, "POST") == 0)
+        return ": allow s3:PutObject to these credentials";
+    return *r->key ? ": allow s3:GetObject to these credentials"
+                   : ": allow s3:ListBucket to these credentials";
+}
+
+static const char *advice(struct op *op, const struct s3_request *r)
 {
     static const struct {
         const char *code, *words;
@@ -544,16 +639,33 @@ static const char *advice(const struct s3_request *r)
         {"NoSuchBucket", ": create the bucket or change storage.s3.bucket"},
         {"InvalidAccessKeyId", ": the store does not know this access key"},
         {"SignatureDoesNotMatch", ": the secret key is not the access key's"},
-        {"AuthorizationHeaderMalformed", ": set storage.s3.region to the bucket's"},
-        {"PermanentRedirect", ": set storage.s3.region to the bucket's"},
+        {"AuthorizationHeaderMalformed", WRONG_REGION},
+        {"PermanentRedirect", WRONG_REGION},
         {"RequestTimeTooSkewed", ": set this machine's clock"},
-        {"AccessDenied", ": these credentials may not do that"},
         {"ExpiredToken", ": get new credentials"},
         {"InvalidToken", ": AWS_SESSION_TOKEN does not belong to these keys"},
     };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(r->code, known[i].code) == 0) return known[i].words;
+    if (strcmp(r->code, "AccessDenied") == 0) return missing_right(r);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(r->code, known[i].code) != 0) continue;
+        if (known[i].words != WRONG_REGION || !*r->answer.region) return known[i].words;
+        const char *words = op_printf(op, "%s, %s", WRONG_REGION, r->answer.region);
+        return words ? words : WRONG_REGION;
+    }
     return "";
+}
+
+/* For what is no answer at all. */
+static const char *advice_unanswered(const struct s3_answer *a)
+{
+    if (a->end == S3_END_ANSWERED)
+        return ": is storage.s3.endpoint that of an S3 store?";
+    if (a->end == S3_END_BROKEN) return "";
+    return strstr(a->error, "SSL") || strstr(a->error, "certificate")
+               ? ": the store's certificate must be for the host in "
+                 "storage.s3.endpoint, "
+                 "from an authority that this machine or AWS_CA_BUNDLE knows"
+               : ": correct storage.s3.endpoint or the network on the way to it";
 }
 
 enum err s3_client_result(struct op *op, struct s3_client *c,
@@ -569,10 +681,12 @@ enum err s3_client_result(struct op *op, struct s3_client *c,
         return op_fail(op, e, "%s %s/%s at %s: %d %s%s%s%s", r->method, c->bucket,
                        r->key, c->origin, a->status,
                        *r->code ? r->code : "without a reason", *r->message ? ", " : "",
-                       r->message, advice(r));
+                       r->message, advice(op, r));
     if (r->too_large)
         return op_fail(op, e, "%s %s/%s: larger than %zu bytes", r->method, c->bucket,
                        r->key, r->body_max);
-    return op_fail(op, e, "%s %s/%s at %s: %s", r->method, c->bucket, r->key, c->origin,
-                   a->end == S3_END_ANSWERED ? "the answer is garbled" : a->error);
+    return op_fail(op, e, "%s %s/%s at %s: %s%s", r->method, c->bucket, r->key,
+                   c->origin,
+                   a->end == S3_END_ANSWERED ? "the answer is garbled" : a->error,
+                   advice_unanswered(a));
 }

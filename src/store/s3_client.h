@@ -62,7 +62,7 @@ struct s3_request {
     struct s3_answer answer;
 
     /* the client's own */
-    unsigned attempts, repairs;
+    unsigned attempts, folder_attempts, repairs;
     char hash[S3_HASH_SIZE];
 };
 
@@ -72,7 +72,7 @@ enum err s3_client_new(struct op *op, const struct s3_client_options *options,
 void s3_client_free(struct s3_client *c);
 
 /* Runs all n at once until each has its class. Another error than ERR_OK: no class is
- * worth anything (op stopped, or there are no credentials: ERR_DENIED). */
+ * worth anything (op stopped, or there are no credentials: ERR_IO). */
 enum err s3_client_run(struct op *op, struct s3_client *c, struct s3_request *requests,
                        size_t n);
 void s3_request_release(struct s3_request *r);

@@ -675,17 +675,18 @@ static void prepare(struct s3_http *h, struct job *job, struct s3_exchange *x,
     buf_release(&line);
 }
 
-/* Sleeps until the round is over; false when op said stop. Lock held. */
-static bool wait_for(struct op *op, struct s3_http *h, struct round *round,
-                     bool heed_op)
+/* Sleeps until the round is over, or op says stop. Lock held. */
+static enum err wait_for(struct op *op, struct s3_http *h, struct round *round,
+                         bool heed_op)
 {
     while (round->left > 0) {
-        if (heed_op && op_check(op)) return false;
+        enum err e = heed_op ? op_check(op) : ERR_OK;
+        if (e) return e;
         int64_t until_ms = heed_op ? clock_ms() + OP_LOOK_MS : INT64_MAX;
         if (heed_op && op->deadline_ms < until_ms) until_ms = op->deadline_ms;
         (void)cond_wait(&round->done, &h->lock, until_ms);
     }
-    return true;
+    return ERR_OK;
 }
 
 enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *exchanges,
@@ -693,7 +694,6 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
 {
     struct round round = {.left = n};
     struct job *jobs = mem_new_array(struct job, n);
-    enum err e = ERR_OK;
 
     cond_init(&round.done);
     for (size_t i = 0; i < n; i++)
@@ -706,8 +706,8 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
         h->queue_end = &jobs[i].next;
     }
     (void)curl_multi_wakeup(h->multi);
-    if (!wait_for(op, h, &round, heed_op)) {
-        e = op_check(op);
+    enum err e = wait_for(op, h, &round, heed_op);
+    if (e) {
         round.abandoned = h->abandoned = true;
         (void)curl_multi_wakeup(h->multi);
         (void)wait_for(op, h, &round, false);

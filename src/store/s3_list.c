@@ -16,6 +16,7 @@
 #include "store/store.h"
 
 enum { PAGE_MAX = 1000, PAGE_BYTES_MAX = 16 << 20, TOKEN_MAX = S3_XML_TEXT_MAX };
+enum { EXTRA = 16, GATHERED_MAX = 1000000 }; /* for stores that walk folders, below */
 
 struct page {
     struct buf keys, prefixes; /* names, each with its terminator */
@@ -165,6 +166,11 @@ static bool ends_too_early(const struct s3_list *list, const struct page *p,
     return strchr(start + strlen(list->prefix), '/') != NULL;
 }
 
+static bool walks_folders(const struct page *p)
+{
+    return strstr(p->server, "SeaweedFS");
+}
+
 /* Where to start: "" from the prefix; NULL: nothing can follow. */
 static const char *start_after(struct op *op, const struct s3_list *list)
 {
@@ -179,11 +185,10 @@ static const char *start_after(struct op *op, const struct s3_list *list)
     return op_printf(op, "%.*s~", (int)(slash + 1 - list->after), list->after);
 }
 
-static enum err ask(struct op *op, struct s3_list *list, const char *start,
+static enum err ask(struct op *op, struct s3_list *list, const char *start, size_t left,
                     struct page *p)
 {
     char max[16];
-    size_t left = list->room - list->count;
     char *token = *p->token ? mem_strdup(p->token) : NULL;
     (void)snprintf(max, sizeof max, "%zu", left < PAGE_MAX ? left : (size_t)PAGE_MAX);
     struct s3_request r = {.kind = S3_READ,
@@ -198,7 +203,8 @@ static enum err ask(struct op *op, struct s3_list *list, const char *start,
                            .context = p};
     if (*list->prefix)
         r.query[r.query_count++] = (struct s3_field){"prefix", list->prefix};
-    if (list->delimiter) r.query[r.query_count++] = (struct s3_field){"delimiter", "/"};
+    if (list->delimiter && !atomic_load(list->by_folder))
+        r.query[r.query_count++] = (struct s3_field){"delimiter", "/"};
     if (token)
         r.query[r.query_count++] = (struct s3_field){"continuation-token", token};
     else if (*start)
@@ -212,16 +218,14 @@ static enum err ask(struct op *op, struct s3_list *list, const char *start,
     return e;
 }
 
-enum err s3_list_run(struct op *op, struct s3_list *list)
+static enum err list_in_order(struct op *op, struct s3_list *list, struct page *p)
 {
     const char *start = start_after(op, list), *last = list->after;
     enum err e = ERR_OK;
-    list->count = 0;
     if (!start) return ERR_OK;
-
-    struct page *p = mem_new(struct page);
     for (bool more = true; more && !e;) {
-        e = ask(op, list, start, p);
+        e = ask(op, list, start, list->room - list->count, p);
+        if (!e && walks_folders(p)) return ERR_OK;
         if (!e) e = take_page(op, list, p, &last);
         more = p->truncated;
         if (!e && ends_too_early(list, p, start)) {
@@ -230,6 +234,143 @@ enum err s3_list_run(struct op *op, struct s3_list *list)
         }
         if (list->count == list->room) more = false;
     }
+    return e;
+}
+
+/*
+ * ---- stores that walk folders ----
+ *
+ * SeaweedFS (seen with 4.48) lists folder by folder: as if '/' were below every other
+ * byte. So what is in "a/" comes before "a-b" and "a.b", which byte order puts first;
+ * nothing else is out of place, for all other bytes of our keys are above '/'. And a
+ * start-after that is a folder's name passes over the folder, and a delimiter shows
+ * folders whose objects are gone. So names are folded here, and gathered until nothing
+ * that is still to come can belong in front of those asked for.
+ */
+
+struct gathered {
+    const char **names;
+    size_t count, room;
+    const char *reached; /* the furthest name that the walk came to */
+};
+
+static int compare_by_folder(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    int x = *a == '/' ? 1 : (uint8_t)*a, y = *b == '/' ? 1 : (uint8_t)*b;
+    return x - y;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Cut in front of the first byte whose place is in doubt, and one more, lest it be a
+ * folder's name: nothing behind after lies before that. */
+static const char *start_by_folder(struct op *op, const struct s3_list *list)
+{
+    size_t size = strlen(list->prefix);
+    if (strncmp(list->after, list->prefix, size) != 0)
+        return strcmp(list->after, list->prefix) < 0 ? "" : NULL;
+    const char *rest = list->after + size;
+    size_t sure = strcspn(rest, "-./");
+    if (sure < 2 || rest[sure] == '/') return "";
+    return op_printf(op, "%.*s", (int)(size + sure - 1), list->after);
+}
+
+static enum err gather(struct op *op, const struct s3_list *list, struct gathered *g,
+                       const struct page *p)
+{
+    const char *next = (const char *)p->keys.data;
+    for (size_t i = 0; i < p->key_count; i++) {
+        const char *name = next, *folder = NULL;
+        next += strlen(next) + 1;
+        if (!ours(name)) continue;
+        if (list->delimiter) folder = strchr(name + strlen(list->prefix), '/');
+        size_t size = folder ? (size_t)(folder + 1 - name) : strlen(name);
+        if (g->count == GATHERED_MAX)
+            return op_fail(op, ERR_LIMIT,
+                           "more than %d names below %s are out of order", GATHERED_MAX,
+                           list->prefix);
+        if (g->count == g->room) {
+            g->room = g->room ? 2 * g->room : PAGE_MAX;
+            g->names = mem_realloc(g->names, g->room * sizeof *g->names);
+        }
+        const char *copy = (const char *)op_copy(op, slice_of(name, size)).data;
+        if (!copy) return ERR_LIMIT;
+        if (!g->reached || compare_by_folder(copy, g->reached) > 0) g->reached = copy;
+        bool again = g->count && strcmp(copy, g->names[g->count - 1]) == 0;
+        if (strcmp(copy, list->after) > 0 && !again) g->names[g->count++] = copy;
+    }
+    return ERR_OK;
+}
+
+static void sort_and_join(struct gathered *g)
+{
+    size_t kept = 0;
+    if (g->count) qsort(g->names, g->count, sizeof *g->names, compare_names);
+    for (size_t i = 0; i < g->count; i++)
+        if (i == 0 || strcmp(g->names[i], g->names[kept - 1]) != 0)
+            g->names[kept++] = g->names[i];
+    g->count = kept;
+}
+
+/* Whether all before name is known: the walk has left each folder that name is in, and
+ * the names that begin like that folder and go on with '-' or '.'. */
+static bool settled(const struct s3_list *list, const struct gathered *g,
+                    const char *name)
+{
+    const char *reached = g->reached;
+    for (size_t i = strlen(list->prefix); name[i]; i++)
+        if (name[i] == '/' && strncmp(name, reached, i) == 0 && reached[i] &&
+            strchr("-./", reached[i]))
+            return false;
+    return true;
+}
+
+/* How many of the names asked for are known by now. */
+static size_t settled_count(const struct s3_list *list, const struct gathered *g)
+{
+    size_t n = 0;
+    while (n < g->count && n < list->room && settled(list, g, g->names[n]))
+        n++;
+    return n;
+}
+
+static enum err list_by_folder(struct op *op, struct s3_list *list, struct page *p)
+{
+    struct gathered g = {.count = 0};
+    const char *start = start_by_folder(op, list);
+    enum err e = ERR_OK;
+    if (!start) return ERR_OK;
+    page_clear(p);
+    for (bool more = true; more && !e;) {
+        e = ask(op, list, start, list->delimiter ? PAGE_MAX : list->room + EXTRA, p);
+        if (!e) e = gather(op, list, &g, p);
+        sort_and_join(&g);
+        more = p->truncated && settled_count(list, &g) < list->room;
+    }
+    list->count = g.count < list->room ? g.count : list->room;
+    if (!e && list->count)
+        memcpy(list->keys, g.names, list->count * sizeof *list->keys);
+    mem_free(g.names);
+    return e;
+}
+
+enum err s3_list_run(struct op *op, struct s3_list *list)
+{
+    struct page *p = mem_new(struct page);
+    enum err e = ERR_OK;
+    list->count = 0;
+    if (!atomic_load(list->by_folder)) {
+        e = list_in_order(op, list, p);
+        if (!e && walks_folders(p)) atomic_store(list->by_folder, true);
+    }
+    if (!e && atomic_load(list->by_folder)) e = list_by_folder(op, list, p);
     buf_release(&p->keys);
     buf_release(&p->prefixes);
     mem_free(p);

@@ -4,10 +4,13 @@
 #ifndef STORE_S3_LIST_H
 #define STORE_S3_LIST_H
 
+#include <stdatomic.h>
+
 #include "store/s3_client.h"
 
 struct s3_list {
     struct s3_client *client;
+    atomic_bool *by_folder; /* kept for the next list: the store walks its folders */
     const char *prefix;
     const char *after;
     char delimiter;

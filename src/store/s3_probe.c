@@ -11,6 +11,7 @@
 #include "store/store_s3.h"
 
 enum { RACERS = 8, TEXT_MAX = 64, FOLDER_MAX = 64, KEY_MAX = 96, OBJECTS_MAX = 8 };
+enum { CLEAN_MS = 2000 }; /* for the look at what a failed probe left behind */
 
 struct probe {
     struct op *op;
@@ -198,6 +199,26 @@ static enum err clean(struct probe *p)
     return e ? e : store_delete(p->op, p->store, keys, n);
 }
 
+static void choose_folder(struct probe *p)
+{
+    uint8_t id[8];
+    char hex[2 * sizeof id + 1];
+    random_bytes(id, sizeof id);
+    hex_encode(id, sizeof id, hex);
+    (void)snprintf(p->folder, sizeof p->folder, "probe/%s/", hex);
+}
+
+/* What failed matters more than what is left behind. */
+static void try_to_clean(struct probe *p)
+{
+    struct op own;
+    struct probe mine = *p;
+    op_init(&own, clock_ms() + CLEAN_MS, 0);
+    mine.op = &own;
+    (void)clean(&mine);
+    op_release(&own);
+}
+
 enum err store_s3_probe(struct op *op, struct store *s)
 {
     static enum err (*const steps[])(
@@ -205,21 +226,21 @@ enum err store_s3_probe(struct op *op, struct store *s)
                            lists_are_whole_and_ordered, ranges_are_exact,
                            deletes_are_seen};
     struct probe p = {.op = op, .store = s};
-    uint8_t id[8];
-    char hex[2 * sizeof id + 1];
     enum err e = ERR_OK;
 
-    random_bytes(id, sizeof id);
-    hex_encode(id, sizeof id, hex);
-    (void)snprintf(p.folder, sizeof p.folder, "probe/%s/", hex);
+    choose_folder(&p);
     for (size_t i = 0; i < sizeof steps / sizeof *steps && !e; i++)
         e = steps[i](&p);
     if (!e) return clean(&p);
-
-    struct op own; /* what failed matters more than what is left behind */
-    op_init(&own, op->deadline_ms, 0);
-    p.op = &own;
-    (void)clean(&p);
-    op_release(&own);
+    try_to_clean(&p);
     return op_fail(op, e, "probe of the store");
+}
+
+enum err store_s3_probe_again(struct op *op, struct store *s)
+{
+    struct probe p = {.op = op, .store = s};
+    choose_folder(&p);
+    enum err e = second_create_loses(&p);
+    try_to_clean(&p);
+    return e ? op_fail(op, e, "repeated probe of the store") : ERR_OK;
 }

@@ -142,7 +142,7 @@ static void hmac_text(uint8_t key[DIGEST_SIZE], const char *text)
     memcpy(key, next, DIGEST_SIZE);
 }
 
-static void signing_key(const struct s3_signing *s, uint8_t key[DIGEST_SIZE])
+void s3_sign_key(const struct s3_signing *s, uint8_t key[S3_KEY_SIZE])
 {
     struct buf secret = BUF_INIT;
     buf_printf(&secret, "AWS4%s", s->secret_key);
@@ -168,7 +168,10 @@ void s3_sign(const struct s3_signing *s, struct buf *authorization)
     buf_clear(&text);
     buf_printf(&text, "AWS4-HMAC-SHA256\n%s\n%.8s/%s/%s/aws4_request\n%s", s->date,
                s->date, s->region, s->service, hash);
-    signing_key(s, key);
+    if (s->key)
+        memcpy(key, s->key, sizeof key);
+    else
+        s3_sign_key(s, key);
     hmac(key, DIGEST_SIZE, text.data, text.size, signature);
     explicit_bzero(key, sizeof key);
     buf_release(&text);

@@ -22,7 +22,8 @@ struct s3_field {
 
 enum {
     S3_DATE_SIZE = sizeof "20130524T000000Z",
-    S3_HASH_SIZE = 2 * 32 + 1 /* SHA-256 in hex, with its terminator */
+    S3_HASH_SIZE = 2 * 32 + 1, /* SHA-256 in hex, with its terminator */
+    S3_KEY_SIZE = 32
 };
 
 struct s3_signing {
@@ -38,7 +39,12 @@ struct s3_signing {
     const char *service; /* "s3", "sts" */
     const char *access_key;
     const char *secret_key;
+    const uint8_t *key; /* what s3_sign_key gave; NULL: derived again */
 };
+
+/* The signing key: good for one day of date, region, service and secret key. Deriving
+ * it is half the work of a signature. */
+void s3_sign_key(const struct s3_signing *s, uint8_t key[S3_KEY_SIZE]);
 
 /* Appends the value of the Authorization header. At most S3_FIELDS_MAX headers and as
  * many arguments (asserted). */

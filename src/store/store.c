@@ -1,7 +1,10 @@
 #include "store/store.h"
 
 #include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
 
+#include "base/metrics.h"
 #include "base/op.h"
 
 static bool key_byte(char c)
@@ -28,22 +31,62 @@ bool store_key_valid(const char *key)
     return segment > 0;
 }
 
-/* Reads, gets and lists stop at the deadline before they begin. Writes do not ask: what
- * a caller may conclude from their answer must not depend on the clock. */
-static enum err begin(struct op *op, uint64_t requests)
+/* ---- counting ---- */
+
+enum call { READ, GET, CREATE, PUT, LIST, DELETE, CALLS };
+enum what { ROUNDS, REQUESTS, BYTES, WHATS };
+
+static void count(enum call call, enum what what, uint64_t n)
 {
-    enum err e = op_check(op);
-    if (e) return e;
-    op->counters.rounds++;
-    op->counters.store_requests += requests;
-    return ERR_OK;
+    static const char *const calls[CALLS] = {"read", "get",  "create",
+                                             "put",  "list", "delete"};
+    static const struct {
+        const char *name, *help;
+    } metrics[WHATS] = {
+        {"elacsym_store_rounds_total", "Calls of the object store, waited for."},
+        {"elacsym_store_requests_total", "Requests that these calls asked for."},
+        {"elacsym_store_bytes_total", "Bytes of objects that these calls moved."}};
+    static struct metric *_Atomic known[CALLS][WHATS];
+
+    struct metric *m = atomic_load_explicit(&known[call][what], memory_order_acquire);
+    if (!m) { /* any thread may be first: all are given the same */
+        char labels[32];
+        (void)snprintf(labels, sizeof labels, "call=\"%s\"", calls[call]);
+        m = metric_counter(metrics[what].name, metrics[what].help, labels);
+        atomic_store_explicit(&known[call][what], m, memory_order_release);
+    }
+    metric_add(m, n);
 }
 
-static void begin_write(struct op *op, uint64_t bytes)
+static void count_call(struct op *op, enum call call, uint64_t requests)
 {
     op->counters.rounds++;
-    op->counters.store_requests++;
+    op->counters.store_requests += requests;
+    count(call, ROUNDS, 1);
+    count(call, REQUESTS, requests);
+}
+
+static void count_bytes(struct op *op, enum call call, uint64_t bytes)
+{
     op->counters.store_bytes += bytes;
+    count(call, BYTES, bytes);
+}
+
+/* ---- calls ---- */
+
+/* Reads, gets and lists stop at the deadline before they begin. Writes do not ask: what
+ * a caller may conclude from their answer must not depend on the clock. */
+static enum err begin(struct op *op, enum call call, uint64_t requests)
+{
+    enum err e = op_check(op);
+    if (!e) count_call(op, call, requests);
+    return e;
+}
+
+static void begin_write(struct op *op, enum call call, uint64_t bytes)
+{
+    count_call(op, call, 1);
+    count_bytes(op, call, bytes);
 }
 
 enum err store_read(struct op *op, struct store *s, struct store_range *ranges,
@@ -55,15 +98,17 @@ enum err store_read(struct op *op, struct store *s, struct store_range *ranges,
         assert(ranges[i].data || ranges[i].size == 0);
     }
 
-    enum err e = begin(op, n);
+    enum err e = begin(op, READ, n);
     if (e) {
         for (size_t i = 0; i < n; i++)
             ranges[i].err = e;
         return e;
     }
     e = s->ops->read(op, s, ranges, n);
+    uint64_t bytes = 0;
     for (size_t i = 0; i < n; i++)
-        if (!ranges[i].err) op->counters.store_bytes += ranges[i].size;
+        if (!ranges[i].err) bytes += ranges[i].size;
+    count_bytes(op, READ, bytes);
     return e;
 }
 
@@ -73,11 +118,11 @@ enum err store_get(struct op *op, struct store *s, const char *key, size_t size_
     assert(store_key_valid(key));
     size_t before = out->size;
 
-    enum err e = begin(op, 1);
+    enum err e = begin(op, GET, 1);
     if (e) return e;
     e = s->ops->get(op, s, key, size_max, out);
     assert(!e || out->size == before);
-    op->counters.store_bytes += out->size - before;
+    count_bytes(op, GET, out->size - before);
     return e;
 }
 
@@ -85,7 +130,7 @@ enum err store_create(struct op *op, struct store *s, const char *key,
                       struct slice data)
 {
     assert(store_key_valid(key));
-    begin_write(op, data.size);
+    begin_write(op, CREATE, data.size);
     return s->ops->create(op, s, key, data);
 }
 
@@ -96,7 +141,7 @@ enum err store_put(struct op *op, struct store *s, const char *key,
     uint64_t size = 0;
     for (size_t i = 0; i < n; i++)
         size += parts[i].size;
-    begin_write(op, size);
+    begin_write(op, PUT, size);
     return s->ops->put(op, s, key, parts, n);
 }
 
@@ -107,7 +152,7 @@ enum err store_list(struct op *op, struct store *s, const char *prefix,
     assert(delimiter == '/' || delimiter == 0);
     if (*n == 0) return ERR_OK;
 
-    enum err e = begin(op, 1);
+    enum err e = begin(op, LIST, 1);
     if (e) return e;
     return s->ops->list(op, s, prefix, after, delimiter, keys, n);
 }
@@ -117,7 +162,7 @@ enum err store_delete(struct op *op, struct store *s, const char *const *keys, s
     if (n == 0) return ERR_OK;
     for (size_t i = 0; i < n; i++)
         assert(store_key_valid(keys[i]));
-    begin_write(op, 0);
+    begin_write(op, DELETE, 0);
     return s->ops->delete (op, s, keys, n);
 }
 

@@ -15,6 +15,7 @@
 #include "store/s3_client.h"
 #include "store/s3_list.h"
 #include "store/s3_upload.h"
+#include "store/s3_watch.h"
 #include "store/s3_xml.h"
 
 enum {
@@ -30,6 +31,8 @@ struct store_s3 {
     struct s3_client *client;
     bool content_md5;
     atomic_bool single_deletes; /* the store knows no DeleteObjects */
+    atomic_bool lists_by_folder;
+    struct s3_watch *watch; /* NULL: nobody asked for it */
 };
 
 static struct store_s3 *s3_of(struct store *s)
@@ -210,6 +213,7 @@ static enum err store_s3_list(struct op *op, struct store *base, const char *pre
                               size_t *n)
 {
     struct s3_list list = {.client = s3_of(base)->client,
+                           .by_folder = &s3_of(base)->lists_by_folder,
                            .prefix = prefix,
                            .after = after,
                            .delimiter = delimiter,
@@ -372,6 +376,7 @@ static enum err store_s3_delete(struct op *op, struct store *base,
 static void store_s3_free(struct store *base)
 {
     struct store_s3 *s = s3_of(base);
+    s3_watch_stop(s->watch);
     s3_client_free(s->client);
     mem_free(s);
 }
@@ -404,4 +409,12 @@ enum err store_s3_open(struct op *op, const struct store_s3_options *options,
     }
     *out = &s->base;
     return ERR_OK;
+}
+
+void store_s3_watch(struct store *s, void (*broken)(void *context, const char *why),
+                    void *context)
+{
+    struct store_s3 *s3 = s3_of(s);
+    assert(s->ops == &s3_ops && !s3->watch);
+    s3->watch = s3_watch_start(s, broken, context);
 }

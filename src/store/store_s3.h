@@ -2,11 +2,12 @@
  * store_s3.h - objects in a bucket of an S3-compatible store (PROTOCOL.md sections 7 to
  * 12).
  *
- * A create is one PUT with If-None-Match: *, attempted once per call; a put is the same
- * with retries, in parts above 16 MiB, and compares the bytes when something is there.
- * Reads of one call travel side by side; slow ones are hedged. A missing object is
- * ERR_NOT_FOUND, a missing bucket ERR_DENIED. Every upload carries its CRC32C, and its
- * SHA-256 in the signature unless it is a large one over TLS.
+ * A create is one PUT with If-None-Match: *, sent again within a call only when the
+ * store said no for a reason that passes; a put is the same with retries, in parts
+ * above 16 MiB, and compares the bytes when something is there. Reads of one call
+ * travel side by side; slow ones are hedged. A missing object is ERR_NOT_FOUND, a
+ * missing bucket or right ERR_IO. Every upload carries its CRC32C, and its SHA-256 in
+ * the signature unless it is a large one over TLS.
  *
  * Credentials come from where every AWS program finds them (s3_credentials.h).
  */
@@ -38,5 +39,15 @@ enum err store_s3_open(struct op *op, const struct store_s3_options *options,
  * store.
  */
 enum err store_s3_probe(struct op *op, struct store *s);
+
+/* The first of that alone: two creates of one key, of which the second must fail and
+ * change nothing. ERR_DENIED: it did. Any other error says nothing. Any store. */
+enum err store_s3_probe_again(struct op *op, struct store *s);
+
+/* Repeats store_s3_probe_again on a store of store_s3_open, as often as s3_watch.h
+ * says, until store_free. broken is called at most once, from another thread, when the
+ * store would lose writes from now on; why lives until it returns. */
+void store_s3_watch(struct store *s, void (*broken)(void *context, const char *why),
+                    void *context);
 
 #endif

@@ -2,6 +2,7 @@
 """Kills a real server with SIGKILL, again and again, while clients write and read.
 
     tests/crash/crash_kill.py [--kills 30] [--seed N] [--program build/release/elacsym]
+                              [--s3 [--pauses 5]]
 
 Each writer owns a range of ids and knows what it did: every batch writes one value to a
 run of ids (or deletes it) under an Idempotency-Key. After each kill the server starts
@@ -11,7 +12,13 @@ whole or not at all. A reader checks all along that a strong read never misses a
 that was acknowledged before it began. Batches without an answer are then repeated with
 their key and must be applied exactly once.
 
-The last line is "N passed, N failed": one check a kill, and one at the end.
+With --s3 the objects lie in a bucket of the server that S3_TEST_ENDPOINT names
+(tools/s3_server.sh), and there are pauses too: the node is stopped with SIGSTOP under
+load, a second one takes over the bucket under load of its own, the first goes on with
+SIGCONT, and for a while both believe that the namespace is theirs. The same must hold of
+what either acknowledged, wherever it is read.
+
+The last line is "N passed, N failed": one check a kill or pause, and one at the end.
 """
 import argparse
 import http.client
@@ -28,6 +35,9 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+import buckets  # noqa: E402
+
 WRITERS = 4
 IDS_PER_WRITER = 200
 RUN_MAX = 12
@@ -40,8 +50,9 @@ def free_port():
 
 
 class Server:
-    def __init__(self, program, folder):
+    def __init__(self, program, folder, storage):
         self.program, self.folder, self.port = program, folder, free_port()
+        self.storage = storage
         self.process = None
 
     def start(self):
@@ -49,7 +60,7 @@ class Server:
             **os.environ,
             "ELACSYM_SERVER_HOST": "127.0.0.1",
             "ELACSYM_SERVER_PORT": str(self.port),
-            "ELACSYM_STORAGE_LOCAL_ROOT_PATH": str(self.folder / "data"),
+            **self.storage,
             "ELACSYM_CACHE_DISK_PATH": str(self.folder / "cache"),
             # Small limits, so that indexing and collection happen all the time.
             "ELACSYM_TAIL_INDEX_ROWS": "300",
@@ -71,6 +82,20 @@ class Server:
                 pass
             time.sleep(0.01)
         raise SystemExit("the server did not become ready in 20 s")
+
+    def beside(self):
+        """Another process on the same objects."""
+        folder = self.folder / "beside"
+        folder.mkdir(exist_ok=True)
+        other = Server(self.program, folder, self.storage)
+        other.start()
+        return other
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -104,7 +129,8 @@ class Writer(threading.Thread):
         self.first = number * IDS_PER_WRITER
         self.acked = {}  # id -> value (None: deleted), as last acknowledged
         self.unknown = []  # batches without an answer since the last settling
-        self.batches = 0
+        self.batches = 0  # made
+        self.acks = 0
         self.deletes = {}  # id -> number of the last batch sent that deletes it
         self.wrong = []  # sentences
         self.lock = threading.Lock()  # guards acked
@@ -137,6 +163,7 @@ class Writer(threading.Thread):
         )
 
     def acknowledge(self, batch):
+        self.acks += 1
         with self.lock:
             for i in batch["ids"]:
                 self.acked[i] = batch["value"]
@@ -237,16 +264,92 @@ class Reader(threading.Thread):
                 self.stale.append(f"id {i}: {status} {answer}")
 
 
+class Load:
+    """Writers and readers at work; the writers go on from what those before them knew."""
+
+    def __init__(self, chance):
+        self.chance, self.stop = chance, threading.Event()
+        self.writers, self.readers = [], []
+
+    def start(self, server, state):
+        """Writers for these, and a reader of what all writers wrote, at this server."""
+        writers = []
+        for old in state:
+            w = Writer(server, old.number, self.chance.random(), self.stop)
+            w.acked, w.batches, w.deletes = old.acked, old.batches, old.deletes
+            writers.append(w)
+        self.writers += writers
+        reader = Reader(server, list(self.writers), self.chance.random(), self.stop)
+        self.readers.append(reader)
+        for thread in [*writers, reader]:
+            thread.start()
+
+    def end(self):
+        self.stop.set()
+        for thread in [*self.writers, *self.readers]:
+            thread.join()
+
+    def wrong(self):
+        """What they saw that must not be, as sentences."""
+        return [sentence for r in self.readers for sentence in r.stale] + [
+            sentence for w in self.writers for sentence in w.wrong
+        ]
+
+    def reads(self):
+        return sum(r.reads for r in self.readers)
+
+
+def kill_round(server, state, chance):
+    load = Load(chance)
+    load.start(server, state)
+    time.sleep(chance.uniform(0.05, 1.2))
+    server.kill()
+    load.end()
+    server.start()
+    wrong = check(load.writers, read_all(server)) + load.wrong()
+    for w in load.writers:
+        w.settle()
+    wrong += check(load.writers, read_all(server))
+    return load, wrong
+
+
+def pause_round(server, state, chance):
+    """Half of the writers stay with the paused node, the others go to the one beside it."""
+    load, half = Load(chance), len(state) // 2
+    load.start(server, state[:half])
+    time.sleep(chance.uniform(0.05, 1.2))
+    server.pause()
+    other = server.beside()
+    load.start(other, state[half:])
+    time.sleep(chance.uniform(0.5, 3))
+    server.resume()
+    time.sleep(chance.uniform(0.5, 3))
+    load.end()
+    wrong = load.wrong()
+    for w in load.writers:
+        w.settle()
+    for node in (server, other):
+        wrong += check(load.writers, read_all(node))
+    if other.stop() != 0:
+        wrong.append("the second node did not stop cleanly")
+    return load, wrong
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--pauses", type=int, default=5)
+    parser.add_argument("--s3", action="store_true")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--program", type=pathlib.Path, default="build/release/elacsym")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed} (--seed {arguments.seed} repeats the choices)")
     chance = random.Random(arguments.seed)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="crash-kill-"))
-    server = Server(arguments.program.resolve(), folder)
+    storage = {"ELACSYM_STORAGE_LOCAL_ROOT_PATH": str(folder / "data")}
+    if arguments.s3:
+        storage = buckets.environment(buckets.make())
+    server = Server(arguments.program.resolve(), folder, storage)
     server.start()
     status, answer = server.call(
         "PUT",
@@ -259,45 +362,31 @@ def main():
     )
     assert status == 200, answer
 
-    writers, passed, failed, reads = [], 0, 0, 0
+    rounds = [kill_round] * arguments.kills
+    if arguments.s3:
+        rounds += [pause_round] * arguments.pauses
+        chance.shuffle(rounds)
+    passed, failed, acks, reads = 0, 0, 0, 0
     state = [Writer(server, n, chance.random(), None) for n in range(WRITERS)]
-    for kill in range(arguments.kills):
-        stop = threading.Event()
-        writers = []
-        for old in state:
-            w = Writer(server, old.number, chance.random(), stop)
-            w.acked, w.batches, w.deletes = old.acked, old.batches, old.deletes
-            writers.append(w)
-        reader = Reader(server, writers, chance.random(), stop)
-        for thread in [*writers, reader]:
-            thread.start()
-        time.sleep(chance.uniform(0.05, 1.2))
-        server.kill()
-        stop.set()
-        for thread in [*writers, reader]:
-            thread.join()
-        reads += reader.reads
-        server.start()
-        wrong = check(writers, read_all(server)) + reader.stale
-        wrong += [sentence for w in writers for sentence in w.wrong]
-        for w in writers:
-            w.settle()
-        wrong += check(writers, read_all(server))
+    for number, play in enumerate(rounds):
+        load, wrong = play(server, state, chance)
+        reads += load.reads()
+        acks += sum(w.acks for w in load.writers)
         failed, passed = (failed + 1, passed) if wrong else (failed, passed + 1)
         for sentence in wrong[:10]:
-            print(f"kill {kill}: {sentence}")
-        state = writers
+            print(f"{play.__name__} {number}: {sentence}")
+        state = load.writers
 
     code = server.stop()
-    batches = sum(w.batches for w in state)
     if code == 0:
         passed += 1
     else:
         failed += 1
         print(f"the last, gentle stop ended with {code}")
-    print(f"{arguments.kills} kills, {batches} batches, {reads} strong reads")
+    pauses = rounds.count(pause_round)
+    print(f"{arguments.kills} kills, {pauses} pauses, {acks} acknowledged batches, {reads} strong reads")
     if failed:
-        print(f"the data is in {folder}")
+        print(f"the logs are in {folder}, the objects in {storage}")
     else:
         shutil.rmtree(folder)
     print(f"{passed} passed, {failed} failed")

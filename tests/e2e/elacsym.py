@@ -9,6 +9,8 @@ import subprocess
 import time
 import urllib.parse
 
+import buckets
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30
 
@@ -115,7 +117,7 @@ def free_port():
 
 
 class Server:
-    """A process on a free port, with its own root folder."""
+    """A process on a free port, with its own root folder; its objects lie there, or in a bucket of its own where an S3 server is named."""
 
     def __init__(self, root, binary=None, **environment):
         self.root = pathlib.Path(root)
@@ -123,22 +125,32 @@ class Server:
         self.environment = environment
         self.process = None
         self.port = None
+        self.bucket = None
 
-    def start(self):
+    def _storage(self):
+        if not buckets.ENDPOINT or "ELACSYM_STORAGE_BACKEND" in self.environment:
+            return {"ELACSYM_STORAGE_BACKEND": "local", "ELACSYM_STORAGE_LOCAL_ROOT_PATH": str(self.root / "data")}
+        self.bucket = self.bucket or buckets.make()
+        return buckets.environment(self.bucket)
+
+    def launch(self):
+        """Starts the process and does not wait for it."""
         self.port = free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ELACSYM_")}
         environment.update(
             ELACSYM_SERVER_HOST="127.0.0.1",
             ELACSYM_SERVER_PORT=str(self.port),
-            ELACSYM_STORAGE_BACKEND="local",
-            ELACSYM_STORAGE_LOCAL_ROOT_PATH=str(self.root / "data"),
             ELACSYM_CACHE_DISK_PATH=str(self.root / "cache"),
             ELACSYM_SERVER_DRAIN_WAIT_SECS="0",
         )
+        environment.update(self._storage())
         environment.update(self.environment)
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / "log", "ab") as log:
             self.process = subprocess.Popen([str(self.binary)], env=environment, stderr=log, stdout=log, cwd=self.root)
+
+    def start(self):
+        self.launch()
         self._wait_until_ready()
         return self
 

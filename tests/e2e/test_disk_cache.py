@@ -223,3 +223,34 @@ def test_the_budget_holds(s3, loaded):
     used = sum(path.stat().st_blocks * 512 for path in [slab(loaded), slab(loaded).parent])
     assert 0 < used <= 1 << 20
     client.close()
+
+
+def test_rounds_do_not_grow_with_the_number_of_segments(s3, tmp_path):
+    """Columns of a filter, then text indexes, then documents: of all segments at once."""
+    segments, rows = 5, 1000
+    server = s3.server(tmp_path, ELACSYM_TAIL_INDEX_ROWS=str(rows), ELACSYM_CACHE_DISK_SIZE="0",
+                       ELACSYM_COMPACTION_MAX_TOTAL_DOCS=str(rows))
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    sea.create(attributes={"body": {"type": "string", "full_text": True}, "year": {"type": "int"}})
+    words = [f"{word}{i}" for word in WORDS for i in range(300)]
+    chance = random.Random(5)
+    for segment in range(segments):
+        sea.upsert(*({"id": segment * rows + i,
+                      "attributes": {"body": " ".join(chance.choices(words, k=60)), "year": i}}
+                     for i in range(rows)))
+        wait_for(lambda: sea.info()["segments"] == segment + 1)
+    client.close()
+    server.kill()
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    sea.query(filter={"field": "id", "op": "eq", "value": segments * rows}, top_k=1)  # opens it
+    explained = sea.query(full_text={"fields": ["body"], "query": "storm1 sea2 rope3"},
+                          filter={"field": "year", "op": "gte", "value": 10},
+                          top_k=50, include_attributes=True, explain=True)["explain"]
+    assert explained["segments"] == segments
+    assert explained["rounds"] <= 1 + 3  # the log's end comes first
+    client.close()
+    assert server.stop() == 0

@@ -129,6 +129,7 @@ def test_readers_never_see_part_of_a_request(own_server):
         assert writer.result() >= seen
 
 
+@pytest.mark.folder
 def test_a_changed_byte_in_a_segment_is_an_error_that_names_it_and_never_a_wrong_result(own_server):
     """Whatever byte of the segment is changed: the right results, or 500 with the object's name."""
     ns = own_server.client().namespace("damaged")
@@ -167,6 +168,7 @@ def test_a_changed_byte_in_a_segment_is_an_error_that_names_it_and_never_a_wrong
     assert errors > 0
 
 
+@pytest.mark.folder
 def test_a_second_server_on_the_same_folder_refuses_to_start(own_server):
     with pytest.raises(AssertionError, match="the server ended"):
         type(own_server)(own_server.root).start()

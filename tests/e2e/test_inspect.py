@@ -188,7 +188,8 @@ def test_a_wrong_command_line_is_refused_with_status_2(own_server, arguments, wo
 
 
 def test_a_store_that_is_not_there_is_an_error_and_is_not_made(own_server, tmp_path):
-    environment = dict(os.environ, ELACSYM_STORAGE_LOCAL_ROOT_PATH=str(tmp_path / "nowhere"))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ELACSYM_")}
+    environment["ELACSYM_STORAGE_LOCAL_ROOT_PATH"] = str(tmp_path / "nowhere")
     result = subprocess.run([str(own_server.binary), "verify"], env=environment, cwd=tmp_path, text=True, capture_output=True, timeout=60)
     assert result.returncode == 2
     assert "nowhere" in result.stderr

@@ -134,6 +134,22 @@ def test_hybrid_is_the_sum_of_reciprocal_ranks(articles):
         assert [result["score"] for result in found] == sorted((result["score"] for result in found), reverse=True)
 
 
+def test_sum_fusion_adds_scores_brought_to_0_to_1(articles):
+    text = {"field": "body", "query": "sea"}
+    shares = []
+    for rank in ({"vector": [1, 0]}, {"full_text": text}):
+        scores = {result["id"]: result["score"] for result in articles.results(**rank)}
+        least, most = min(scores.values()), max(scores.values())
+        shares.append({id: (score - least) / (most - least) if most > least else 1 for id, score in scores.items()})
+    for weights in ({}, {"vector": 0.25}, {"full_text": 3, "vector": 0}):
+        scores = {id: weights.get("vector", 1) * shares[0].get(id, 0) + weights.get("full_text", 1) * shares[1].get(id, 0)
+                  for id in shares[0].keys() | shares[1].keys()}
+        found = articles.results(vector=[1, 0], full_text=text, fusion={"method": "sum", "normalize": "minmax", "weights": weights})
+        assert {result["id"]: pytest.approx(result["score"], abs=1e-6) for result in found} == scores
+        assert [result["score"] for result in found] == sorted((result["score"] for result in found), reverse=True)
+        assert articles.ids(vector=[1, 0], full_text=text, fusion={"method": "sum", "weights": weights}) == [r["id"] for r in found]
+
+
 def test_a_filter_restricts_text_and_hybrid_queries(articles):
     late = {"field": "year", "op": "gte", "value": 2002}
     assert set(articles.ids(full_text={"field": "body", "query": "sea"}, filter=late)) == {2, 4}
@@ -151,6 +167,97 @@ def test_a_listing_is_ordered_by_an_attribute_then_id_with_nulls_last(ns):
     assert ns.ids(order_by={"field": "id", "direction": "desc"}) == [5, 4, 3, 2, 1]
     assert ns.ids(order_by={"field": "a"}, filter={"field": "a", "op": "gt", "value": 0}, top_k=1) == [1]
     assert all(result["score"] == 0 for result in ns.results(order_by={"field": "a"}))
+
+
+def pages(ns, **query):
+    """The ids of all pages of a listing."""
+    cursor, found = None, []
+    while True:
+        answer = ns.query(cursor=cursor, **query)
+        found.append([result["id"] for result in answer["results"]])
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize("order", [{"field": "a"}, {"field": "a", "direction": "desc"}, {"field": "s"}, {"field": "s", "direction": "desc"},
+                                   {"field": "id", "direction": "desc"}, None])
+def test_pages_of_a_listing_follow_each_other_over_segments_and_log(ns, order):
+    ns.create(attributes={"a": "int", "s": "string"})
+    documents = [{"id": i, "attributes": {"a": i * 7 % 5 if i % 4 else None, "s": "xyzx"[i % 4] * (i % 3)}} for i in range(23)]
+    ns.upsert(*documents[:11])
+    ns.compact()
+    ns.upsert(*documents[11:])
+    query = {"order_by": order, "filter": {"field": "id", "op": "ne", "value": 5}}
+    whole = ns.ids(top_k=100, **query)
+    assert len(whole) == 22
+    for size in (1, 4, 11, 22, 23):
+        found = pages(ns, top_k=size, **query)
+        assert sum(found, []) == whole
+        assert all(len(page) == size for page in found[:-1]) and found[-1]
+
+
+def test_paging_is_stable_under_writes(ns):
+    ns.create(attributes={"a": "int"})
+    ns.upsert(*({"id": i, "attributes": {"a": i // 3}} for i in range(100)))
+    order, cursor, met = {"field": "a", "direction": "desc"}, None, []
+    for page in range(1000):
+        answer = ns.query(order_by=order, top_k=7, cursor=cursor)
+        met += [result["id"] for result in answer["results"]]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+        ns.upsert({"id": 1000 + page, "attributes": {"a": 50}}, {"id": 2000 + page, "attributes": {"a": page % 33}})
+        ns.delete(ids=[1000 + page - 1])
+        if page % 3 == 0:
+            ns.compact()
+    old = [id for id in met if id < 100]
+    assert old == sorted(range(100), key=lambda i: (-(i // 3), i))
+
+
+def test_a_cursor_of_another_order_or_namespace_is_refused(client, ns):
+    ns.create(attributes={"a": "int"})
+    ns.upsert({"id": 1}, {"id": 2})
+    cursor = ns.query(order_by={"field": "a"}, top_k=1)["next_cursor"]
+    for order in ({"field": "id"}, {"field": "a", "direction": "desc"}):
+        answer = ns.ask("POST", "/query", {"order_by": order, "cursor": cursor})
+        assert answer.status == 400 and answer.error.startswith("cursor: ")
+    other = client.namespace(ns.name + "-other")
+    other.create(attributes={"a": "int"})
+    assert other.ask("POST", "/query", {"order_by": {"field": "a"}, "cursor": cursor}).status == 400
+    assert ns.ids(order_by={"field": "a"}, cursor=cursor) == [2]
+
+
+def test_count_is_exact_whatever_ranks(articles):
+    late = {"field": "year", "op": "gte", "value": 2002}
+    text = {"field": "body", "query": "sea"}
+    everything = articles.query(count=True)["count"]
+    assert everything == 4
+    for rank in ({}, {"vector": [1, 0]}, {"full_text": text}, {"vector": [1, 0], "full_text": text}):
+        answer = articles.query(count=True, filter=late, top_k=1, **rank)
+        assert answer["count"] == 3 and len(answer["results"]) == 1
+    assert "count" not in articles.query(filter=late)
+
+
+def test_aggregates_add_up_over_segments_and_log_and_leave_deleted_documents_out(ns):
+    ns.create(attributes={"color": {"type": "string", "indexed": True}, "n": "int", "f": "float", "u": "uint", "when": "datetime"})
+    ns.upsert({"id": 1, "attributes": {"color": "red", "n": 2**62, "f": 0.5, "u": 2**64 - 1, "when": "2020-01-01T00:00:00Z"}},
+              {"id": 2, "attributes": {"color": "red", "n": 2**62, "when": "2021-01-01T00:00:00Z"}},
+              {"id": 3, "attributes": {"color": "blue", "n": -1, "f": 0.25}}, {"id": 4, "attributes": {"n": 9}}, {"id": 5, "attributes": {"n": 99}})
+    ns.compact()
+    ns.delete(ids=[5])
+    ns.upsert({"id": 3, "attributes": {"color": "blue", "n": -2, "f": 0.25}})
+    got = ns.query(aggregate={"count": True, "sum": ["n", "f", "u"], "min": ["when", "n", "color"], "max": ["when", "n"]}, top_k=1)
+    assert got["aggregate"] == {
+        "count": 4, "sum": {"n": 2**63 + 7, "f": 0.75, "u": 2**64 - 1}, "min": {"when": "2020-01-01T00:00:00Z", "n": -2, "color": "blue"},
+        "max": {"when": "2021-01-01T00:00:00Z", "n": 2**62}}
+    got = ns.query(aggregate={"count": True, "sum": "n", "max": "f", "group_by": "color"}, top_k=1)
+    assert got["aggregate"] == {"groups": [
+        {"key": "blue", "count": 1, "sum": {"n": -2}, "max": {"f": 0.25}},
+        {"key": "red", "count": 2, "sum": {"n": 2**63}, "max": {"f": 0.5}},
+        {"key": None, "count": 1, "sum": {"n": 9}, "max": {"f": None}}]}
+    nothing = ns.query(filter={"field": "n", "op": "eq", "value": 123}, aggregate={"count": True, "sum": "f", "min": "n"})
+    assert nothing["results"] == [] and nothing["aggregate"] == {"count": 0, "sum": {"f": 0}, "min": {"n": None}}
 
 
 def test_results_hold_what_was_asked_for(articles):
@@ -202,6 +309,14 @@ def test_search_quality_and_consistency_are_accepted(articles):
     ({"full_text": {"field": "title", "query": "x", "weights": {"body": 2}}}, "full_text:"),
     ({"full_text": {"field": "title", "query": "x", "weights": {"title": -1}}}, "full_text.weights.title:"),
     ({"vector": [1, 2], "full_text": {"field": "title", "query": "x"}, "fusion": {"method": "max"}}, "fusion.method:"),
+    ({"fusion": {"method": "sum", "k": 1}}, "fusion:"), ({"fusion": {"method": "sum", "normalize": "z"}}, "fusion.normalize:"),
+    ({"vector": [1, 2], "cursor": "00"}, "cursor:"), ({"order_by": {"field": "year"}, "cursor": "00"}, "cursor:"),
+    ({"count": 1}, "count:"), ({"aggregate": {"count": True, "group_by": "nobody"}}, "aggregate.group_by:"),
+    ({"aggregate": {"sum": "title"}}, "aggregate.sum:"), ({"aggregate": {"avg": "year"}}, "aggregate.avg:"),
+    ({"filter": {"field": "nobody", "op": "eq", "value": 1}}, "filter.field:"), ({"filter": {"field": "year", "op": "like", "value": 1}}, "filter.op:"),
+    ({"filter": {"field": "year", "op": "eq", "value": "x"}}, "filter.value:"), ({"filter": {"field": "year", "op": "in", "value": [1, "x"]}}, "filter.value[1]:"),
+    ({"filter": {"field": "id", "op": "in", "value": [1, "x"]}}, "filter.value[1]:"),
+    ({"filter": {"type": "and", "conditions": [{"field": "id", "op": "eq", "value": "x"}]}}, "filter.conditions[0].value:"),
 ])
 def test_a_wrong_query_is_refused_and_its_place_is_named(articles, query, place):
     answer = articles.ask("POST", "/query", query)

@@ -33,6 +33,7 @@ extern const struct fuzz_target fuzz_requests[]; /* JSON, paths, tokens, values 
 extern const struct fuzz_target fuzz_objects[];  /* values, log, manifests, tables */
 extern const struct fuzz_target fuzz_segments[]; /* segments, columns, text indexes */
 extern const struct fuzz_target fuzz_texts[];    /* analysis, XML, configuration */
+extern const struct fuzz_target fuzz_http[];     /* HTTP/1.1 */
 
 #define REQUIRE(truth)                                                                 \
     do {                                                                               \

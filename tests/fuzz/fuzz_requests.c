@@ -12,8 +12,8 @@
 #include "base/op.h"
 #include "base/utf8.h"
 #include "fuzz/fuzz.h"
-#include "http/http_parse.h"
 #include "ns/registry.h"
+#include "ns/snapshot.h"
 
 enum { OP_MEMORY = 16 << 20 };
 
@@ -44,7 +44,7 @@ static bool is_utf8(struct slice s)
 
 /* Runs body over the input as JSON text, which needs readable bytes behind it. */
 typedef enum err json_body(struct op *op, struct json_value *root,
-                           const struct schema *schema);
+                           struct schema *schema);
 
 static bool run_json(struct slice input, json_body *body)
 {
@@ -112,8 +112,7 @@ static enum err walk(struct op *op, struct json_value *v)
     }
 }
 
-static enum err body_any(struct op *op, struct json_value *root,
-                         const struct schema *schema)
+static enum err body_any(struct op *op, struct json_value *root, struct schema *schema)
 {
     (void)schema;
     return walk(op, root);
@@ -145,7 +144,7 @@ static void seeds_any(fuzz_emit *emit, void *context)
 /* ---- requests ---- */
 
 static enum err body_schema(struct op *op, struct json_value *root,
-                            const struct schema *schema)
+                            struct schema *schema)
 {
     struct schema *parsed = NULL;
     (void)schema;
@@ -182,7 +181,7 @@ static void seeds_schema_body(fuzz_emit *emit, void *context)
 }
 
 static enum err body_upsert(struct op *op, struct json_value *root,
-                            const struct schema *schema)
+                            struct schema *schema)
 {
     struct batch batch;
     size_t failed;
@@ -216,7 +215,7 @@ static void seeds_upsert_body(fuzz_emit *emit, void *context)
 }
 
 static enum err body_delete(struct op *op, struct json_value *root,
-                            const struct schema *schema)
+                            struct schema *schema)
 {
     struct batch batch;
     struct v1_filter *parsed = NULL;
@@ -248,13 +247,14 @@ static void seeds_delete_body(fuzz_emit *emit, void *context)
 }
 
 static enum err body_query(struct op *op, struct json_value *root,
-                           const struct schema *schema)
+                           struct schema *schema)
 {
     struct v1_query parsed;
     struct query query;
     struct v1_picks picks;
+    struct snapshot snapshot = {.schema = schema, .id_kind = ID_U64};
     enum err e = v1_query_parse(op, root, &parsed);
-    if (!e) e = v1_query_bind(op, &parsed, schema, ID_U64, &query, &picks);
+    if (!e) e = v1_query_bind(op, &parsed, &snapshot, &query, &picks);
     return e;
 }
 
@@ -272,9 +272,17 @@ static void seeds_query_body(fuzz_emit *emit, void *context)
         "\"include_vector\":true,\"include_attributes\":[\"int\"],\"fusion\":{"
         "\"method\":\"rrf\","
         "\"k\":60,\"weights\":{\"vector\":1,\"full_text\":2}},\"explain\":true}",
+        "{\"count\":true,\"aggregate\":{\"count\":true,\"sum\":[\"int\"],\"min\":"
+        "\"int\","
+        "\"max\":\"string\",\"group_by\":\"bool\"},\"order_by\":{\"field\":\"int\"}}",
         "{\"filter\":{\"field\":\"string\",\"op\":\"prefix\",\"value\":\"a\"},\"order_"
         "by\":"
         "{\"field\":\"int\",\"direction\":\"desc\"},\"consistency\":\"eventual\"}",
+        "{\"filter\":{\"field\":\"bool\",\"op\":\"eq\",\"value\":true},\"count\":true,"
+        "\"aggregate\":"
+        "{\"count\":true,\"sum\":[\"int\",\"float\"],\"min\":\"date\",\"max\":["
+        "\"uint\"],\"group_by\":"
+        "\"string\"}}",
         NULL};
     emit_texts(emit, context, texts);
 }
@@ -363,71 +371,7 @@ static void seeds_words(fuzz_emit *emit, void *context)
     emit(context, slice_str(text));
 }
 
-/* ---- HTTP ---- */
-
-/* Everything the parser tells of the input, cut into pieces of step bytes. Says whether
- * all of it was requests. */
-static bool tell_http(struct slice input, size_t step, struct buf *told)
-{
-    struct http_parse p;
-    bool bad = false, inside = false;
-
-    http_parse_init(&p);
-    for (size_t at = 0; at < input.size && !bad; at += step) {
-        size_t size = input.size - at < step ? input.size - at : step;
-        struct slice in = slice_of(input.data + at, size), piece;
-        enum http_event event;
-        while (!bad && (event = http_parse(&p, &in, &piece)) != HTTP_MORE) {
-            inside = event != HTTP_END;
-            if (event == HTTP_BODY) {
-                buf_append_slice(told, piece);
-                continue;
-            }
-            buf_printf(told, "|%d ", (int)event);
-            bad = event == HTTP_BAD;
-            if (bad) buf_printf(told, "%d %s", p.status, p.why);
-            if (event == HTTP_HEAD)
-                buf_printf(told, "%s %s %zu ", http_parse_method(&p),
-                           http_parse_target(&p), p.field_count);
-            if (event != HTTP_END) continue;
-            http_parse_release(&p);
-            http_parse_init(&p);
-        }
-        inside = inside || p.started;
-    }
-    http_parse_release(&p);
-    return !bad && !inside;
-}
-
-static bool run_http(struct slice input)
-{
-    size_t step = 1 + fuzz_byte(input, 0) % 7;
-    struct slice rest = fuzz_rest(input, 1);
-    struct buf whole = BUF_INIT, cut = BUF_INIT;
-
-    bool accepted = tell_http(rest, rest.size + 1, &whole);
-    REQUIRE(accepted == tell_http(rest, step, &cut));
-    REQUIRE(slice_equal(buf_slice(&whole), buf_slice(&cut)));
-    buf_release(&whole);
-    buf_release(&cut);
-    return accepted;
-}
-
-static void seeds_http(fuzz_emit *emit, void *context)
-{
-    static const char *const texts[] = {
-        "\x02GET /health?a=b HTTP/1.1\r\nHost: x\r\nX-Request-Id: 7\r\n\r\n"
-        "HEAD / HTTP/1.0\r\n\r\n",
-        "\x01POST /v1/namespaces/a/upsert HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
-        "Connection: close\r\n\r\nhello",
-        "\x03PUT /v1/namespaces/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-        "\r\n5;a=\"b\"\r\nhello\r\n00a\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n",
-        NULL};
-    emit_texts(emit, context, texts);
-}
-
 const struct fuzz_target fuzz_requests[] = {
-    {"http", run_http, seeds_http},
     {"json", run_any, seeds_any},
     {"schema_body", run_schema_body, seeds_schema_body},
     {"upsert_body", run_upsert_body, seeds_upsert_body},

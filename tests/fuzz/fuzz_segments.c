@@ -33,7 +33,9 @@ static void ask_filter(struct op *op, const struct column *c, const struct filte
                        uint32_t row_count)
 {
     struct rowset *rows = rowset_new();
+    struct column_estimate estimate;
     (void)column_filter(op, c, f, rows);
+    (void)column_estimate(op, c, f, 4, &estimate);
     REQUIRE(rowset_count_range(rows, row_count, UINT32_MAX) == 0);
     rowset_unref(rows);
 }
@@ -84,10 +86,11 @@ static bool run_column(struct slice input)
     return opened;
 }
 
-static void emit_column(fuzz_emit *emit, void *context, enum attr_type type, bool array,
-                        const struct value *values, uint32_t count)
+static void emit_column_as(bool indexed, fuzz_emit *emit, void *context,
+                           enum attr_type type, bool array, const struct value *values,
+                           uint32_t count)
 {
-    struct column_builder *b = column_builder_new(type, array);
+    struct column_builder *b = column_builder_new(type, array, indexed);
     struct buf input = BUF_INIT;
 
     put_u8(&input, (uint8_t)(type - 1));
@@ -99,6 +102,13 @@ static void emit_column(fuzz_emit *emit, void *context, enum attr_type type, boo
     column_builder_finish(b, &input);
     emit(context, buf_slice(&input));
     buf_release(&input);
+}
+
+static void emit_column(fuzz_emit *emit, void *context, enum attr_type type, bool array,
+                        const struct value *values, uint32_t count)
+{
+    emit_column_as(false, emit, context, type, array, values, count);
+    emit_column_as(true, emit, context, type, array, values, count);
 }
 
 static void seeds_column(fuzz_emit *emit, void *context)

@@ -16,7 +16,8 @@
 #include "fuzz/fuzz.h"
 
 static const struct fuzz_target *const groups[] = {fuzz_requests, fuzz_objects,
-                                                   fuzz_segments, fuzz_texts};
+                                                   fuzz_segments, fuzz_texts,
+                                                   fuzz_http};
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 static const struct fuzz_target *find_target(const char *name)

@@ -3,18 +3,20 @@
 misbehave line by line.
 
   s3sim.py [--bucket NAME] [--region R] [--key ID] [--secret S] [--token T]
+           [--certificate FILE --private-key FILE]   (then it speaks TLS)
 
 Prints its port, then obeys lines of JSON on standard input, answering each with one line:
   {"do": "reset"}                       empty the bucket, forget faults and counts
   {"do": "fault", "fault": F, ...}      add a rule, see RULE below
   {"do": "set", "NAME": VALUE, ...}     settings, see Store
-  {"do": "counts"}                      requests served so far, by kind of operation
+  {"do": "counts"}                      requests served so far, by kind of operation, and
+                                        bytes of their bodies: "received", "sent"
   {"do": "hold", "key": K}              is the object there? its size, or null
 It ends with its input.
 
 RULE: {"fault": F, "op": "create|put|get|head|list|delete|deletes|begin|part|complete|
 abort|any", "skip": n, "times": n, ...}. F is one of
-  status        answer "status" with "code" and do nothing
+  status        answer "status" with "code" and "headers", do nothing
   after_status  do it, then answer "status"
   reset_before  break the connection, do nothing
   reset_after   do it, break the connection
@@ -39,12 +41,14 @@ import hmac
 import itertools
 import json
 import re
+import ssl
 import sys
 import threading
 import urllib.parse
 from xml.sax.saxutils import escape
 
 HEAD_MAX = 64 << 10
+PIECE = 16 << 10
 CRC_TABLE = []
 for _i in range(256):
     _c = _i
@@ -95,12 +99,18 @@ class Store:
         self.racy_condition = False     # checks, waits, then acts
         self.no_deletes = False         # DeleteObjects is not implemented
         self.unordered = False          # lists as it likes
+        self.by_folder = False          # lists folder by folder, as SeaweedFS does
         self.page_max = 1000
         self.skew_s = 0                 # our clock minus the real one
         self.keep_checks = True         # CRC32C is slow in Python
         self.tokens = [args.token] if args.token else None
         self.fail_keys = []             # DeleteObjects fails for these
         self.latency_ms = 0
+        self.bytes_per_s = 0            # of bodies, each way; 0: as fast as it goes
+        self.read_only = False          # these keys may not write
+        self.tells_region = True        # when it is asked with another
+        self.tells_date = True
+        self.server = "s3sim"
 
     # ---- who asks ----
 
@@ -115,6 +125,8 @@ class Store:
         if key != self.args.key:
             raise Refused(403, "InvalidAccessKeyId", "no such access key")
         if region != self.args.region:
+            if not self.tells_region:
+                raise Refused(400, "AuthorizationHeaderMalformed", "the region is wrong")
             raise Refused(400, "AuthorizationHeaderMalformed",
                           f"the region '{region}' is wrong; expecting '{self.args.region}'",
                           [("x-amz-bucket-region", self.args.region)])
@@ -193,6 +205,8 @@ class Store:
     async def serve(self, r):
         self.check_signature(r)
         self.check_body(r)
+        if self.read_only and r.op not in ("get", "head", "list"):
+            raise Refused(403, "AccessDenied", "Access Denied.")
         return await getattr(self, "do_" + r.op)(r)
 
     async def do_other(self, r):
@@ -262,12 +276,14 @@ class Store:
         after = q.get("continuation-token", q.get("start-after", ""))
         room = min(int(q.get("max-keys", 1000)), self.page_max)
         names, token = [], None
-        for key in sorted(self.objects, key=str.encode):
+        for key in sorted(self.objects, key=self.place):
             if not key.startswith(prefix):
                 continue
             at = key.find(delimiter, len(prefix)) if delimiter else -1
             name = key if at < 0 else key[:at + 1]
-            if name.encode() <= after.encode() or (names and names[-1] == name):
+            if self.place(name) <= self.place(after) or (names and names[-1] == name):
+                continue
+            if self.by_folder and after and name.startswith(after + "/"):
                 continue
             if len(names) == room:
                 token = names[-1]
@@ -289,6 +305,10 @@ class Store:
         if q.get("encoding-type"):
             xml += "<EncodingType>url</EncodingType>"
         return 200, [], (xml + "</ListBucketResult>").encode()
+
+    def place(self, name):
+        """What decides the order of a list."""
+        return name.encode().replace(b"/", b"\0") if self.by_folder else name.encode()
 
     async def do_begin(self, r):
         upload = f"upload-{next(self.ids)}"
@@ -396,16 +416,36 @@ class Connection:
         if headers.get("expect", "").lower() == "100-continue":
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = int(headers.get("content-length", 0))
-        body = await self.reader.readexactly(size) if size else b""
-        return Request(method, target, headers, body)
+        return Request(method, target, headers, await self.read_body(size))
+
+    async def read_body(self, size):
+        if not self.store.bytes_per_s:
+            return await self.reader.readexactly(size)
+        body = bytearray()
+        while len(body) < size:
+            piece = await self.reader.readexactly(min(PIECE, size - len(body)))
+            body += piece
+            await self.travel(len(piece))
+        return bytes(body)
+
+    async def send(self, data):
+        if not self.store.bytes_per_s:
+            self.writer.write(data)
+        else:
+            for at in range(0, len(data), PIECE):
+                self.writer.write(data[at:at + PIECE])
+                await self.travel(len(data[at:at + PIECE]))
+        await self.writer.drain()
 
     def date(self):
         now = datetime.datetime.utcnow() + datetime.timedelta(seconds=self.store.skew_s)
         return now.strftime("%a, %d %b %Y %H:%M:%S GMT")
 
     def encode(self, r, status, headers, body):
-        lines = [f"HTTP/1.1 {status} X", f"Date: {self.date()}", "Server: s3sim",
+        lines = [f"HTTP/1.1 {status} X", f"Server: {self.store.server}",
                  *[f"{n}: {v}" for n, v in headers]]
+        if self.store.tells_date:
+            lines.append(f"Date: {self.date()}")
         if status != 204:
             lines.append(f"Content-Length: {len(body)}")
         if r and r.method == "HEAD":
@@ -424,6 +464,14 @@ class Connection:
                 "</Error>").encode()
         return e.status, e.headers, body
 
+    async def travel(self, size):
+        """As long as that many bytes take."""
+        if self.store.bytes_per_s:
+            await asyncio.sleep(size / self.store.bytes_per_s)
+
+    def count(self, name, amount):
+        self.store.counts[name] = self.store.counts.get(name, 0) + amount
+
     def cut(self):
         self.writer.transport.abort()
         raise Broken
@@ -437,7 +485,8 @@ class Connection:
         if self.store.latency_ms:
             await asyncio.sleep(self.store.latency_ms / 1000)
         if fault == "status":
-            return self.refusal(Refused(rule["status"], rule.get("code", "InternalError")))
+            return self.refusal(Refused(rule["status"], rule.get("code", "InternalError"),
+                                        headers=rule.get("headers", ())))
         if fault == "reset_before":
             self.cut()
         if fault == "hang":
@@ -467,28 +516,25 @@ class Connection:
                 return False
             self.store.check_bucket(r)
             r.op = self.store.name_op(r)
-            counts = self.store.counts
-            counts[r.op] = counts.get(r.op, 0) + 1
+            self.count(r.op, 1)
+            self.count("received", len(r.body))
             if r.op == "get" and "/segment/" in r.key:
-                counts["get_segment"] = counts.get("get_segment", 0) + 1
+                self.count("get_segment", 1)
             rule = self.store.rule_for(r)
             status, headers, body = await self.answer(r, rule)
         except Refused as e:
             rule = {"fault": "none"}
             status, headers, body = self.refusal(e)
         head, body = self.encode(r, status, headers, body)
+        self.count("sent", len(body))
         whole = head + body
         if rule["fault"] in ("reset_body", "short"):
             cut = len(head) + len(body) // 2 if body else len(head) // 2
-            self.writer.write(whole[:cut])
-            await self.writer.drain()
+            await self.send(whole[:cut])
             if rule["fault"] == "short":
                 return False
             self.cut()
-        self.writer.write(whole)
-        if rule["fault"] == "twice":
-            self.writer.write(whole)
-        await self.writer.drain()
+        await self.send(whole * (2 if rule["fault"] == "twice" else 1))
         return True
 
     async def run(self):
@@ -522,11 +568,17 @@ async def main():
     parser.add_argument("--secret", default="test-secret")
     parser.add_argument("--token")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certificate")
+    parser.add_argument("--private-key")
     args = parser.parse_args()
     store = Store(args)
+    tls = None
+    if args.certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(args.certificate, args.private_key)
     server = await asyncio.start_server(
         lambda reader, writer: Connection(store, reader, writer).run(),
-        "127.0.0.1", args.port, limit=HEAD_MAX)
+        "127.0.0.1", args.port, limit=HEAD_MAX, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await obey(store, asyncio.get_running_loop())
 

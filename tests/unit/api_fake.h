@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "api/api_v1_namespace.h"
+#include "api/router.h"
 #include "base/json.h"
 #include "base/op.h"
 #include "ns/registry.h"
@@ -21,6 +22,7 @@ static struct {
     /* what the world is like */
     struct schema *schema;
     enum id_kind id_kind;
+    bool reborn; /* the namespace has another incarnation */
     const char *content_type, *idempotency_key, *min_commit;
     enum err fail[8]; /* of the next calls that can fail, 0 for success */
     int64_t retry_after_ms;
@@ -29,14 +31,23 @@ static struct {
     const struct doc *docs; /* what a query or a look-up finds */
     size_t doc_count;
     double score;
+    bool more; /* a listing goes on */
+    struct aggregate_group *groups;
+    size_t group_count;
     bool not_ready, crowded;
     int64_t query_us;
+    bool routed_elsewhere;   /* by the router's hint */
+    const char *routed_body; /* another node's answer, with status 418 */
+    enum err routed_error;
     /* what came out */
     int calls;
     struct buf seen;
     uint8_t digest[16];
     struct commit_token min_seen;
     enum consistency consistency;
+    int routed; /* requests that the router was asked about */
+    bool routed_write;
+    char routed_name[129];
     bool gone_seen; /* the last snapshot was asked for in place of another */
     struct http_response response;
     enum http_lane lane;
@@ -167,14 +178,46 @@ static inline void print_rank(const struct rank *r, const struct schema *schema)
                        (double)r->fields[i].weight);
         if (r->all_words) buf_append_str(&fake.seen, " and");
     }
-    buf_printf(&fake.seen, " weight=%g; ", (double)r->weight);
+    buf_append_str(&fake.seen, "; ");
+}
+
+static inline void print_score(const struct score *s)
+{
+    for (size_t i = 0; i < s->child_count; i++) {
+        const struct score *share = &s->children[i];
+        if (share->op == SCORE_MINMAX)
+            buf_printf(&fake.seen, "+%g*minmax", share->weight);
+        else
+            buf_printf(&fake.seen, "+%g/(%g+rank)", share->weight, share->k);
+    }
+    buf_append_str(&fake.seen, "; ");
+}
+
+static inline void print_attrs(const char *name, const int *attrs, size_t count,
+                               const struct schema *schema)
+{
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&fake.seen, "%s %s; ", name, schema->attrs[attrs[i]].name);
+}
+
+static inline void print_survey(const struct query *q, const struct schema *schema)
+{
+    const struct aggregate *a = q->aggregate;
+    if (q->count) buf_append_str(&fake.seen, "count; ");
+    if (!a) return;
+    buf_append_str(&fake.seen, "aggregate; ");
+    print_attrs("sum", a->sums, a->sum_count, schema);
+    print_attrs("min", a->mins, a->min_count, schema);
+    print_attrs("max", a->maxs, a->max_count, schema);
+    if (a->group_by != QUERY_UNGROUPED)
+        print_attrs("group by", &a->group_by, 1, schema);
 }
 
 static inline void print_query(const struct query *q, const struct schema *schema)
 {
     for (size_t i = 0; i < q->rank_count; i++)
         print_rank(&q->ranks[i], schema);
-    if (q->rank_count > 1) buf_printf(&fake.seen, "rrf k=%g; ", q->rrf_k);
+    if (q->score) print_score(q->score);
     if (q->filter) {
         print_filter(q->filter, schema);
         buf_append_str(&fake.seen, "; ");
@@ -184,6 +227,9 @@ static inline void print_query(const struct query *q, const struct schema *schem
                    q->order_attr == FILTER_ATTR_ID ? "id"
                                                    : schema->attrs[q->order_attr].name,
                    q->descending ? "desc" : "asc");
+    if (q->after)
+        buf_printf(&fake.seen, "after %llu; ", (unsigned long long)q->after->id.u64);
+    print_survey(q, schema);
     buf_printf(&fake.seen, "top %u%s%s%s", q->top_k, q->include_vector ? " vector" : "",
                q->include_attributes ? " attributes" : "",
                q->explain ? " explain" : "");
@@ -305,6 +351,7 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
     s->epoch = fake_token.epoch;
     s->slot = fake_token.slot;
     memcpy(s->incarnation, fake_token.incarnation, sizeof s->incarnation);
+    s->incarnation[0] ^= fake.reborn;
     s->source_count = 1;
     *out = s;
     return ERR_OK;
@@ -368,6 +415,16 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
     return fake_result(op);
 }
 
+/* A group without documents, unless the test set some. */
+static inline struct aggregate_group *fake_groups(struct op *op)
+{
+    if (fake.groups) return fake.groups;
+    struct aggregate_group *g = op_new(op, struct aggregate_group);
+    g->sums = op_new_array(op, struct aggregate_sum, QUERY_AGGREGATES_MAX);
+    g->mins = g->maxs = op_new_array(op, struct value, QUERY_AGGREGATES_MAX);
+    return g;
+}
+
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,
                    struct query_result *result)
 {
@@ -377,8 +434,20 @@ enum err query_run(struct op *op, struct snapshot *snapshot, const struct query 
         hits[i] = (struct query_hit){fake.score, fake.docs[i]};
         if (!query->include_vector) hits[i].doc.vector = NULL;
     }
+    struct query_place last = {.value = VALUE_NULL};
+    if (fake.doc_count > 0) {
+        const struct doc *d = &fake.docs[fake.doc_count - 1];
+        last.id = d->id;
+        if (query->ordered && query->order_attr >= 0)
+            last.value = d->values[query->order_attr];
+    }
     *result = (struct query_result){.hits = hits,
+                                    .last = last,
                                     .count = fake.doc_count,
+                                    .match_count = 77,
+                                    .more = fake.more,
+                                    .groups = fake_groups(op),
+                                    .group_count = fake.group_count,
                                     .explain = {.plan = "vector",
                                                 .sources = 3,
                                                 .stored_sources = 2,
@@ -429,15 +498,49 @@ static inline bool fake_ready(void *context, const char **why)
     return !fake.not_ready;
 }
 
+static inline void fake_routed(const struct router_request *request)
+{
+    fake.routed_write = request->write;
+    (void)snprintf(fake.routed_name, sizeof fake.routed_name, "%s", request->name);
+}
+
+static inline bool fake_elsewhere(void *context, const struct router_request *request)
+{
+    assert_ptr_equal(context, &fake);
+    fake_routed(request);
+    return fake.routed_elsewhere;
+}
+
+static inline enum err fake_pass(void *context, struct op *op,
+                                 const struct router_request *request,
+                                 struct http_response *response, bool *answered)
+{
+    assert_ptr_equal(context, &fake);
+    fake_routed(request);
+    fake.routed++;
+    *answered = fake.routed_body != NULL;
+    if (*answered) {
+        response->status = 418;
+        buf_append_str(&response->body, fake.routed_body);
+    }
+    op->retry_after_ms = fake.routed_error ? fake.retry_after_ms : 0;
+    return fake.routed_error ? op_fail(op, fake.routed_error, "the owner is away")
+                             : ERR_OK;
+}
+
 static inline struct api *fake_api(void)
 {
+    static const struct router router = {.context = &fake,
+                                         .elsewhere = fake_elsewhere,
+                                         .pass = fake_pass};
     static struct api *api;
     struct api_options options = {.node_id = "node-1",
                                   .role = "indexer",
                                   .body_bytes_max = 64 << 20,
                                   .slow_query_ms = 1000,
                                   .ready = fake_ready,
-                                  .version = "1.2.3"};
+                                  .version = "1.2.3",
+                                  .router = &router};
     if (!api) api = api_new(&options);
     return api;
 }

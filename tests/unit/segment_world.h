@@ -26,6 +26,7 @@ struct world_shape {
     bool string_ids;
     uint32_t vector_percent;
     int zstd_level;
+    uint32_t index_from;
 };
 
 struct world {
@@ -93,7 +94,9 @@ static inline struct filter *world_filter(struct world *w)
 static inline void world_build(struct world *w, struct schema *schema,
                                const struct doc *docs, uint32_t count, struct buf *out)
 {
-    struct segment_options options = {.zstd_level = w->shape.zstd_level};
+    struct segment_options options = {.zstd_level = w->shape.zstd_level,
+                                      .index_from = w->shape.index_from,
+                                      .index_seed = 7};
     struct segment_builder *b = segment_builder_new(schema, &options);
     uint32_t *order = mem_new_array(uint32_t, count);
     for (uint32_t i = 0; i < count; i++) {
@@ -152,7 +155,8 @@ static inline struct world_shape random_shape(uint64_t *rng)
                                 .string_ids = random_index(rng, 2),
                                 .vector_percent =
                                     percents[random_index(rng, COUNT_OF(percents))],
-                                .zstd_level = (int)random_index(rng, 2) * 3};
+                                .zstd_level = (int)random_index(rng, 2) * 3,
+                                .index_from = random_index(rng, 2)};
 }
 
 /* ---- guises ---- */
@@ -256,12 +260,39 @@ static inline enum err ask_vectors(struct op *op, struct segment *s, struct worl
     return e;
 }
 
+/* By the index, where there is one: clusters first, then each allowed row. */
+static inline enum err ask_nearest(struct op *op, struct segment *s, struct world *w,
+                                   struct buf *out)
+{
+    float query[128];
+    enum err e = ERR_OK;
+
+    for (uint32_t i = 0; i < COUNT_OF(query); i++)
+        query[i] = (float)(i % 5) - 1.5f;
+    for (int allowed = 0; allowed < 2 && !e; allowed++) {
+        struct hit hits[10];
+        struct topk best;
+        struct segment_work work = {0};
+        struct segment_target target = {s, allowed ? w->some : NULL, 5};
+        struct segment_near near = {.metric = w->schema->metric,
+                                    .query = query,
+                                    .recall = 0.95f};
+        topk_init(&best, hits, COUNT_OF(hits), hits_by_row, NULL);
+        e = segment_nearest_from(op, &target, 1, &near, 0, &best, &work);
+        if (e) break;
+        put_hits(out, &best);
+        put_u64(out, work.clusters);
+        put_u64(out, work.rows);
+    }
+    return e;
+}
+
 static inline enum err ask_filters(struct op *op, struct segment *s, struct world *w,
                                    struct buf *out)
 {
     for (size_t i = 0; i < WORLD_FILTERS; i++) {
         struct rowset *rows;
-        enum err e = segment_filter(op, s, w->filters[i], &rows);
+        enum err e = segment_filter(op, s, w->filters[i], NULL, NULL, &rows);
         if (e) return e;
         for (uint32_t row = 0; row < w->shape.row_count; row++)
             put_u8(out, rowset_has(rows, row));
@@ -368,7 +399,7 @@ static inline enum err ask_merge(struct op *op, struct segment *s, struct world 
 
 typedef enum err (*question)(struct op *, struct segment *, struct world *,
                              struct buf *);
-static const question questions[] = {ask_ids,   ask_vectors,   ask_filters,
+static const question questions[] = {ask_ids,   ask_vectors,   ask_nearest, ask_filters,
                                      ask_views, ask_documents, ask_merge};
 
 #endif

@@ -345,6 +345,77 @@ static void an_idempotency_key_is_1_to_255_visible_characters(void **state)
     }
 }
 
+/* ---- other nodes ---- */
+
+static void what_another_node_answered_is_the_answer(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *body;
+        bool write;
+    } cases[] = {
+        {"PUT", "/v1/namespaces/x", "{}", true},
+        {"GET", "/v1/namespaces/x", "", false},
+        {"DELETE", "/v1/namespaces/x", "", true},
+        {"POST", "/v1/namespaces/%78/upsert", "not even JSON", true},
+        {"POST", "/v1/namespaces/x/delete", "{}", true},
+        {"POST", "/v1/namespaces/x/compact", "", true},
+        {"POST", "/v1/namespaces/x/query", "{}", false},
+        {"GET", "/v1/namespaces/x/documents/1", "", false},
+    };
+    fake.routed_body = "{\"from\":\"afar\"}";
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        assert_int_equal(ask(cases[i].method, cases[i].path, cases[i].body), 418);
+        assert_string_equal(fake.text, "{\"from\":\"afar\"}");
+        assert_int_equal(fake.routed_write, cases[i].write);
+        assert_string_equal(fake.routed_name, "x");
+        assert_int_equal(fake.calls, 0);
+    }
+    assert_int_equal(fake.routed, COUNT_OF(cases));
+}
+
+static void what_is_about_no_namespace_is_answered_here(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/health", "/ready", "/metrics",
+                                        "/v1/namespaces"};
+    fake.routed_body = "{}";
+    fake.routed_elsewhere = true;
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
+        assert_int_equal(ask("GET", paths[i], ""), 200);
+        assert_true(fake.lane != HTTP_LANE_FORWARD);
+    }
+    assert_int_equal(ask("GET", "/v1/namespaces/.x", ""), 400);
+    assert_int_equal(fake.routed, 0);
+}
+
+static void what_waits_for_another_node_waits_in_a_lane_of_its_own(void **state)
+{
+    (void)state;
+    fake.routed_elsewhere = true;
+    (void)ask("POST", "/v1/namespaces/x/upsert", "{\"documents\":[]}");
+    assert_int_equal(fake.lane, HTTP_LANE_FORWARD);
+    (void)ask("GET", "/v1/namespaces/%78", "");
+    assert_int_equal(fake.lane, HTTP_LANE_FORWARD);
+    assert_string_equal(fake.routed_name, "x");
+    (void)ask("GET", "/v1/namespaces/%zz", "");
+    assert_int_equal(fake.lane, HTTP_LANE_QUERY);
+    fake.routed_elsewhere = false;
+    (void)ask("GET", "/v1/namespaces/x", "");
+    assert_int_equal(fake.lane, HTTP_LANE_QUERY);
+}
+
+static void an_owner_that_is_away_is_an_error_like_any_other(void **state)
+{
+    (void)state;
+    fake.routed_error = ERR_IO;
+    fake.retry_after_ms = 1000;
+    assert_int_equal(ask("POST", "/v1/namespaces/x/upsert", "{}"), 503);
+    assert_error("the owner is away");
+    assert_string_equal(answer_header("Retry-After"), "1");
+    assert_int_equal(fake.calls, 0);
+}
+
 #define T(f) cmocka_unit_test_setup(f, fake_setup)
 
 int main(void)
@@ -370,6 +441,10 @@ int main(void)
         T(a_garbled_token_is_refused_whatever_digit_changed),
         T(the_digest_differs_with_body_and_path_and_only_with_them),
         T(an_idempotency_key_is_1_to_255_visible_characters),
+        T(what_another_node_answered_is_the_answer),
+        T(what_is_about_no_namespace_is_answered_here),
+        T(what_waits_for_another_node_waits_in_a_lane_of_its_own),
+        T(an_owner_that_is_away_is_an_error_like_any_other),
     };
     return cmocka_run_group_tests_name("api", tests, NULL, fake_teardown);
 }

@@ -1,3 +1,4 @@
+#include "api/api_v1_query_cursor.h"
 #include "unit/api_fake.h"
 
 #define T(f)  cmocka_unit_test_setup(f, fake_setup)
@@ -10,39 +11,46 @@ static void queries_reach_the_engine_as_they_were_written(void **state)
     static const struct {
         const char *body, *seen;
     } cases[] = {
-        {"{\"vector\":[1,2]}", "<1 2> weight=1; top 10 attributes"},
-        {"{\"vector\":\"AACAPwAAAEA=\",\"top_k\":1}",
-         "<1 2> weight=1; top 1 attributes"},
+        {"{\"vector\":[1,2]}", "<1 2>; top 10 attributes"},
+        {"{\"vector\":\"AACAPwAAAEA=\",\"top_k\":1}", "<1 2>; top 1 attributes"},
         {"{\"top_k\":10000," F "}", "(and); top 10000 attributes"},
         {"{\"full_text\":{\"field\":\"title\",\"query\":\"hi\"}}",
-         "\"hi\" title*1 weight=1; top 10 attributes"},
+         "\"hi\" title*1; top 10 attributes"},
         {"{\"full_text\":{\"query\":\"\",\"operator\":\"and\",\"weights\":{\"body\":2."
          "5},"
          "\"fields\":[\"body\",\"title\"]}}",
-         "\"\" body*2.5 title*1 and weight=1; top 10 attributes"},
+         "\"\" body*2.5 title*1 and; top 10 attributes"},
         {"{\"full_text\":{\"field\":\"title\",\"query\":\"a\",\"operator\":\"or\","
          "\"weights\":{}},\"vector\":[3,4]}",
-         "<3 4> weight=1; \"a\" title*1 weight=1; rrf k=60; top 10 attributes"},
+         "<3 4>; \"a\" title*1; +1/(60+rank)+1/(60+rank); top 10 attributes"},
         {"{\"fusion\":{\"method\":\"rrf\",\"k\":1.5,\"weights\":{\"full_text\":0,"
          "\"vector\":3}},\"vector\":[3,4],\"full_text\":{\"field\":\"title\","
          "\"query\":\"a\"}}",
-         "<3 4> weight=3; \"a\" title*1 weight=0; rrf k=1.5; top 10 attributes"},
+         "<3 4>; \"a\" title*1; +3/(1.5+rank)+0/(1.5+rank); top 10 attributes"},
+        {"{\"fusion\":{\"method\":\"sum\",\"normalize\":\"minmax\",\"weights\":{"
+         "\"full_text\":2}},\"vector\":[3,4],\"full_text\":{\"field\":\"title\","
+         "\"query\":\"a\"}}",
+         "<3 4>; \"a\" title*1; +1*minmax+2*minmax; top 10 attributes"},
+        {"{\"count\":true}", "count; top 10 attributes"},
+        {"{\"vector\":[1,2],\"count\":false,\"aggregate\":{\"count\":true}}",
+         "<1 2>; aggregate; top 10 attributes"},
+        {"{\"aggregate\":{\"sum\":\"year\",\"min\":[\"name\",\"year\"],\"max\":[],"
+         "\"group_by\":\"name\"}}",
+         "aggregate; sum year; min name; min year; group by name; top 10 attributes"},
         {"{\"vector\":[1,2],\"include_vector\":true,\"include_attributes\":false}",
-         "<1 2> weight=1; top 10 vector"},
-        {"{\"vector\":[1,2],\"include_attributes\":[]}", "<1 2> weight=1; top 10"},
+         "<1 2>; top 10 vector"},
+        {"{\"vector\":[1,2],\"include_attributes\":[]}", "<1 2>; top 10"},
         {"{\"vector\":[1,2],\"include_attributes\":[\"year\"],\"explain\":true}",
-         "<1 2> weight=1; top 10 attributes explain"},
-        {"{\"vector\":[1,2],\"search\":{\"recall\":0.95}}",
-         "<1 2> weight=1; top 10 attributes"},
-        {"{\"vector\":[1,2],\"search\":{\"exact\":true}}",
-         "<1 2> weight=1; top 10 attributes"},
+         "<1 2>; top 10 attributes explain"},
+        {"{\"vector\":[1,2],\"search\":{\"recall\":0.95}}", "<1 2>; top 10 attributes"},
+        {"{\"vector\":[1,2],\"search\":{\"exact\":true}}", "<1 2>; top 10 attributes"},
         {"{\"order_by\":{\"field\":\"year\",\"direction\":\"desc\"}," F "}",
          "(and); by year desc; top 10 attributes"},
         {"{\"order_by\":{\"field\":\"id\"}}", "by id asc; top 10 attributes"},
         {"{\"vector\":[1,2],\"full_text\":null,\"filter\":null,\"top_k\":null,"
          "\"include_vector\":null,\"include_attributes\":null,\"fusion\":null,"
          "\"order_by\":null,\"consistency\":null,\"search\":null,\"explain\":null}",
-         "<1 2> weight=1; top 10 attributes"},
+         "<1 2>; top 10 attributes"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_int_equal(ask("POST", QUERY, cases[i].body), 200);
@@ -69,13 +77,14 @@ static void a_wrong_query_is_refused_and_its_place_is_named(void **state)
         const char *body, *words;
     } cases[] = {
         {"[]", "expected an object, got an array"},
-        {"{}", "a query needs a vector, full_text, a filter or order_by"},
+        {"{}",
+         "a query needs a vector, full_text, a filter, order_by, count or aggregate"},
         {"{\"vector\":null}",
-         "a query needs a vector, full_text, a filter or order_by"},
+         "a query needs a vector, full_text, a filter, order_by, count or aggregate"},
         {"{\"vectors\":[1,2]}",
          "vectors: unknown field; allowed: vector, full_text, filter, top_k, "
-         "include_vector, include_attributes, fusion, order_by, consistency, search, "
-         "explain"},
+         "include_vector, include_attributes, fusion, order_by, cursor, count, "
+         "aggregate, consistency, search, explain"},
         {"{\"top_k\":1,\"top_k\":1}", "top_k: the field occurs twice"},
         {"{\"vector\":[1,2],\"top_k\":0}", "top_k: must be between 1 and 10000, got 0"},
         {"{\"vector\":[1,2],\"top_k\":10001}",
@@ -125,7 +134,36 @@ static void a_wrong_query_is_refused_and_its_place_is_named(void **state)
         {"{" F ",\"order_by\":{\"field\":\"year\",\"direction\":\"down\"}}",
          "order_by.direction: expected \"asc\" or \"desc\""},
         {"{\"vector\":[1,2],\"fusion\":{}}", "fusion: needs both vector and full_text"},
-        {"{\"fusion\":{\"method\":\"sum\"}}", "fusion.method: expected \"rrf\""},
+        {"{\"fusion\":{\"method\":\"max\"}}",
+         "fusion.method: expected \"rrf\" or \"sum\""},
+        {"{\"fusion\":{\"method\":\"sum\",\"normalize\":\"l2\"}}",
+         "fusion.normalize: expected \"minmax\""},
+        {"{\"fusion\":{\"method\":\"sum\",\"k\":60}}",
+         "fusion: k belongs to the method \"rrf\""},
+        {"{\"fusion\":{\"normalize\":\"minmax\"}}",
+         "fusion: normalize belongs to the method \"sum\""},
+        {"{\"vector\":[1,2],\"cursor\":\"00\"}",
+         "cursor: only listings have pages, not a query with vector or full_text"},
+        {"{" F ",\"cursor\":1}", "cursor: expected a string, got a number"},
+        {"{\"count\":1}", "count: expected a boolean, got a number"},
+        {"{\"aggregate\":{}}",
+         "aggregate: at least one of count, sum, min and max is needed"},
+        {"{\"aggregate\":{\"group_by\":\"year\"}}",
+         "aggregate: at least one of count, sum, min and max is needed"},
+        {"{\"aggregate\":{\"avg\":\"year\"}}",
+         "aggregate.avg: unknown field; allowed: count, sum, min, max, group_by"},
+        {"{\"aggregate\":{\"sum\":[\"year\",\"year\"]}}",
+         "aggregate.sum[1]: this attribute is already in the list"},
+        {"{\"aggregate\":{\"sum\":[1]}}",
+         "aggregate.sum[0]: expected a string, got a number"},
+        {"{\"aggregate\":{\"min\":\"color\"}}",
+         "aggregate.min: no attribute \"color\" is declared"},
+        {"{\"aggregate\":{\"max\":\"tags\"}}",
+         "aggregate.max: tags is array_string, and arrays are not aggregated"},
+        {"{\"aggregate\":{\"sum\":\"name\"}}",
+         "aggregate.sum: name is string; sums are of int, uint and float"},
+        {"{\"aggregate\":{\"count\":true,\"group_by\":\"tags\"}}",
+         "aggregate.group_by: tags is array_string, and arrays are not aggregated"},
         {"{\"fusion\":{\"k\":-1}}", "fusion.k: k is a number from 0 to 1e6"},
         {"{\"fusion\":{\"k\":1e7}}", "fusion.k: k is a number from 0 to 1e6"},
         {"{\"fusion\":{\"weights\":{\"vector\":-1}}}",
@@ -278,6 +316,8 @@ static void a_query_without_hits_answers_an_empty_list(void **state)
 {
     (void)state;
     assert_int_equal(ask("POST", QUERY, "{" F "}"), 200);
+    assert_results("{\"results\":[],\"next_cursor\":null");
+    assert_int_equal(ask("POST", QUERY, "{\"vector\":[1,2]}"), 200);
     assert_results("{\"results\":[]");
 }
 
@@ -287,6 +327,141 @@ static void one_query_too_many_of_a_namespace_is_told_to_come_back(void **state)
     fake.crowded = true;
     assert_int_equal(ask("POST", QUERY, "{\"vector\":[1,2]}"), 429);
     assert_int_equal(fake.calls, 0);
+}
+
+static void count_and_aggregates_stand_behind_the_results(void **state)
+{
+    (void)state;
+    schema_unref(fake.schema);
+    fake.schema = schema_from(answer_schema);
+    struct aggregate_sum sums[2] = {{.kind = SUM_SIGNED, .i = -5},
+                                    {.kind = SUM_UNSIGNED, .u = UINT64_MAX}};
+    struct aggregate_sum rounded[2] = {{.kind = SUM_FLOATING, .f = 0.5},
+                                       {.kind = SUM_FLOATING, .f = 0x1p65}};
+    struct value mins[1] = {{.one.i = -3}}, maxs[1] = {VALUE_NULL};
+    struct aggregate_group groups[2] = {{{.one.b = false}, 3, sums, mins, maxs},
+                                        {VALUE_NULL, 1, rounded, maxs, mins}};
+    fake.groups = groups;
+    fake.group_count = 1;
+    assert_int_equal(
+        ask("POST", QUERY,
+            "{\"count\":true,\"aggregate\":{\"count\":true,\"sum\":[\"year\","
+            "\"size\"],\"min\":\"year\",\"max\":[\"year\"]}}"),
+        200);
+    assert_results("{\"results\":[],\"next_cursor\":null,\"count\":77,\"aggregate\":{"
+                   "\"count\":3,\"sum\":{\"year\":-5,\"size\":18446744073709551615},"
+                   "\"min\":{\"year\":-3},\"max\":{\"year\":null}}");
+    fake.group_count = 2;
+    assert_int_equal(
+        ask("POST", QUERY,
+            "{\"vector\":[1,2],\"aggregate\":{\"sum\":[\"price\",\"year\"],"
+            "\"group_by\":\"sold\"}}"),
+        200);
+    assert_results("{\"results\":[],\"aggregate\":{\"groups\":[{\"key\":false,"
+                   "\"sum\":{\"price\":-5,\"year\":18446744073709551615}},"
+                   "{\"key\":null,\"sum\":{\"price\":0.5,"
+                   "\"year\":36893488147419103232}}]}");
+}
+
+/* The next_cursor of the answer, or NULL. */
+static const char *next_cursor(void)
+{
+    static char cursor[512];
+    const char *at = strstr(fake.text, "\"next_cursor\":\"");
+    if (!at || sscanf(at, "\"next_cursor\":\"%511[0-9a-f]", cursor) != 1) return NULL;
+    return cursor;
+}
+
+static int ask_cursor(const char *order, const char *cursor)
+{
+    char body[1024];
+    (void)snprintf(body, sizeof body, "{\"order_by\":%s,\"cursor\":\"%s\"}", order,
+                   cursor);
+    return ask("POST", QUERY, body);
+}
+
+#define BY_YEAR "{\"field\":\"year\"}"
+
+static void a_cursor_names_the_last_document_and_goes_back_as_it_came(void **state)
+{
+    (void)state;
+    static const char *const orders[] = {
+        BY_YEAR,
+        "{\"field\":\"year\",\"direction\":\"desc\"}",
+        "{\"field\":\"id\"}",
+        "{\"field\":\"title\"}",
+        "{\"field\":\"key\"}",
+        "{\"field\":\"price\"}",
+    };
+    struct doc docs[2];
+    answer_world(docs, 2);
+    fake.more = true;
+    for (size_t i = 0; i < COUNT_OF(orders); i++) {
+        char body[200], cursor[512];
+        (void)snprintf(body, sizeof body, "{\"order_by\":%s}", orders[i]);
+        assert_int_equal(ask("POST", QUERY, body), 200);
+        assert_non_null(next_cursor());
+        (void)snprintf(cursor, sizeof cursor, "%s", next_cursor());
+        assert_int_equal(ask_cursor(orders[i], cursor), 200);
+        assert_non_null(strstr(SEEN, "after 1; "));
+        size_t other = (i + 1) % COUNT_OF(orders);
+        assert_int_equal(ask_cursor(orders[other], cursor), 400);
+        assert_error("cursor: it comes from a query with another order_by");
+    }
+    fake.more = false;
+    assert_int_equal(ask("POST", QUERY, "{\"order_by\":" BY_YEAR "}"), 200);
+    assert_null(next_cursor());
+}
+
+static void a_cursor_that_is_not_ours_is_refused(void **state)
+{
+    (void)state;
+    static const char *const strange[] = {"", "00", "xyz",
+                                          "0102030405060708090a0b0c0d0e0f"};
+    struct doc docs[1];
+    char cursor[512], cut[512];
+    answer_world(docs, 1);
+    for (size_t i = 0; i < COUNT_OF(strange); i++) {
+        assert_int_equal(ask_cursor(BY_YEAR, strange[i]), 400);
+        assert_error("cursor: not a cursor of this service: send the next_cursor of an "
+                     "earlier answer unchanged");
+    }
+    fake.more = true;
+    (void)ask("POST", QUERY, "{\"order_by\":" BY_YEAR "}");
+    (void)snprintf(cursor, sizeof cursor, "%s", next_cursor());
+    size_t size = strlen(cursor);
+    for (size_t i = 0; i < size; i++) {
+        (void)snprintf(cut, sizeof cut, "%s", cursor);
+        cut[i] = cut[i] == '0' ? '1' : '0';
+        assert_int_equal(ask_cursor(BY_YEAR, cut), 400);
+        cut[i] = '\0';
+        assert_int_equal(ask_cursor(BY_YEAR, cut), 400);
+    }
+    fake.id_kind = ID_STRING;
+    assert_int_equal(ask_cursor(BY_YEAR, cursor), 400);
+    assert_error("cursor: it does not fit this namespace");
+    fake.reborn = true;
+    assert_int_equal(ask_cursor(BY_YEAR, cursor), 400);
+    assert_error("cursor: it comes from another namespace");
+}
+
+static void a_value_too_long_for_a_cursor_is_named(void **state)
+{
+    (void)state;
+    struct doc docs[1];
+    struct value many[COUNT_OF(values)];
+    struct buf text = BUF_INIT;
+    answer_world(docs, 1);
+    for (size_t i = 0; i <= CURSOR_VALUE_MAX; i++)
+        buf_append_byte(&text, 'x');
+    memcpy(many, values, sizeof many);
+    many[0].one.s = buf_slice(&text);
+    docs[0].values = many;
+    fake.more = true;
+    assert_int_equal(ask("POST", QUERY, "{\"order_by\":{\"field\":\"title\"}}"), 413);
+    assert_error("order_by: a value of \"title\" has more than 1048576 bytes, too many "
+                 "for a next_cursor");
+    buf_release(&text);
 }
 
 static void explain_tells_what_was_read(void **state)
@@ -425,6 +600,10 @@ int main(void)
         T(results_hold_score_vector_and_attributes_as_asked),
         T(a_query_without_hits_answers_an_empty_list),
         T(one_query_too_many_of_a_namespace_is_told_to_come_back),
+        T(count_and_aggregates_stand_behind_the_results),
+        T(a_cursor_names_the_last_document_and_goes_back_as_it_came),
+        T(a_cursor_that_is_not_ours_is_refused),
+        T(a_value_too_long_for_a_cursor_is_named),
         T(explain_tells_what_was_read),
         T(a_document_is_answered_whole),
         T(what_was_collected_under_a_read_is_read_again_on_a_fresh_snapshot),

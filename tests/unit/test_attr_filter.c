@@ -39,7 +39,7 @@ static enum err table_ids(struct op *op, void *context, const struct filter *f,
 static void build_column(struct table *t, uint32_t attr)
 {
     const struct attr *a = &t->schema->attrs[attr];
-    struct column_builder *b = column_builder_new(a->type, a->array);
+    struct column_builder *b = column_builder_new(a->type, a->array, a->indexed);
     struct buf bytes = BUF_INIT;
     for (uint32_t row = 0; row < t->row_count; row++)
         column_builder_add(b, &t->docs[row].values[attr]);
@@ -97,7 +97,32 @@ static void table_release(struct table *t)
 
 static struct filter_input input_of(struct table *t)
 {
-    return (struct filter_input){t, t->row_count, table_column, table_ids};
+    return (struct filter_input){.context = t,
+                                 .row_count = t->row_count,
+                                 .column = table_column,
+                                 .ids = table_ids};
+}
+
+/* The same among some rows, few or many; and an estimate that makes sense. */
+static void assert_equals_among(struct table *t, const struct filter *f,
+                                const struct rowset *all)
+{
+    struct filter_work work = {0};
+    struct filter_input input = input_of(t);
+    struct filter_estimate estimate;
+    struct rowset *among = rowset_new(), *rows = NULL;
+    for (uint32_t row = t->row_count % 3; row < t->row_count; row += 1 + row % 97)
+        rowset_add(among, row);
+    input.work = &work;
+    assert_int_equal(attr_filter(&t->op, f, &input, among, &rows), ERR_OK);
+    rowset_and(among, all);
+    assert_true(rowset_count(rows) == rowset_count(among));
+    rowset_andnot(rows, among);
+    assert_true(rowset_count(rows) == 0);
+    assert_int_equal(attr_filter_estimate(&t->op, f, &input, &estimate), ERR_OK);
+    assert_true(estimate.fraction >= 0 && estimate.fraction <= 1);
+    rowset_unref(rows);
+    rowset_unref(among);
 }
 
 /* How often it was true, so that the test can see that it tests something. */
@@ -105,7 +130,7 @@ static uint64_t assert_equals_truth(struct table *t, const struct filter *f)
 {
     struct filter_input input = input_of(t);
     struct rowset *rows = NULL;
-    assert_int_equal(attr_filter(&t->op, f, &input, &rows), ERR_OK);
+    assert_int_equal(attr_filter(&t->op, f, &input, NULL, &rows), ERR_OK);
     for (uint32_t row = 0; row < t->row_count; row++) {
         bool expected = filter_matches(f, t->schema, &t->docs[row]);
         if (rowset_has(rows, row) != expected)
@@ -115,6 +140,7 @@ static uint64_t assert_equals_truth(struct table *t, const struct filter *f)
                      row, t->row_count, expected ? "" : "not ");
     }
     uint64_t count = rowset_count(rows);
+    assert_equals_among(t, f, rows);
     rowset_unref(rows);
     return count;
 }
@@ -181,8 +207,63 @@ static void and_stops_at_the_first_empty_set(void **state)
                           .array = t.schema->attrs[0].array};
     struct filter *children[] = {&never, &asks};
     struct filter both = {.op = FILTER_AND, .children = children, .child_count = 2};
-    assert_true(assert_equals_truth(&t, &both) == 0);
-    assert_int_equal(t.asked, 0);
+    struct filter_work work = {0};
+    struct filter_input input = input_of(&t);
+    struct rowset *rows = NULL;
+    input.work = &work;
+    assert_int_equal(attr_filter(&t.op, &both, &input, NULL, &rows), ERR_OK);
+    assert_true(rowset_count(rows) == 0);
+    assert_true(work.indexed + work.scanned + work.checked == 0);
+    rowset_unref(rows);
+    table_release(&t);
+}
+
+/* A long column that an index tells to be met by few rows: the other is asked about
+ * these alone. */
+static void and_begins_with_the_condition_that_leaves_the_fewest_rows(void **state)
+{
+    (void)state;
+    enum { ROWS = 20000 };
+    struct attr attrs[] = {{.name = "u", .type = ATTR_STRING},
+                           {.name = "i", .type = ATTR_INT, .indexed = true}};
+    struct table t = {.row_count = ROWS};
+    op_init(&t.op, OP_NO_DEADLINE, 0);
+    t.schema = schema_new(0, METRIC_L2, attrs, 2);
+    t.docs = op_new_array(&t.op, struct doc, ROWS);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        struct value *values = op_new_array(&t.op, struct value, 2);
+        values[0].one.s = slice_str(row % 2 ? "odd" : "even");
+        values[1].one.i = row / 7;
+        t.docs[row] = (struct doc){.id = number_id(2 * row), .values = values};
+    }
+    build_column(&t, 0);
+    build_column(&t, 1);
+    union scalar odd = {.s = SLICE_LITERAL("od*")}, five = {.i = 5};
+    struct filter text = {.op = FILTER_GLOB,
+                          .type = ATTR_STRING,
+                          .values = &odd,
+                          .value_count = 1};
+    struct filter number = {.op = FILTER_EQ,
+                            .attr = 1,
+                            .type = ATTR_INT,
+                            .values = &five,
+                            .value_count = 1};
+    struct filter *children[] = {&text, &number};
+    struct filter both = {.op = FILTER_AND, .children = children, .child_count = 2};
+    struct filter_work work = {0};
+    struct filter_input input = input_of(&t);
+    struct rowset *rows = NULL;
+    input.work = &work;
+    assert_int_equal(attr_filter(&t.op, &both, &input, NULL, &rows), ERR_OK);
+    assert_int_equal(rowset_count(rows), 4); /* of 35 to 41 */
+    assert_true(work.indexed == 1 && work.checked == 1 && work.scanned == 0);
+    rowset_unref(rows);
+    struct filter_estimate estimate;
+    assert_int_equal(attr_filter_estimate(&t.op, &number, &input, &estimate), ERR_OK);
+    assert_true(estimate.known && estimate.fraction > 6.5 / ROWS &&
+                estimate.fraction < 7.5 / ROWS);
+    assert_int_equal(attr_filter_estimate(&t.op, &text, &input, &estimate), ERR_OK);
+    assert_true(estimate.fraction > 0.3 && estimate.fraction < 0.7);
     table_release(&t);
 }
 
@@ -211,7 +292,7 @@ static void failures_of_the_input_come_back_and_leak_nothing(void **state)
                            .child_count = 2};
         good.op = op == FILTER_AND ? FILTER_NE : FILTER_EQ; /* so that it goes on */
         struct rowset *rows = NULL;
-        assert_int_equal(attr_filter(&t.op, &f, &input, &rows), ERR_IO);
+        assert_int_equal(attr_filter(&t.op, &f, &input, NULL, &rows), ERR_IO);
         assert_null(rows);
     }
     table_release(&t);
@@ -236,7 +317,7 @@ static void a_canceled_op_stops_a_scan(void **state)
                            .type = a->type,
                            .values = &one,
                            .value_count = 1};
-        enum err e = attr_filter(&t.op, &f, &input, &rows);
+        enum err e = attr_filter(&t.op, &f, &input, NULL, &rows);
         if (a->type == ATTR_UUID && !e)
             rowset_unref(rows); /* not in the dictionary: nothing was scanned */
         else
@@ -254,6 +335,7 @@ int main(void)
         cmocka_unit_test(random_filters_equal_filter_matches),
         cmocka_unit_test(empty_and_is_all_rows_and_empty_or_is_none),
         cmocka_unit_test(and_stops_at_the_first_empty_set),
+        cmocka_unit_test(and_begins_with_the_condition_that_leaves_the_fewest_rows),
         cmocka_unit_test(failures_of_the_input_come_back_and_leak_nothing),
         cmocka_unit_test(a_canceled_op_stops_a_scan),
     };

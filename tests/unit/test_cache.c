@@ -1,9 +1,11 @@
 #include "cache/cache.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "store/store.h"
+#include "unit/scratch.h"
 #include "unit/test.h"
 
 /*
@@ -275,6 +277,201 @@ static void what_is_no_longer_used_makes_way_at_last(void **state)
     fixture_release(&f);
 }
 
+static void a_scan_of_ten_times_the_budget_stays_inside_it(void **state)
+{
+    (void)state;
+    struct fixture f;
+    enum { SIZE = 10000, BUDGET = 300000 };
+    uint64_t most = 0;
+    fixture_init(&f, BUDGET);
+    assert_true(cache_reserve(f.cache, 50000));
+    for (uint64_t i = 0; i < 10 * BUDGET / SIZE; i++) {
+        assert_int_equal(touch(&f, "scan", i * SIZE, SIZE), ERR_OK);
+        struct cache_usage usage = cache_usage(f.cache);
+        assert_true(usage.bytes + usage.reserved_bytes <= BUDGET);
+        if (usage.bytes > most) most = usage.bytes;
+    }
+    assert_true(most > BUDGET - 50000 - 2 * SIZE);
+    cache_unreserve(f.cache, 50000);
+    fixture_release(&f);
+}
+
+static void what_is_fetched_ahead_is_there_and_counted_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin ahead[2] = {pin_of("a", 0, 100), pin_of("b", 0, 100)};
+    fixture_init(&f, 1 << 20);
+    assert_int_equal(cache_pin_ahead(&f.op, f.cache, ahead, 2), ERR_OK);
+    assert_true(right(&ahead[0]) && right(&ahead[1]));
+    assert_int_equal(touch(&f, "a", 0, 100), ERR_OK);
+    assert_int_equal(f.op.counters.cache_misses, 2);
+    assert_int_equal(f.op.counters.cache_hits, 0);
+    assert_int_equal(touch(&f, "a", 0, 100), ERR_OK);
+    assert_int_equal(f.op.counters.cache_hits, 1);
+    assert_int_equal(f.op.counters.cache_bytes, 100);
+    assert_int_equal(f.op.counters.rounds, 1);
+    cache_unpin(f.cache, ahead, 2);
+    /* What is there already is pinned and not counted. */
+    assert_int_equal(cache_pin_ahead(&f.op, f.cache, ahead, 2), ERR_OK);
+    assert_int_equal(f.op.counters.cache_hits, 1);
+    assert_int_equal(f.op.counters.cache_misses, 2);
+    cache_unpin(f.cache, ahead, 2);
+    fixture_release(&f);
+}
+
+static void a_forgotten_range_is_read_again_and_pins_keep_theirs(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin old = pin_of("a", 0, 100);
+    fixture_init(&f, 1 << 20);
+    cache_forget(f.cache, "a", 0, 100);
+    assert_int_equal(cache_pin(&f.op, f.cache, &old, 1), ERR_OK);
+    cache_forget(f.cache, "a", 0, 100);
+    cache_forget(f.cache, "a", 0, 100);
+    assert_int_equal(touch(&f, "a", 0, 100), ERR_OK);
+    assert_int_equal(f.store.reads, 2);
+    assert_true(right(&old));
+    cache_unpin(f.cache, &old, 1);
+    assert_int_equal(touch(&f, "a", 0, 100), ERR_OK);
+    assert_int_equal(f.store.reads, 2);
+    cache_forget(f.cache, "a", 0, 100);
+    assert_int_equal(cache_usage(f.cache).bytes, 0);
+    fixture_release(&f);
+}
+
+/* ---- with a disk below ---- */
+
+enum { DISK_SIZE = 4 << 20, DISK_MEMORY = 8 << 20, PATIENCE_MS = 20000 };
+
+static void disk_init(struct fixture *f, const struct scratch *s)
+{
+    log_init(LOG_ERROR, LOG_TEXT);
+    fixture_init(f, DISK_MEMORY);
+    cache_add_disk(f->cache, s->path, DISK_SIZE);
+}
+
+static void settled(struct fixture *f)
+{
+    int64_t deadline_ms = clock_ms() + PATIENCE_MS;
+    while (cache_usage(f->cache).disk.queued_bytes > 0 && clock_ms() < deadline_ms)
+        task_sleep_ms(2);
+    assert_int_equal(cache_usage(f->cache).disk.queued_bytes, 0);
+}
+
+static void after_a_restart_ranges_come_from_the_disk(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct scratch s;
+    scratch_make(&s);
+    disk_init(&f, &s);
+    for (uint64_t i = 0; i < 30; i++) {
+        assert_int_equal(touch(&f, "some/key", i * 30000, 30000), ERR_OK);
+        if (i % 8 == 0) settled(&f);
+    }
+    assert_int_equal(f.op.counters.cache_misses, 30);
+    fixture_release(&f);
+
+    disk_init(&f, &s);
+    for (uint64_t i = 0; i < 30; i++)
+        assert_int_equal(touch(&f, "some/key", i * 30000, 30000), ERR_OK);
+    assert_int_equal(f.store.reads, 0);
+    assert_int_equal(f.op.counters.disk_hits, 30);
+    assert_int_equal(f.op.counters.disk_bytes, 30 * 30000);
+    assert_int_equal(f.op.counters.cache_misses, 0);
+    assert_int_equal(f.op.counters.rounds, 0);
+    /* Half of a round from there, half from the store. */
+    struct cache_pin pins[2] = {pin_of("new", 0, 10), pin_of("some/key", 0, 30000)};
+    cache_forget(f.cache, "some/key", 30000, 30000);
+    pins[1].offset = 30000;
+    assert_int_equal(cache_pin(&f.op, f.cache, pins, 2), ERR_OK);
+    assert_true(right(&pins[0]) && right(&pins[1]));
+    assert_int_equal(f.store.ranges, 2);
+    assert_int_equal(f.store.reads, 1);
+    cache_unpin(f.cache, pins, 2);
+    fixture_release(&f);
+    scratch_remove(&s);
+}
+
+static enum err refuse_once(struct op *op, const void *context, uint64_t offset,
+                            struct slice data)
+{
+    bool *refuse = *(bool *const *)context;
+    (void)offset;
+    (void)data;
+    if (!*refuse) return ERR_OK;
+    *refuse = false;
+    return op_fail(op, ERR_CORRUPT, "made up");
+}
+
+static void what_the_check_refuses_of_the_disk_is_read_from_the_store(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct scratch s;
+    bool refuse = false, *const context = &refuse;
+    struct cache_pin pin = pin_of("k", 0, 5000);
+    pin.check = refuse_once;
+    pin.context = (const void *)&context;
+    scratch_make(&s);
+    disk_init(&f, &s);
+    assert_int_equal(cache_pin(&f.op, f.cache, &pin, 1), ERR_OK);
+    cache_unpin(f.cache, &pin, 1);
+    fixture_release(&f);
+
+    disk_init(&f, &s);
+    refuse = true;
+    assert_int_equal(cache_pin(&f.op, f.cache, &pin, 1), ERR_OK);
+    assert_true(right(&pin));
+    assert_false(refuse);
+    assert_int_equal(f.store.reads, 1);
+    assert_int_equal(f.op.counters.disk_hits, 0);
+    assert_string_equal(f.op.error, "");
+    cache_unpin(f.cache, &pin, 1);
+    fixture_release(&f);
+    scratch_remove(&s);
+}
+
+static void what_memory_is_asked_for_twice_gets_onto_a_full_disk(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct scratch s;
+    scratch_make(&s);
+    disk_init(&f, &s);
+    for (uint64_t i = 0; i < 1000; i++) { /* five times the disk */
+        assert_int_equal(touch(&f, "scan", i * 20000, 20000), ERR_OK);
+        if (i % 8 == 0) settled(&f);
+    }
+    settled(&f);
+    uint64_t before = cache_usage(f.cache).disk.written_bytes;
+    assert_true(before <= DISK_SIZE);
+    assert_int_equal(touch(&f, "late", 0, 20000), ERR_OK);
+    settled(&f);
+    assert_int_equal(cache_usage(f.cache).disk.written_bytes, before);
+    assert_int_equal(touch(&f, "late", 0, 20000), ERR_OK);
+    settled(&f);
+    assert_int_equal(cache_usage(f.cache).disk.written_bytes, before + 20000);
+    fixture_release(&f);
+    scratch_remove(&s);
+}
+
+static void the_budget_of_memory_includes_the_disks_index(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct scratch s;
+    scratch_make(&s);
+    disk_init(&f, &s);
+    assert_int_equal(cache_usage(f.cache).reserved_bytes, DISK_MEMORY / 8);
+    assert_true(cache_usage(f.cache).disk.index_bytes <= DISK_MEMORY / 8);
+    assert_false(cache_reserve(f.cache, DISK_MEMORY));
+    fixture_release(&f);
+    scratch_remove(&s);
+}
+
 enum { HELD = 12, RANDOM_STEPS = 20000 };
 
 static void the_budget_is_kept_through_random_use(void **state)
@@ -387,6 +584,25 @@ static void a_range_being_fetched_is_fetched_once(void **state)
     fixture_release(&f);
 }
 
+static void a_range_on_its_way_from_the_disk_is_fetched_once_too(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct scratch s;
+    struct visitor visitors[THREADS];
+    scratch_make(&s);
+    for (int times = 0; times < 2; times++) {
+        disk_init(&f, &s);
+        f.store.delay_ms = 50;
+        visit_all(&f, visitors);
+        for (int i = 0; i < THREADS; i++)
+            assert_true(visitors[i].right);
+        assert_int_equal(f.store.reads, times == 0);
+        fixture_release(&f);
+    }
+    scratch_remove(&s);
+}
+
 static void after_a_failed_fetch_the_waiters_try_themselves(void **state)
 {
     (void)state;
@@ -491,8 +707,16 @@ int main(void)
         cmocka_unit_test(reservations_take_from_the_same_budget),
         cmocka_unit_test(a_scan_does_not_evict_what_is_used_often),
         cmocka_unit_test(what_is_no_longer_used_makes_way_at_last),
+        cmocka_unit_test(a_scan_of_ten_times_the_budget_stays_inside_it),
+        cmocka_unit_test(what_is_fetched_ahead_is_there_and_counted_once),
+        cmocka_unit_test(a_forgotten_range_is_read_again_and_pins_keep_theirs),
+        cmocka_unit_test(after_a_restart_ranges_come_from_the_disk),
+        cmocka_unit_test(what_the_check_refuses_of_the_disk_is_read_from_the_store),
+        cmocka_unit_test(what_memory_is_asked_for_twice_gets_onto_a_full_disk),
+        cmocka_unit_test(the_budget_of_memory_includes_the_disks_index),
         cmocka_unit_test(the_budget_is_kept_through_random_use),
         cmocka_unit_test(a_range_being_fetched_is_fetched_once),
+        cmocka_unit_test(a_range_on_its_way_from_the_disk_is_fetched_once_too),
         cmocka_unit_test(after_a_failed_fetch_the_waiters_try_themselves),
         cmocka_unit_test(a_waiter_leaves_at_its_deadline_and_the_fetch_goes_on),
         cmocka_unit_test(many_threads_share_a_cache_too_small_for_them),

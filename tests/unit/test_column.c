@@ -4,6 +4,7 @@
 #include "base/codec.h"
 #include "base/op.h"
 #include "base/rowset.h"
+#include "unit/golden.h"
 #include "unit/random_filters.h"
 #include "unit/test.h"
 
@@ -23,10 +24,10 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct slice build(enum attr_type type, bool array, const struct value *values,
-                          uint32_t row_count)
+static struct slice build_as(bool indexed, enum attr_type type, bool array,
+                             const struct value *values, uint32_t row_count)
 {
-    struct column_builder *b = column_builder_new(type, array);
+    struct column_builder *b = column_builder_new(type, array, indexed);
     struct buf bytes = BUF_INIT;
     for (uint32_t row = 0; row < row_count; row++)
         column_builder_add(b, &values[row]);
@@ -34,6 +35,12 @@ static struct slice build(enum attr_type type, bool array, const struct value *v
     struct slice kept = op_copy(&op, buf_slice(&bytes));
     buf_release(&bytes);
     return kept;
+}
+
+static struct slice build(enum attr_type type, bool array, const struct value *values,
+                          uint32_t row_count)
+{
+    return build_as(false, type, array, values, row_count);
 }
 
 static struct column *open_or_fail(struct slice bytes, enum attr_type type, bool array,
@@ -82,7 +89,7 @@ static void every_value_reads_back(void **state)
             struct value *values = op_new_array(&op, struct value, row_count);
             for (uint32_t row = 0; row < row_count; row++)
                 values[row] = random_value(&op, &rng, type, array);
-            struct slice bytes = build(type, array, values, row_count);
+            struct slice bytes = build_as(n % 2, type, array, values, row_count);
             struct column *c = open_or_fail(bytes, type, array, row_count);
             for (uint32_t row = 0; row < row_count; row++) {
                 struct value v;
@@ -99,7 +106,7 @@ static void columns_of_nothing_but_nulls_work(void **state)
     for (size_t i = 0; i < COUNT_OF(values); i++)
         values[i] = VALUE_NULL;
     for (size_t t = 0; t < 2 * COUNT_OF(all_types); t++) {
-        struct slice bytes = build(all_types[t / 2], t % 2, values, 5000);
+        struct slice bytes = build_as(t / 2 % 2, all_types[t / 2], t % 2, values, 5000);
         struct column *c = open_or_fail(bytes, all_types[t / 2], t % 2, 5000);
         struct rowset *nulls = rowset_new();
         struct value v;
@@ -131,6 +138,28 @@ static void nulls_are_found_and_only_they(void **state)
     rowset_unref(nulls);
 }
 
+/* Keys stand for their values, lie in their block's bounds, and any value, there or
+ * not, has its place among them. */
+static void expect_keys(const struct column *c, enum attr_type type,
+                        const struct value *values, uint32_t count)
+{
+    uint64_t rng = 1, least, most;
+    column_block_keys(c, 0, &least, &most);
+    for (uint32_t row = 0; row < count; row++) {
+        union scalar other = random_scalar(&op, &rng, type);
+        uint64_t key;
+        bool equal;
+        if (!column_key_at(c, row, &key)) continue;
+        union scalar back = column_key_scalar(c, key);
+        assert_int_equal(scalar_compare(type, &back, &values[row].one), 0);
+        assert_true(key >= least && key <= most);
+        uint64_t from = column_key_from(c, &other, &equal);
+        int order = scalar_compare(type, &values[row].one, &other);
+        assert_int_equal(order < 0, key < from);
+        assert_int_equal(order == 0, key == from && equal);
+    }
+}
+
 static void rows_are_ordered_by_value_with_nulls_last(void **state)
 {
     (void)state;
@@ -147,10 +176,13 @@ static void rows_are_ordered_by_value_with_nulls_last(void **state)
                     values[a].null || values[b].null
                         ? values[a].null - values[b].null
                         : scalar_compare(all_types[t], &values[a].one, &values[b].one);
-                int found = column_compare(c, a, b);
-                assert_int_equal((found > 0) - (found < 0),
-                                 (expected > 0) - (expected < 0));
+                uint64_t x = 0, y = 0;
+                bool x_null = !column_key_at(c, a, &x),
+                     y_null = !column_key_at(c, b, &y);
+                int found = x_null || y_null ? x_null - y_null : (x > y) - (x < y);
+                assert_int_equal(found, (expected > 0) - (expected < 0));
             }
+        expect_keys(c, all_types[t], values, 100);
     }
 }
 
@@ -168,7 +200,7 @@ static void a_column_can_outlive_the_op(void **state)
     column_close(open_or_fail(bytes, ATTR_INT, false, 1)); /* the op's: harmless */
     assert_int_equal(column_open(NULL, slice_of(bytes.data, 3), ATTR_INT, false, 1, &c),
                      ERR_CORRUPT);
-    column_builder_free(column_builder_new(ATTR_STRING, true));
+    column_builder_free(column_builder_new(ATTR_STRING, true, true));
     column_builder_free(NULL);
 }
 
@@ -202,8 +234,8 @@ static void integers_of_every_width_are_filtered(void **state)
         uint64_t base = test_random(&rng) >> random_index(&rng, 64);
         for (uint32_t row = 0; row < ROWS; row++)
             values[row].one.u = base + test_random(&rng) % ranges[r];
-        struct column *c =
-            open_or_fail(build(ATTR_UINT, false, values, ROWS), ATTR_UINT, false, ROWS);
+        struct column *c = open_or_fail(build_as(r % 2, ATTR_UINT, false, values, ROWS),
+                                        ATTR_UINT, false, ROWS);
         for (int round = 0; round < 40; round++) {
             union scalar operands[3];
             operands[0].u =
@@ -229,7 +261,8 @@ static void dictionaries_of_every_width_are_filtered(void **state)
     (void)state;
     static const uint32_t sizes[] = {200, 60000, 70000};
     uint64_t rng = test_seed();
-    for (size_t s = 0; s < COUNT_OF(sizes); s++) {
+    for (size_t i = 0; i < 2 * COUNT_OF(sizes); i++) {
+        size_t s = i / 2;
         uint32_t row_count = sizes[s] + 5000;
         struct value *values = op_new_array(&op, struct value, row_count);
         for (uint32_t row = 0; row < row_count; row++) {
@@ -237,8 +270,9 @@ static void dictionaries_of_every_width_are_filtered(void **state)
             values[row].one.s =
                 slice_str(op_printf(&op, "%llx", (unsigned long long)n * 7919));
         }
-        struct column *c = open_or_fail(build(ATTR_STRING, false, values, row_count),
-                                        ATTR_STRING, false, row_count);
+        struct column *c =
+            open_or_fail(build_as(i % 2, ATTR_STRING, false, values, row_count),
+                         ATTR_STRING, false, row_count);
         for (uint32_t row = 0; row < row_count; row += 97) {
             struct value v;
             assert_int_equal(column_value(&op, c, row, &v), ERR_OK);
@@ -256,9 +290,9 @@ static void dictionaries_of_every_width_are_filtered(void **state)
             {FILTER_CONTAINS, "ee"}, {FILTER_CONTAINS, "none"}, {FILTER_NE, "1eef"},
             {FILTER_NE, "none"},
         };
-        for (size_t i = 0; i < COUNT_OF(cases); i++) {
-            union scalar operand = {.s = slice_str(cases[i].operand)};
-            struct filter f = {.op = cases[i].op,
+        for (size_t k = 0; k < COUNT_OF(cases); k++) {
+            union scalar operand = {.s = slice_str(cases[k].operand)};
+            struct filter f = {.op = cases[k].op,
                                .type = ATTR_STRING,
                                .values = &operand,
                                .value_count = 1};
@@ -291,9 +325,12 @@ static void arrays_of_any_length_are_filtered(void **state)
         values[row] = (struct value){.count = count, .items = items};
         if (random_index(&rng, 9) == 0) values[row] = VALUE_NULL;
     }
-    struct column *c =
+    struct column *plain =
         open_or_fail(build(ATTR_INT, true, values, ROWS), ATTR_INT, true, ROWS);
-    for (int round = 0; round < 200; round++) {
+    struct column *indexed = open_or_fail(build_as(true, ATTR_INT, true, values, ROWS),
+                                          ATTR_INT, true, ROWS);
+    for (int round = 0; round < 400; round++) {
+        struct column *c = round % 2 ? indexed : plain;
         union scalar operands[40];
         struct filter f = {.type = ATTR_INT, .array = true, .values = operands};
         f.op = (enum filter_op)(FILTER_CONTAINS + round % 3);
@@ -412,14 +449,19 @@ static void exercise(const struct column *c, enum attr_type type, bool array,
         if (!e && !v.null && !array) assert_value_sound(type, &v.one);
         for (uint32_t i = 0; !e && array && i < v.count; i++)
             assert_value_sound(type, &v.items[i]);
-        if (!array) (void)column_compare(c, row, row_count - 1);
+        uint64_t key;
+        if (!array && column_key_at(c, row, &key)) (void)column_key_scalar(c, key);
     }
     for (int i = 0; i < 6; i++) {
         struct rowset *rows = rowset_new();
         struct filter *f = random_condition(&inner, rng, schema);
-        assert_int_equal(column_filter(&inner, c, f, rows), ERR_OK);
+        enum err e = column_filter(&inner, c, f, rows);
+        assert_true(e == ERR_OK || e == ERR_CORRUPT); /* a damaged set of rows */
         assert_true(rowset_count_range(rows, 0, row_count) == rowset_count(rows));
         rowset_unref(rows);
+        struct column_estimate estimate;
+        e = column_estimate(&inner, c, f, 64, &estimate);
+        assert_true(e == ERR_OK || e == ERR_LIMIT);
     }
     op_release(&inner);
     schema_unref(schema);
@@ -437,7 +479,8 @@ static void damaged_columns_are_corrupt_or_harmless(void **state)
         struct value values[70];
         for (uint32_t row = 0; row < row_count; row++)
             values[row] = random_value(&op, &rng, type, array);
-        struct slice bytes = build(type, array, values, row_count);
+        struct slice bytes =
+            build_as(random_index(&rng, 2), type, array, values, row_count);
         struct column *c = NULL;
         for (size_t size = 0; size < bytes.size; size++) {
             uint8_t *cut = mem_dup(bytes.data, size);
@@ -477,7 +520,8 @@ static void scribbled_columns_are_corrupt_or_harmless(void **state)
         struct value *values = op_new_array(&op, struct value, row_count);
         for (uint32_t row = 0; row < row_count; row++)
             values[row] = random_value(&op, &rng, type, array);
-        struct slice bytes = build(type, array, values, row_count);
+        struct slice bytes =
+            build_as(random_index(&rng, 2), type, array, values, row_count);
         uint8_t *copy = mem_dup(bytes.data, bytes.size);
         for (int i = 0; i < 10; i++) {
             size_t hits = 1 + random_index(&rng, 4);
@@ -496,6 +540,166 @@ static void scribbled_columns_are_corrupt_or_harmless(void **state)
             column_close(c);
         }
         mem_free(copy);
+    }
+}
+
+/* ---- the index ---- */
+
+/* Few values or many, some of them so frequent that their rows become sets. */
+static struct value *skewed_values(uint64_t *rng, enum attr_type type, bool array,
+                                   uint32_t row_count)
+{
+    struct value *values = op_new_array(&op, struct value, row_count);
+    union scalar frequent = random_scalar(&op, rng, type);
+    uint32_t part = 1 + random_index(rng, 20);
+    for (uint32_t row = 0; row < row_count; row++) {
+        values[row] = random_value(&op, rng, type, array);
+        if (array || values[row].null) continue;
+        if (random_index(rng, part) == 0) values[row].one = frequent;
+        if (type == ATTR_INT && part < 4) values[row].one.i = random_index(rng, 9999);
+    }
+    return values;
+}
+
+static void expect_rows(const struct filter *f, const struct value *values,
+                        uint32_t row_count, const struct rowset *rows)
+{
+    for (uint32_t row = 0; row < row_count; row++) {
+        bool expected = filter_value(f, &values[row]) == TRUTH_TRUE;
+        if (rowset_has(rows, row) != expected)
+            fail_msg("op %d, row %u: expected %d", f->op, row, expected);
+    }
+    assert_true(rowset_count_range(rows, 0, row_count) == rowset_count(rows));
+}
+
+static void expect_among(const struct column *c, const struct filter *f,
+                         const struct value *values, uint32_t row_count, uint64_t *rng)
+{
+    struct rowset *among = rowset_new(), *rows = rowset_new();
+    uint64_t expected = 0;
+    for (uint32_t i = 0; i < 20; i++)
+        rowset_add(among, random_index(rng, row_count));
+    assert_int_equal(column_filter_among(&op, c, f, TRUTH_TRUE, among, rows), ERR_OK);
+    for (uint32_t row = 0; row < row_count; row++) {
+        bool meets =
+            rowset_has(among, row) && filter_value(f, &values[row]) == TRUTH_TRUE;
+        assert_int_equal(rowset_has(rows, row), meets);
+        expected += meets;
+    }
+    assert_true(rowset_count(rows) == expected);
+    rowset_unref(among);
+    rowset_unref(rows);
+}
+
+/* Filters of every operator on every type: index, scan and row by row agree. */
+static void filters_are_answered_alike_with_and_without_an_index(void **state)
+{
+    (void)state;
+    uint64_t rng = test_seed();
+    for (size_t t = 0; t < 8 * COUNT_OF(all_types); t++) {
+        struct attr a = {.name = "a", .type = all_types[t / 8], .array = t % 2};
+        struct schema *schema = schema_new(0, METRIC_L2, &a, 1);
+        uint32_t row_count = 1 + random_index(&rng, t % 3 ? 700 : 9000);
+        struct value *values = skewed_values(&rng, a.type, a.array, row_count);
+        for (int indexed = 0; indexed < 2; indexed++) {
+            struct column *c =
+                open_or_fail(build_as(indexed, a.type, a.array, values, row_count),
+                             a.type, a.array, row_count);
+            for (int i = 0; i < 20; i++) {
+                struct filter *f = random_condition(&op, &rng, schema);
+                struct rowset *rows = rowset_new();
+                struct column_estimate estimate;
+                assert_int_equal(column_filter(&op, c, f, rows), ERR_OK);
+                expect_rows(f, values, row_count, rows);
+                expect_among(c, f, values, row_count, &rng);
+                assert_int_equal(column_estimate(&op, c, f, i % 2 ? 64 : 0, &estimate),
+                                 ERR_OK);
+                assert_true(estimate.rows <= row_count);
+                assert_false(estimate.indexed && !indexed);
+                if (estimate.exact && f->op != FILTER_NE && f->op != FILTER_NOT_IN)
+                    assert_true(estimate.rows == rowset_count(rows));
+                rowset_unref(rows);
+            }
+        }
+        schema_unref(schema);
+    }
+}
+
+/* Numbers far apart, so that neither their span nor a dictionary allows a bitmap. */
+static void long_lists_of_numbers_are_found(void **state)
+{
+    (void)state;
+    enum { ROWS = 6000, LIST = 3000 };
+    uint64_t rng = test_seed();
+    for (int round = 0; round < 6; round++) {
+        struct value *values = op_new_array(&op, struct value, ROWS);
+        union scalar *list = op_new_array(&op, union scalar, LIST);
+        struct filter f = {.op = round % 2 ? FILTER_IN : FILTER_NOT_IN,
+                           .type = ATTR_UINT,
+                           .values = list,
+                           .value_count = LIST};
+        for (uint32_t i = 0; i < LIST; i++) {
+            uint64_t step = round < 2 ? 1 : 1 + (test_random(&rng) >> (20 + 8 * round));
+            list[i].u = (i ? list[i - 1].u : 0) + step;
+        }
+        for (uint32_t row = 0; row < ROWS; row++)
+            values[row].one.u =
+                list[random_index(&rng, LIST)].u + (random_index(&rng, 3) == 0);
+        for (int indexed = 0; indexed < 2; indexed++) {
+            struct column *c =
+                open_or_fail(build_as(indexed, ATTR_UINT, false, values, ROWS),
+                             ATTR_UINT, false, ROWS);
+            struct rowset *rows = rowset_new();
+            assert_int_equal(column_filter(&op, c, &f, rows), ERR_OK);
+            expect_rows(&f, values, ROWS, rows);
+            rowset_unref(rows);
+        }
+    }
+}
+
+/* Golden columns: strings in arrays with one frequent value, and numbers with nulls. */
+static struct slice golden_column(enum attr_type type, bool array, struct value *values)
+{
+    static union scalar items[60][2];
+    static char texts[60][8];
+    for (uint32_t row = 0; row < 60; row++) {
+        (void)snprintf(texts[row], sizeof texts[row], "v%u", row * 7 % 13);
+        items[row][0].s = slice_str(row % 3 ? "often" : texts[row]);
+        items[row][1].s = slice_str(texts[row]);
+        values[row] = array ? (struct value){.count = row % 4 % 3, .items = items[row]}
+                            : (struct value){.one.i = (int64_t)(row * row % 17) - 5};
+        if (row % 11 == 10) values[row] = VALUE_NULL;
+    }
+    return build_as(true, type, array, values, 60);
+}
+
+static void the_stored_form_of_version_2_is_that_of_the_golden_files(void **state)
+{
+    (void)state;
+    for (int array = 0; array < 2; array++) {
+        enum attr_type type = array ? ATTR_STRING : ATTR_INT;
+        struct value values[60];
+        union scalar operand;
+        struct buf file =
+            golden_expect(array ? "column-v2-strings.bin" : "column-v2-ints.bin",
+                          golden_column(type, array, values));
+        struct column *c = open_or_fail(buf_slice(&file), type, array, 60);
+        for (int n = 0; n < 17; n++) {
+            if (array)
+                operand.s = slice_str(n ? op_printf(&op, "v%d", n) : "often");
+            else
+                operand.i = n - 5;
+            struct filter f = {.op = array ? FILTER_CONTAINS : FILTER_EQ,
+                               .type = type,
+                               .array = array,
+                               .values = &operand,
+                               .value_count = 1};
+            struct rowset *rows = rowset_new();
+            assert_int_equal(column_filter(&op, c, &f, rows), ERR_OK);
+            expect_rows(&f, values, 60, rows);
+            rowset_unref(rows);
+        }
+        buf_release(&file);
     }
 }
 
@@ -619,6 +823,9 @@ int main(void)
         cmocka_unit_test(a_place_behind_the_dictionary_reads_as_empty),
         cmocka_unit_test(damaged_columns_are_corrupt_or_harmless),
         cmocka_unit_test(scribbled_columns_are_corrupt_or_harmless),
+        cmocka_unit_test(filters_are_answered_alike_with_and_without_an_index),
+        cmocka_unit_test(long_lists_of_numbers_are_found),
+        cmocka_unit_test(the_stored_form_of_version_2_is_that_of_the_golden_files),
         cmocka_unit_test(the_stored_form_of_version_1_is_this),
         cmocka_unit_test(cells_read_back_whatever_their_range),
         cmocka_unit_test(cells_outside_the_promised_bounds_do_not_open),

@@ -294,6 +294,9 @@ static void wrong_types_and_ranges_name_what_is_allowed(void **state)
         {"[storage.s3]\nendpoint = \"http://\"\n", {"storage.s3.endpoint"}},
         {"[storage.s3]\nwal_prefix = \"/a\"\n", {"storage.s3.wal_prefix = /a"}},
         {"[storage.s3]\nwal_prefix = \"a/\"\n", {"storage.s3.wal_prefix"}},
+        {"[storage.s3]\nwal_prefix = "
+         "\"0123456789012345678901234567890123456789012345678901234567890123x\"\n",
+         {"storage.s3.wal_prefix", "at most 64 bytes"}},
         {"[storage.s3]\nwal_prefix = \"a//b\"\n", {"storage.s3.wal_prefix"}},
         {"[storage.s3]\nwal_prefix = \"a/../b\"\n", {"storage.s3.wal_prefix"}},
         {"[storage.s3]\nwal_prefix = \".\"\n", {"storage.s3.wal_prefix"}},
@@ -463,6 +466,8 @@ static void a_distributed_node_needs_s3_an_id_a_role_and_the_list(void **state)
             ENVIRONMENT("ELACSYM_NODE_ID=q", "ELACSYM_NODE_ROLE=query", nodes,
                         addresses),
             WORDS("addresses = c"));
+    refused(p, toml, ENVIRONMENT("ELACSYM_NODE_ID=a", "ELACSYM_NODE_ROLE=query", nodes),
+            WORDS("distributed.node_id = a", "role is query"));
 }
 
 static void values_that_do_not_fit_together_are_refused(void **state)

@@ -67,10 +67,14 @@ struct golden {
     bool strings;
     enum metric_kind metric;
     int zstd_level; /* compressed bytes depend on the library: read, not compared */
+    bool indexed;   /* so do the last bits of an index on the machine */
 };
 
-static const struct golden goldens[] = {{"segment-v1.bin", false, METRIC_COSINE, 0},
-                                        {"segment-v1-zstd.bin", true, METRIC_L2, 3}};
+static const struct golden goldens[] = {
+    {"segment-v1.bin", false, METRIC_COSINE, 0, false},
+    {"segment-v1-zstd.bin", true, METRIC_L2, 3, false},
+    {"segment-v1-index-cosine.bin", false, METRIC_COSINE, 0, true},
+    {"segment-v1-index-dot.bin", true, METRIC_DOT, 0, true}};
 
 static struct schema *golden_schema(const struct golden *g)
 {
@@ -80,7 +84,9 @@ static struct schema *golden_schema(const struct golden *g)
 static void golden_build(struct op *op, const struct golden *g, struct buf *out)
 {
     struct schema *schema = golden_schema(g);
-    struct segment_options options = {.zstd_level = g->zstd_level};
+    struct segment_options options = {.zstd_level = g->zstd_level,
+                                      .index_from = g->indexed,
+                                      .index_seed = 99};
     struct segment_builder *b = segment_builder_new(schema, &options);
     struct sample s;
     for (uint32_t i = ROWS; i > 0; i--) {
@@ -96,8 +102,8 @@ static struct buf golden_segment(struct op *op, const struct golden *g)
 {
     struct buf built = BUF_INIT, file;
     golden_build(op, g, &built);
-    file = g->zstd_level ? golden_read(g->name)
-                         : golden_expect(g->name, buf_slice(&built));
+    file = g->zstd_level || g->indexed ? golden_read(g->name)
+                                       : golden_expect(g->name, buf_slice(&built));
     if (file.size == 0 && getenv("ELACSYM_GOLDEN_WRITE")) {
         golden_write(g->name, buf_slice(&built));
         file = golden_read(g->name);
@@ -135,7 +141,7 @@ static void expect_filter(struct op *op, struct segment *s)
     struct filter f = {
         .op = FILTER_LT, .attr = 2, .type = ATTR_INT, .values = &two, .value_count = 1};
     struct rowset *rows;
-    assert_int_equal(segment_filter(op, s, &f, &rows), ERR_OK);
+    assert_int_equal(segment_filter(op, s, &f, NULL, NULL, &rows), ERR_OK);
     for (uint32_t row = 0; row < ROWS; row++)
         assert_int_equal(rowset_has(rows, row), row < 12 && (row + 2) % 5 != 4);
     rowset_unref(rows);
@@ -162,16 +168,29 @@ static int by_row(const void *context, const struct hit *a, const struct hit *b)
 
 static void expect_nearest(struct op *op, struct segment *s, const struct golden *g)
 {
-    struct hit hits[1];
+    struct segment_target target = {s, NULL, 0};
+    struct hit exact[5], near[5];
     struct topk best;
     struct sample sample;
+    struct segment_work work = {0};
     sample_make(&sample, 8, g->strings);
-    topk_init(&best, hits, 1, by_row, NULL);
+    struct segment_near what = {.metric = g->metric,
+                                .query = sample.vector,
+                                .recall = 0.95f};
+    topk_init(&best, exact, 5, by_row, NULL);
     assert_int_equal(segment_vector_search(op, s, g->metric, sample.vector, NULL, 0,
                                            &best),
                      ERR_OK);
-    assert_int_equal(best.count, 1);
-    assert_int_equal(hits[0].row, 8);
+    topk_finish(&best);
+    assert_int_equal(best.count, 5);
+    if (g->metric != METRIC_DOT) assert_int_equal(exact[0].row, 8);
+    assert_int_equal(segment_indexed(s), g->indexed);
+    topk_init(&best, near, 5, by_row, NULL);
+    assert_int_equal(segment_nearest(op, &target, 1, &what, &best, &work), ERR_OK);
+    topk_finish(&best);
+    assert_int_equal(work.indexed, g->indexed);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(near[i].row, exact[i].row);
 }
 
 static void segments_of_version_1_say_what_they_said(void **state)

@@ -4,32 +4,25 @@
  */
 #include "query/query.h"
 
-#include <math.h>
-
 #include "base/rowset.h"
 #include "base/task.h"
 #include "cache/cache.h"
 #include "ns/state.h"
 #include "text/analyze.h"
 #include "text/bm25.h"
-#include "unit/random_filters.h"
+#include "unit/query_model.h"
 
 enum { DIM = 3 };
-enum { ATTR_TITLE, ATTR_N, ATTR_TAGS, ATTR_BODY, ATTR_WHEN, ATTRS };
-
-/* A document version as the naive model sees it. */
-struct version {
-    struct doc doc;
-    bool live;
-};
-
-struct world {
-    struct op *op;
-    struct schema *schema;
-    struct snapshot *snapshot;
-    struct version *versions; /* all rows of all sources */
-    size_t count;
-    uint64_t rng;
+enum {
+    ATTR_TITLE,
+    ATTR_N,
+    ATTR_TAGS,
+    ATTR_BODY,
+    ATTR_WHEN,
+    ATTR_F,
+    ATTR_U,
+    ATTR_FLAG,
+    ATTRS
 };
 
 static const char *const words[] = {"red",  "blue",  "green", "fast", "slow", "car",
@@ -62,6 +55,9 @@ static struct schema *world_schema(uint64_t *rng)
                        .full_text = true,
                        .analysis = {LANG_GERMAN, false, false, false}},
         [ATTR_WHEN] = {.name = "when", .type = ATTR_DATETIME},
+        [ATTR_F] = {.name = "f", .type = ATTR_FLOAT},
+        [ATTR_U] = {.name = "u", .type = ATTR_UINT, .indexed = true},
+        [ATTR_FLAG] = {.name = "flag", .type = ATTR_BOOL},
     };
     return schema_new(DIM, (enum metric_kind)(1 + random_index(rng, 3)), attrs, ATTRS);
 }
@@ -155,18 +151,6 @@ static void world_free(struct world *w)
 }
 
 /* ---- the slow way ---- */
-
-struct scored {
-    double score;
-    const struct doc *doc;
-};
-
-static int by_score(const void *a, const void *b)
-{
-    const struct scored *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    return doc_id_compare(&x->doc->id, &y->doc->id);
-}
 
 static double naive_vector(const struct world *w, const float *q, const float *v)
 {
@@ -275,6 +259,7 @@ static size_t naive_rank(const struct world *w, const struct query *q,
         double score;
         if (!w->versions[i].live) continue;
         if (q->filter && !filter_matches(q->filter, w->schema, d)) continue;
+        if (rank->filter && !filter_matches(rank->filter, w->schema, d)) continue;
         if (rank->kind == RANK_VECTOR) {
             if (!d->vector) continue;
             score = naive_vector(w, rank->vector, d->vector);
@@ -317,7 +302,9 @@ static void expect_ranking(const struct query_result *r, const struct scored *na
 static struct rank random_rank(struct world *w, enum rank_kind kind,
                                struct rank_field *fields)
 {
-    struct rank rank = {.kind = kind, .weight = (float)random_index(&w->rng, 3)};
+    struct rank rank = {.kind = kind};
+    if (random_index(&w->rng, 4) == 0)
+        rank.filter = random_filter(w->op, &w->rng, w->schema, 120, 2);
     if (kind == RANK_VECTOR) {
         float *v = op_new_array(w->op, float, DIM);
         for (int i = 0; i < DIM; i++)
@@ -338,7 +325,6 @@ static struct rank random_rank(struct world *w, enum rank_kind kind,
 static struct query random_query(struct world *w)
 {
     struct query q = {.top_k = 1 + random_index(&w->rng, 40),
-                      .rrf_k = 60,
                       .include_attributes = random_index(&w->rng, 2),
                       .include_vector = random_index(&w->rng, 2)};
     if (random_index(&w->rng, 2))
@@ -360,14 +346,6 @@ static void in_random_worlds(int worlds, int queries, experiment run)
         world_free(&w);
         op_release(&op);
     }
-}
-
-static struct query_result run_ok(struct world *w, const struct query *q)
-{
-    struct query_result r = {0};
-    enum err e = query_run(w->op, w->snapshot, q, &r);
-    if (e) fail_msg("query: %s", w->op->error);
-    return r;
 }
 
 static void one_rank(struct world *w, enum rank_kind kind)
@@ -407,86 +385,100 @@ static void text_queries_equal_a_loop(void **state)
     in_random_worlds(100, 8, one_text_rank);
 }
 
-/* Fusion is checked from the single rankings that query_run itself gives at depth, so
- * that rounding in scores cannot change the expected order. */
+/* ---- scores of several ranks ---- */
+
+static struct lists lists_of(struct world *w, const struct query *q)
+{
+    struct lists l = {.q = q};
+    for (size_t i = 0; i < q->rank_count; i++) {
+        struct query single = *q;
+        single.ranks = &q->ranks[i];
+        single.rank_count = 1;
+        single.score = NULL;
+        single.top_k = q->top_k * 10 < 100 ? 100 : q->top_k * 10;
+        l.results[i] = run_ok(w, &single);
+    }
+    return l;
+}
+
+static void expect_score(struct world *w, struct query *q)
+{
+    struct lists l = lists_of(w, q);
+    expect_joined(w, q, &l);
+}
+
+/* As v1 joins them: a weighted sum of one share per rank. */
 static void one_fusion(struct world *w)
 {
     struct rank_field fields[2];
     struct rank ranks[2] = {random_rank(w, RANK_VECTOR, NULL),
                             random_rank(w, RANK_TEXT, fields)};
+    enum score_op op = random_index(&w->rng, 2) ? SCORE_RECIPROCAL : SCORE_MINMAX;
+    struct score shares[2] = {
+        {.op = op, .weight = random_index(&w->rng, 3), .rank = 0, .k = 60},
+        {.op = op, .weight = random_index(&w->rng, 3), .rank = 1, .k = 60}};
+    struct score sum = {.op = SCORE_SUM,
+                        .weight = 1,
+                        .children = shares,
+                        .child_count = 2};
     struct query q = random_query(w);
-    struct scored *sum = op_new_array(w->op, struct scored, 2 * w->count + 1);
-    size_t n = 0;
-    for (int i = 0; i < 2; i++) {
-        struct query single = q;
-        single.ranks = &ranks[i];
-        single.rank_count = 1;
-        single.top_k = q.top_k * 10 < 100 ? 100 : q.top_k * 10;
-        struct query_result r = run_ok(w, &single);
-        for (size_t k = 0; k < r.count; k++) {
-            size_t at = 0;
-            while (at < n && doc_id_compare(&sum[at].doc->id, &r.hits[k].doc.id) != 0)
-                at++;
-            if (at == n) sum[n++] = (struct scored){.doc = &r.hits[k].doc};
-            sum[at].score += (double)ranks[i].weight / (60 + (double)k + 1);
-        }
-    }
-    qsort(sum, n, sizeof *sum, by_score);
     q.ranks = ranks;
     q.rank_count = 2;
-    struct query_result r = run_ok(w, &q);
-    assert_int_equal(r.count, n < q.top_k ? n : q.top_k);
-    for (size_t i = 0; i < r.count; i++) {
-        assert_int_equal(r.hits[i].doc.id.u64, sum[i].doc->id.u64);
-        assert_true(fabs(r.hits[i].score - sum[i].score) < 1e-12);
-    }
+    q.score = &sum;
+    expect_score(w, &q);
 }
 
-static void hybrid_queries_are_reciprocal_rank_fusion(void **state)
+static void hybrid_queries_fuse_ranks_and_scores(void **state)
 {
     (void)state;
     in_random_worlds(100, 8, one_fusion);
 }
 
-static struct {
-    const struct query *q;
-    const struct schema *schema;
-} listing;
-
-static int by_order(const void *a, const void *b)
+/* Several vectors and several texts, each with a filter of its own or none, under any
+ * tree of sums, products and boosts. */
+static void one_score(struct world *w)
 {
-    const struct doc *x = ((const struct scored *)a)->doc;
-    const struct doc *y = ((const struct scored *)b)->doc;
-    const struct query *q = listing.q;
-    int ids = doc_id_compare(&x->id, &y->id);
-    if (!q->ordered || q->order_attr == FILTER_ATTR_ID)
-        return q->descending ? -ids : ids;
-    const struct value *v = &x->values[q->order_attr], *u = &y->values[q->order_attr];
-    if (v->null || u->null) return v->null == u->null ? ids : v->null ? 1 : -1;
-    int order =
-        scalar_compare(listing.schema->attrs[q->order_attr].type, &v->one, &u->one);
-    if (order == 0) return ids;
-    return q->descending ? -order : order;
+    struct rank_field fields[RANKS_MAX][2];
+    struct rank ranks[RANKS_MAX];
+    struct query q = random_query(w);
+    q.rank_count = 1 + random_index(&w->rng, RANKS_MAX);
+    for (size_t i = 0; i < q.rank_count; i++)
+        ranks[i] = random_rank(w, random_index(&w->rng, 2) ? RANK_VECTOR : RANK_TEXT,
+                               fields[i]);
+    struct score score = random_score(w, q.rank_count, 3);
+    q.ranks = ranks;
+    q.score = &score;
+    expect_score(w, &q);
+}
+
+static void any_tree_of_scores_equals_a_loop(void **state)
+{
+    (void)state;
+    in_random_worlds(100, 6, one_score);
+}
+
+/* ---- listings ---- */
+
+static struct query random_listing(struct world *w)
+{
+    struct query q = random_query(w);
+    static const int orders[] = {FILTER_ATTR_ID, ATTR_N, ATTR_WHEN, ATTR_TITLE, ATTR_F};
+    q.ordered = random_index(&w->rng, 4);
+    q.order_attr = orders[random_index(&w->rng, COUNT_OF(orders))];
+    q.descending = q.ordered && random_index(&w->rng, 2);
+    q.count = random_index(&w->rng, 2);
+    return q;
 }
 
 static void one_listing(struct world *w)
 {
-    struct query q = random_query(w);
-    static const int orders[] = {FILTER_ATTR_ID, ATTR_N, ATTR_WHEN, ATTR_TITLE};
-    q.ordered = random_index(&w->rng, 4);
-    q.order_attr = orders[random_index(&w->rng, COUNT_OF(orders))];
-    q.descending = q.ordered && random_index(&w->rng, 2);
-    struct scored *naive = op_new_array(w->op, struct scored, w->count + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < w->count; i++)
-        if (w->versions[i].live &&
-            (!q.filter || filter_matches(q.filter, w->schema, &w->versions[i].doc)))
-            naive[n++].doc = &w->versions[i].doc;
-    listing.q = &q;
-    listing.schema = w->schema;
-    qsort(naive, n, sizeof *naive, by_order);
+    struct query q = random_listing(w);
+    size_t n;
+    struct scored *naive = naive_listing(w, &q, &n);
     struct query_result r = run_ok(w, &q);
     assert_int_equal(r.count, n < q.top_k ? n : q.top_k);
+    assert_int_equal(r.match_count, n);
+    assert_int_equal(r.more, n > q.top_k);
     for (size_t i = 0; i < r.count; i++)
         assert_int_equal(r.hits[i].doc.id.u64, naive[i].doc->id.u64);
 }
@@ -495,6 +487,282 @@ static void listings_are_in_the_order_that_was_asked_for(void **state)
 {
     (void)state;
     in_random_worlds(150, 20, one_listing);
+}
+
+/* Pages of random sizes, one behind the other, are the listing cut in pieces. */
+static void one_walk(struct world *w)
+{
+    struct query q = random_listing(w);
+    struct query_place place;
+    size_t n, at = 0;
+    struct scored *naive = naive_listing(w, &q, &n);
+    for (bool more = true; more;) {
+        q.top_k = 1 + random_index(&w->rng, 9);
+        struct query_result r = run_ok(w, &q);
+        for (size_t i = 0; i < r.count; i++, at++)
+            assert_int_equal(r.hits[i].doc.id.u64, naive[at].doc->id.u64);
+        more = r.more;
+        place = r.last;
+        q.after = &place;
+    }
+    assert_int_equal(at, n);
+}
+
+static void pages_of_a_listing_are_the_listing(void **state)
+{
+    (void)state;
+    in_random_worlds(60, 8, one_walk);
+}
+
+/* Documents with ids from 1000 on are written between the pages, as often as not in
+ * front of the page; the others come exactly once, in their order. */
+static void one_walk_under_writes(struct world *w)
+{
+    struct query q = random_listing(w);
+    struct query_place place;
+    size_t n, at = 0;
+    struct scored *naive = naive_listing(w, &q, &n);
+    q.top_k = 1 + random_index(&w->rng, 5);
+    for (bool more = true; more;) {
+        struct query_result r = run_ok(w, &q);
+        for (size_t i = 0; i < r.count; i++) {
+            if (r.hits[i].doc.id.u64 >= 1000) continue;
+            assert_true(at < n);
+            assert_int_equal(r.hits[i].doc.id.u64, naive[at++].doc->id.u64);
+        }
+        more = r.more && w->snapshot->slot < 100;
+        place = r.last;
+        q.after = &place;
+        struct doc added = world_doc(w, 1000 + random_index(&w->rng, 50));
+        struct batch batch = {.docs = &added, .doc_count = 1};
+        apply(w, &batch);
+        if (!more && r.more) return; /* enough; what is left was not looked at */
+    }
+    assert_int_equal(at, n);
+}
+
+static void
+paging_meets_every_document_that_stays_once_whatever_is_written(void **state)
+{
+    (void)state;
+    in_random_worlds(150, 1, one_walk_under_writes);
+}
+
+/* ---- aggregates ---- */
+
+static const int numbers[] = {ATTR_N, ATTR_F, ATTR_U};
+static const int scalars[] = {ATTR_N, ATTR_F, ATTR_U, ATTR_TITLE, ATTR_WHEN, ATTR_FLAG};
+
+static size_t random_attrs(struct world *w, const int *from, size_t count, int *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        if (random_index(&w->rng, 2)) out[n++] = from[i];
+    return n;
+}
+
+static void one_aggregate(struct world *w)
+{
+    int sums[COUNT_OF(numbers)], mins[COUNT_OF(scalars)], maxs[COUNT_OF(scalars)];
+    struct aggregate a = {.sums = sums, .mins = mins, .maxs = maxs};
+    a.sum_count = random_attrs(w, numbers, COUNT_OF(numbers), sums);
+    a.min_count = random_attrs(w, scalars, COUNT_OF(scalars), mins);
+    a.max_count = random_attrs(w, scalars, COUNT_OF(scalars), maxs);
+    a.group_by = random_index(&w->rng, 3)
+                     ? scalars[random_index(&w->rng, COUNT_OF(scalars))]
+                     : QUERY_UNGROUPED;
+    struct query q = random_listing(w);
+    q.aggregate = &a;
+    size_t n;
+    struct scored *naive = naive_listing(w, &q, &n);
+    struct query_result r = run_ok(w, &q);
+    uint64_t total = 0;
+    for (size_t i = 0; i < r.group_count; i++) {
+        expect_group(w, &q, &r.groups[i], naive, n);
+        total += r.groups[i].count;
+        if (i == 0) continue;
+        const struct value *before = &r.groups[i - 1].key, *key = &r.groups[i].key;
+        assert_false(before->null);
+        enum attr_type type = w->schema->attrs[a.group_by].type;
+        assert_true(key->null || scalar_compare(type, &before->one, &key->one) < 0);
+    }
+    assert_int_equal(total, n);
+}
+
+static void aggregates_equal_a_loop(void **state)
+{
+    (void)state;
+    in_random_worlds(150, 20, one_aggregate);
+}
+
+/* A namespace of `count` documents with numbers from 0 on. */
+static struct world numbered_world(struct op *op, uint32_t count)
+{
+    struct world w = {.op = op, .rng = 1};
+    struct keys keys;
+    keys_init(&keys, "", "w", (const uint8_t[16]){1});
+    w.schema = world_schema(&w.rng);
+    w.snapshot = state_empty(&keys, w.schema);
+    struct batch batch = {.doc_count = count};
+    batch.docs = op_new_array(op, struct doc, count);
+    for (uint32_t i = 0; i < count; i++) {
+        batch.docs[i] = world_doc(&w, i);
+        struct value *values = op_new_array(op, struct value, ATTRS);
+        memcpy(values, batch.docs[i].values, ATTRS * sizeof *values);
+        values[ATTR_N] = (struct value){.one.i = i};
+        values[ATTR_U] = (struct value){.one.u = UINT64_MAX};
+        batch.docs[i].values = values;
+    }
+    apply(&w, &batch);
+    return w;
+}
+
+/* ---- plans ---- */
+
+/* Documents lie on a line, number n at (n, 1, 1); every text says "tree" and some more,
+ * so that the first ones score best. */
+static struct world long_world(struct op *op, uint32_t count)
+{
+    struct world w = {.op = op, .rng = 1};
+    struct keys keys;
+    keys_init(&keys, "", "w", (const uint8_t[16]){1});
+    do { /* of l2 */
+        schema_unref(w.schema);
+        w.schema = world_schema(&w.rng);
+    } while (w.schema->metric != METRIC_L2);
+    w.snapshot = state_empty(&keys, w.schema);
+    struct batch batch = {.doc_count = count};
+    batch.docs = op_new_array(op, struct doc, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct value *values = op_new_array(op, struct value, ATTRS);
+        float *vector = op_new_array(op, float, DIM);
+        vector[0] = (float)i;
+        vector[1] = vector[2] = 1;
+        for (uint32_t k = 0; k < ATTRS; k++)
+            values[k] = VALUE_NULL;
+        values[ATTR_TITLE].null = false;
+        values[ATTR_TITLE].one.s = slice_str(i < 30000 ? "tree" : "tree house");
+        values[ATTR_F] = (struct value){.one.f = i % 4};
+        values[ATTR_U] = (struct value){.one.u = i / 2};
+        batch.docs[i] =
+            (struct doc){.id = number_id(i), .vector = vector, .values = values};
+    }
+    apply(&w, &batch);
+    return w;
+}
+
+enum { LONG = 60000 };
+
+/* Hits are documents first, first + step, ...; the plans are as expected. */
+static void expect_plan(struct world *w, const struct rank *rank,
+                        const struct filter *filter, uint32_t first, uint32_t step,
+                        uint64_t search_first, uint64_t retried, uint64_t exact)
+{
+    struct query q = {.ranks = rank, .rank_count = 1, .top_k = 20, .filter = filter};
+    struct query_result r = run_ok(w, &q);
+    assert_int_equal(r.count, 20);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(r.hits[i].doc.id.u64, first + i * step);
+    assert_int_equal(r.explain.search_first, search_first);
+    assert_int_equal(r.explain.retried, retried);
+    assert_int_equal(r.explain.exact, exact);
+    assert_int_equal(r.explain.filter_first, !search_first && !exact);
+}
+
+static void
+a_dear_filter_that_leaves_much_is_asked_last_and_a_narrow_one_first(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct world w = long_world(&op, LONG);
+    static const float origin[DIM] = {0, 1, 1};
+    struct rank_field field = {ATTR_TITLE, 1};
+    struct rank ranks[2] = {{.kind = RANK_VECTOR, .vector = origin},
+                            {.kind = RANK_TEXT,
+                             .text = SLICE_LITERAL("tree"),
+                             .fields = &field,
+                             .field_count = 1}};
+    union scalar one = {.f = 1}, house = {.s = SLICE_LITERAL("*house")},
+                 few = {.u = 200};
+    struct filter quarter = {.op = FILTER_EQ,
+                             .attr = ATTR_F,
+                             .type = ATTR_FLOAT,
+                             .values = &one,
+                             .value_count = 1};
+    /* Half of all documents, and none of the best. */
+    struct filter far = {.op = FILTER_GLOB,
+                         .attr = ATTR_TITLE,
+                         .type = ATTR_STRING,
+                         .values = &house,
+                         .value_count = 1};
+    struct filter narrow = {.op = FILTER_LT,
+                            .attr = ATTR_U,
+                            .type = ATTR_UINT,
+                            .values = &few,
+                            .value_count = 1};
+    for (int i = 0; i < 2; i++) {
+        bool text = ranks[i].kind == RANK_TEXT; /* a scan of vectors gains by filters */
+        expect_plan(&w, &ranks[i], &quarter, 1, 4, text, 0, 0);
+        expect_plan(&w, &ranks[i], &far, 30000, 1, 0, text, 0);
+        expect_plan(&w, &ranks[i], &narrow, 0, 1, 0, 0, 1);
+    }
+    /* What needs all rows of the filter asks it first. */
+    struct query q = {
+        .ranks = ranks, .rank_count = 1, .top_k = 1, .filter = &quarter, .count = true};
+    struct query_result r = run_ok(&w, &q);
+    assert_int_equal(r.match_count, LONG / 4);
+    assert_true(r.explain.filter_first == 1 && r.explain.filter.scanned == 1);
+    q.filter = &narrow;
+    r = run_ok(&w, &q);
+    assert_true(r.match_count == 400 && r.explain.filter.indexed == 1);
+    world_free(&w);
+    op_release(&op);
+}
+
+static void more_groups_than_the_limit_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (uint32_t more = 0; more < 2; more++) {
+        struct op op;
+        op_init(&op, OP_NO_DEADLINE, 0);
+        struct world w = numbered_world(&op, QUERY_GROUPS_MAX + more);
+        struct aggregate a = {.group_by = ATTR_N};
+        struct query q = {.top_k = 1, .aggregate = &a};
+        struct query_result r;
+        enum err e = query_run(&op, w.snapshot, &q, &r);
+        assert_int_equal(e, more ? ERR_INVALID : ERR_OK);
+        if (e)
+            assert_string_equal(op.error, "aggregate.group_by: \"n\" has more than "
+                                          "10000 values here: filter for fewer");
+        else
+            assert_int_equal(r.group_count, QUERY_GROUPS_MAX);
+        world_free(&w);
+        op_release(&op);
+    }
+}
+
+static void sums_of_integers_are_exact_as_far_as_64_bits_hold_them(void **state)
+{
+    (void)state;
+    for (uint32_t count = 1; count <= 2; count++) {
+        struct op op;
+        op_init(&op, OP_NO_DEADLINE, 0);
+        struct world w = numbered_world(&op, count);
+        struct aggregate a = {.sums = (const int[]){ATTR_U},
+                              .sum_count = 1,
+                              .group_by = QUERY_UNGROUPED};
+        struct query q = {.top_k = 1, .aggregate = &a};
+        struct query_result r = run_ok(&w, &q);
+        const struct aggregate_sum *sum = &r.groups[0].sums[0];
+        assert_int_equal(sum->kind, count == 1 ? SUM_UNSIGNED : SUM_FLOATING);
+        if (count == 1)
+            assert_true(sum->u == UINT64_MAX);
+        else
+            assert_true(sum->f == 0x1p65);
+        world_free(&w);
+        op_release(&op);
+    }
 }
 
 static void expect_refusal(struct query *q, const char *words_expected)
@@ -527,7 +795,50 @@ static void what_the_schema_forbids_is_refused_by_name(void **state)
     expect_refusal(&(struct query){.ranks = &text, .rank_count = 1, .top_k = 1},
                    "\"list\" was not declared with full_text");
     expect_refusal(&(struct query){.ordered = true, .top_k = 1},
-                   "\"list\" is an array");
+                   "order_by.field: attribute \"list\" is an array");
+    static const int list = 0;
+    expect_refusal(&(struct query){.aggregate = &(struct aggregate){.sums = &list,
+                                                                    .sum_count = 1},
+                                   .top_k = 1},
+                   "aggregate.sum: attribute \"list\" is an array");
+    expect_refusal(&(struct query){.aggregate = &(struct aggregate){.group_by = 0},
+                                   .top_k = 1},
+                   "aggregate.group_by: attribute \"list\" is an array");
+}
+
+/* levels of sums around a constant */
+static struct score *deep_score(struct score *nodes, int levels)
+{
+    for (int i = 0; i < levels; i++)
+        nodes[i] = (struct score){.op = SCORE_SUM,
+                                  .weight = 1,
+                                  .children = &nodes[i + 1],
+                                  .child_count = 1};
+    nodes[levels] = (struct score){.op = SCORE_CONSTANT, .weight = 1};
+    return nodes;
+}
+
+static void scores_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    struct score nodes[QUERY_SCORE_DEPTH_MAX + 1];
+    struct score unknown = {.op = SCORE_RANK, .rank = 1}, childless = {.op = SCORE_SUM};
+    expect_refusal(&(struct query){.score = deep_score(nodes, QUERY_SCORE_DEPTH_MAX),
+                                   .top_k = 1},
+                   "at most 16 levels");
+    expect_refusal(&(struct query){.score = &unknown, .top_k = 1},
+                   "score: there is no rank 1");
+    expect_refusal(&(struct query){.score = &childless, .top_k = 1}, "have children");
+    struct op op;
+    struct query_result r;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct world w = numbered_world(&op, 1);
+    struct rank second = {.kind = RANK_VECTOR, .vector_field = 1};
+    struct query q = {.ranks = &second, .rank_count = 1, .top_k = 1};
+    assert_int_equal(query_run(&op, w.snapshot, &q, &r), ERR_INVALID);
+    assert_string_equal(op.error, "vector: there is no vector field 1");
+    world_free(&w);
+    op_release(&op);
 }
 
 static void too_many_words_are_refused(void **state)
@@ -576,8 +887,18 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vector_queries_equal_a_loop),
         cmocka_unit_test(text_queries_equal_a_loop),
-        cmocka_unit_test(hybrid_queries_are_reciprocal_rank_fusion),
+        cmocka_unit_test(hybrid_queries_fuse_ranks_and_scores),
+        cmocka_unit_test(any_tree_of_scores_equals_a_loop),
         cmocka_unit_test(listings_are_in_the_order_that_was_asked_for),
+        cmocka_unit_test(pages_of_a_listing_are_the_listing),
+        cmocka_unit_test(
+            paging_meets_every_document_that_stays_once_whatever_is_written),
+        cmocka_unit_test(aggregates_equal_a_loop),
+        cmocka_unit_test(
+            a_dear_filter_that_leaves_much_is_asked_last_and_a_narrow_one_first),
+        cmocka_unit_test(more_groups_than_the_limit_are_refused_by_name),
+        cmocka_unit_test(sums_of_integers_are_exact_as_far_as_64_bits_hold_them),
+        cmocka_unit_test(scores_that_make_no_sense_are_refused),
         cmocka_unit_test(what_the_schema_forbids_is_refused_by_name),
         cmocka_unit_test(too_many_words_are_refused),
         cmocka_unit_test(an_empty_namespace_answers_nothing),

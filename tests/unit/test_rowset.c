@@ -359,9 +359,76 @@ static void random_bytes_are_never_trusted(void **state)
     }
 }
 
+/* A chunk of each of the library's kinds, in any order: few rows, many, runs. */
+static struct rowset *random_chunks(uint64_t *rng, uint32_t rows)
+{
+    struct rowset *set = rowset_new();
+    for (uint32_t base = 0; base < rows; base += 65536) {
+        uint32_t kind = (uint32_t)(test_random(rng) % 5);
+        uint32_t n = kind == 0 ? 0 : kind == 1 ? 300 : kind == 2 ? 60000 : 40;
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t row = base + (uint32_t)(test_random(rng) % 65536);
+            if (kind <= 2)
+                rowset_add(set, row);
+            else
+                rowset_add_range(set, row, row + (uint32_t)(test_random(rng) % 3000));
+        }
+        if (kind == 4) rowset_add_range(set, base, base + 65536);
+    }
+    return set;
+}
+
+static void any_window_of_any_kind_of_chunk_is_read_as_bits(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 * 65536, WORDS = 3000 };
+    uint64_t rng = test_seed(), bits[WORDS];
+    for (int round = 0; round < 40; round++) {
+        struct rowset *set = random_chunks(&rng, ROWS);
+        for (int i = 0; i < 10; i++) {
+            uint32_t first = (uint32_t)(test_random(&rng) % ROWS);
+            if (i % 2) first &= ~63u;
+            size_t words = 1 + test_random(&rng) % (i < 5 ? 3 : WORDS);
+            rowset_bits(set, first, bits, words);
+            for (size_t k = 0; k < words * 64; k++)
+                assert_int_equal(bits[k / 64] >> k % 64 & 1,
+                                 rowset_has(set, first + (uint32_t)k));
+        }
+        rowset_unref(set);
+    }
+}
+
+static void a_set_of_bits_has_the_rows_of_the_bits(void **state)
+{
+    (void)state;
+    enum { WORDS = 3 * 1024 + 17 };
+    uint64_t rng = test_seed();
+    uint64_t *bits = calloc(WORDS, sizeof *bits), *back = calloc(WORDS, sizeof *bits);
+    for (int round = 0; round < 40; round++) {
+        struct rowset *source = random_chunks(&rng, 4 * 65536);
+        size_t words = round == 0 ? 0 : 1 + test_random(&rng) % WORDS;
+        rowset_bits(source, 0, bits, words);
+        struct rowset *set = rowset_from_bits(bits, words);
+        uint64_t count = 0;
+        for (size_t i = 0; i < words; i++)
+            count += (uint64_t)__builtin_popcountll(bits[i]);
+        assert_true(rowset_count(set) == count);
+        rowset_bits(set, 0, back, words);
+        assert_memory_equal(back, bits, words * sizeof *bits);
+        rowset_add(set, 5); /* it is a set like any other */
+        assert_true(rowset_has(set, 5));
+        rowset_unref(set);
+        rowset_unref(source);
+    }
+    free(bits);
+    free(back);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_window_of_any_kind_of_chunk_is_read_as_bits),
+        cmocka_unit_test(a_set_of_bits_has_the_rows_of_the_bits),
         cmocka_unit_test(empty_sets_and_ranges_hold_nothing),
         cmocka_unit_test(a_shared_set_lives_until_its_last_reference_goes),
         cmocka_unit_test(a_copy_changes_alone),

@@ -24,6 +24,13 @@ static void assert_signed(struct s3_signing s, const char *headers,
     s.access_key = "AKIAIOSFODNN7EXAMPLE";
     s.secret_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
     s3_sign(&s, &out);
+    uint8_t key[S3_KEY_SIZE];
+    s3_sign_key(&s, key);
+    s.key = key;
+    struct buf again = BUF_INIT;
+    s3_sign(&s, &again);
+    assert_true(slice_equal(buf_slice(&out), buf_slice(&again)));
+    buf_release(&again);
     buf_append_byte(&out, '\0');
     buf_printf(&expected,
                "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/"

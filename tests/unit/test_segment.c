@@ -104,7 +104,7 @@ static void expect_filter(struct op *op, struct segment *s, const struct world *
                           const struct filter *f)
 {
     struct rowset *rows;
-    assert_int_equal(segment_filter(op, s, f, &rows), ERR_OK);
+    assert_int_equal(segment_filter(op, s, f, NULL, NULL, &rows), ERR_OK);
     for (uint32_t row = 0; row < w->shape.row_count; row++)
         assert_int_equal(rowset_has(rows, row),
                          filter_matches(f, w->schema, &w->docs[row]));
@@ -554,6 +554,7 @@ static void merging_equals_building_from_the_live_documents(void **state)
                 inputs[n++] = (struct segment_input){p.segments[i], p.dead[i]};
 
         struct segment_options options = {.zstd_level = w.shape.zstd_level};
+        w.shape.index_from = 0; /* a merge may make another index */
         buf_append_str(&merged, "what was in front stays");
         struct buf before = BUF_INIT;
         buf_append_slice(&before, buf_slice(&merged));
@@ -672,7 +673,7 @@ static void another_schema_is_refused(void **state)
                      ERR_CORRUPT);
     assert_int_equal(segment_merge(&op, wrong, &options, &input, 1, &out, &row_count),
                      ERR_CORRUPT);
-    assert_int_equal(segment_filter(&op, s, &f, &rows), ERR_CORRUPT);
+    assert_int_equal(segment_filter(&op, s, &f, NULL, NULL, &rows), ERR_CORRUPT);
     segment_unref(s);
     schema_unref(right);
     schema_unref(wrong);
@@ -891,6 +892,205 @@ static void a_reference_outlives_its_first_owner(void **state)
     op_release(&op);
 }
 
+/* ---- several segments with indexes ---- */
+
+enum { NEAR_DIM = 24, NEAR_ROWS = 20000, NEAR_K = 10, NEAR_SEGMENTS = 20 };
+
+/* Documents around centres; the same for a seed. */
+struct crowd {
+    struct op op;
+    struct schema *schema;
+    struct doc *docs;
+    uint64_t rng;
+};
+
+static float small_random(uint64_t *rng)
+{
+    float sum = 0;
+    for (int i = 0; i < 4; i++)
+        sum += (float)random_index(rng, 2001) / 1000 - 1;
+    return sum;
+}
+
+static void crowd_make(struct crowd *c)
+{
+    enum { CENTRES = 300 };
+    float centres[CENTRES * NEAR_DIM];
+    *c = (struct crowd){.rng = 20261122}; /* recall is asserted of this data set */
+    op_init(&c->op, OP_NO_DEADLINE, 0);
+    c->schema = schema_new(NEAR_DIM, METRIC_L2, NULL, 0);
+    c->docs = op_new_array(&c->op, struct doc, NEAR_ROWS);
+    for (size_t i = 0; i < COUNT_OF(centres); i++)
+        centres[i] = small_random(&c->rng);
+    for (uint32_t i = 0; i < NEAR_ROWS; i++) {
+        float *vector = op_new_array(&c->op, float, NEAR_DIM);
+        const float *centre = centres + random_index(&c->rng, CENTRES) * NEAR_DIM;
+        for (uint32_t d = 0; d < NEAR_DIM; d++)
+            vector[d] = centre[d] + 0.5f * small_random(&c->rng);
+        c->docs[i] = (struct doc){.id = number_id(i), .vector = vector};
+    }
+}
+
+static void crowd_release(struct crowd *c)
+{
+    schema_unref(c->schema);
+    op_release(&c->op);
+}
+
+static struct segment *crowd_segment(struct crowd *c, uint32_t first, uint32_t step)
+{
+    struct segment_options options = {.index_from = 500, .index_seed = 3};
+    struct segment_builder *b = segment_builder_new(c->schema, &options);
+    struct buf bytes = BUF_INIT;
+    struct segment *s;
+    for (uint32_t i = first; i < NEAR_ROWS; i += step)
+        segment_builder_add(b, &c->docs[i]);
+    assert_int_equal(segment_builder_finish(&c->op, b, &bytes), ERR_OK);
+    assert_int_equal(segment_open_memory(&c->op, &bytes, &s), ERR_OK);
+    assert_true(segment_indexed(s));
+    return s;
+}
+
+/* Recall of queries beside rows, against a search that is exact. */
+static double crowd_recall(struct crowd *c, const struct segment_target *targets,
+                           size_t n, struct segment_work *work)
+{
+    enum { QUERIES = 300 };
+    uint32_t found = 0;
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        struct hit hits[2][NEAR_K];
+        struct topk best[2];
+        float query[NEAR_DIM];
+        struct op op;
+        const float *beside = c->docs[random_index(&c->rng, NEAR_ROWS)].vector;
+        for (uint32_t d = 0; d < NEAR_DIM; d++)
+            query[d] = beside[d] + 0.1f * small_random(&c->rng);
+        op_init(&op, OP_NO_DEADLINE, 0);
+        for (int exact = 0; exact < 2; exact++) {
+            struct segment_work ignored = {0};
+            struct segment_near near = {.metric = METRIC_L2,
+                                        .query = query,
+                                        .recall = exact ? 1 : 0.95f};
+            topk_init(&best[exact], hits[exact], NEAR_K, hits_by_row, NULL);
+            assert_int_equal(segment_nearest(&op, targets, n, &near, &best[exact],
+                                             exact ? &ignored : work),
+                             ERR_OK);
+            assert_int_equal(ignored.clusters, 0);
+            topk_finish(&best[exact]);
+            assert_int_equal(best[exact].count, NEAR_K);
+        }
+        for (size_t i = 0; i < NEAR_K; i++)
+            found += hits[0][i].score >= hits[1][NEAR_K - 1].score;
+        op_release(&op);
+    }
+    return (double)found / QUERIES / NEAR_K;
+}
+
+static void many_segments_and_their_merge_find_what_they_should(void **state)
+{
+    (void)state;
+    struct crowd c;
+    struct segment_target targets[NEAR_SEGMENTS];
+    struct segment_input inputs[NEAR_SEGMENTS];
+    struct segment_options options = {.index_from = 500, .index_seed = 3};
+    struct segment_work apart = {0}, together = {0};
+    struct buf bytes = BUF_INIT;
+    struct segment *merged;
+    uint32_t row_count;
+    crowd_make(&c);
+    for (uint32_t i = 0; i < NEAR_SEGMENTS; i++) {
+        struct segment *s = crowd_segment(&c, i, NEAR_SEGMENTS);
+        targets[i] = (struct segment_target){s, NULL, i};
+        inputs[i] = (struct segment_input){s, NULL};
+    }
+    double before = crowd_recall(&c, targets, NEAR_SEGMENTS, &apart);
+    assert_int_equal(segment_merge(&c.op, c.schema, &options, inputs, NEAR_SEGMENTS,
+                                   &bytes, &row_count),
+                     ERR_OK);
+    assert_int_equal(segment_open_memory(&c.op, &bytes, &merged), ERR_OK);
+    struct segment_target one = {merged, NULL, 0};
+    double after = crowd_recall(&c, &one, 1, &together);
+    print_message("recall of %d segments %.4f, of their merge %.4f; clusters %.1f, "
+                  "%.1f\n",
+                  NEAR_SEGMENTS, before, after, (double)apart.clusters / 300,
+                  (double)together.clusters / 300);
+    assert_true(before >= 0.95);
+    assert_true(after >= 0.95);
+    assert_true(together.clusters < apart.clusters);
+    for (uint32_t i = 0; i < NEAR_SEGMENTS; i++)
+        segment_unref(targets[i].segment);
+    segment_unref(merged);
+    crowd_release(&c);
+}
+
+static void dead_rows_are_not_found_by_an_index(void **state)
+{
+    (void)state;
+    struct crowd c;
+    crowd_make(&c);
+    struct segment *s = crowd_segment(&c, 0, 2);
+    struct rowset *allowed = rowset_new();
+    for (uint32_t row = 0; row < segment_row_count(s); row++)
+        if (row % 3) rowset_add(allowed, row);
+    for (uint32_t q = 0; q < 100; q++) {
+        struct hit hits[NEAR_K];
+        struct topk best;
+        struct op op;
+        struct segment_work work = {0};
+        struct segment_target target = {s, allowed, 4};
+        struct segment_near near = {.metric = METRIC_L2,
+                                    .query = c.docs[q].vector,
+                                    .recall = 0.95f};
+        op_init(&op, OP_NO_DEADLINE, 0);
+        topk_init(&best, hits, NEAR_K, hits_by_row, NULL);
+        assert_int_equal(segment_nearest(&op, &target, 1, &near, &best, &work), ERR_OK);
+        assert_int_equal(best.count, NEAR_K);
+        assert_int_equal(work.indexed, 1);
+        for (size_t i = 0; i < NEAR_K; i++)
+            assert_true(hits[i].row % 3 != 0 && hits[i].source == 4);
+        op_release(&op);
+    }
+    rowset_unref(allowed);
+    segment_unref(s);
+    crowd_release(&c);
+}
+
+static void vectors_that_no_index_takes_are_scanned(void **state)
+{
+    (void)state;
+    struct crowd c;
+    crowd_make(&c);
+    struct segment_options options = {.index_from = 1};
+    struct segment_builder *b = segment_builder_new(c.schema, &options);
+    float far[NEAR_DIM] = {1e20f};
+    struct buf bytes = BUF_INIT;
+    struct segment *s;
+    struct hit hit;
+    struct topk best;
+    struct segment_work work = {0};
+    c.docs[7].vector = far;
+    for (uint32_t i = 0; i < 100; i++)
+        segment_builder_add(b, &c.docs[i]);
+    assert_int_equal(segment_builder_finish(&c.op, b, &bytes), ERR_OK);
+    assert_int_equal(segment_open_memory(&c.op, &bytes, &s), ERR_OK);
+    assert_false(segment_indexed(s));
+    struct segment_target target = {s, NULL, 0};
+    struct segment_near near = {.metric = METRIC_L2, .query = far, .recall = 0.95f};
+    topk_init(&best, &hit, 1, hits_by_row, NULL);
+    assert_int_equal(segment_nearest(&c.op, &target, 1, &near, &best, &work), ERR_OK);
+    assert_int_equal(hit.row, 7);
+    segment_unref(s);
+
+    s = crowd_segment(&c, 1, 20); /* a query that the index does not take */
+    target.segment = s;
+    topk_init(&best, &hit, 1, hits_by_row, NULL);
+    assert_int_equal(segment_nearest(&c.op, &target, 1, &near, &best, &work), ERR_OK);
+    assert_int_equal(best.count, 1);
+    assert_int_equal(work.indexed, 0);
+    segment_unref(s);
+    crowd_release(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -902,6 +1102,9 @@ int main(void)
         cmocka_unit_test(extreme_vectors_score_as_in_double),
         cmocka_unit_test(a_stored_vector_that_is_not_finite_is_corrupt),
         cmocka_unit_test(merging_equals_building_from_the_live_documents),
+        cmocka_unit_test(many_segments_and_their_merge_find_what_they_should),
+        cmocka_unit_test(dead_rows_are_not_found_by_an_index),
+        cmocka_unit_test(vectors_that_no_index_takes_are_scanned),
         cmocka_unit_test(merging_only_dead_rows_leaves_out_unchanged),
         cmocka_unit_test(later_attributes_are_null_in_older_segments),
         cmocka_unit_test(another_schema_is_refused),

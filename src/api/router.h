@@ -1,0 +1,41 @@
+/*
+ * router.h - which node answers a request about a namespace?
+ *
+ * The API asks and does not know why: one node has no router, a cluster's is made by
+ * node/cluster. Both calls come with a name that was checked.
+ */
+#ifndef API_ROUTER_H
+#define API_ROUTER_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "http/http_server.h"
+
+struct op;
+
+struct router_request {
+    const char *name; /* of the namespace */
+    bool write;
+    const struct http_request *http;
+};
+
+struct router {
+    void *context;
+    /*
+     * Will answering it mean waiting for another node? Then it waits in a lane of its
+     * own: were all workers of two nodes to wait for each other, none would answer.
+     * Must not block; only the head of the request is there. A hint: pass decides.
+     */
+    bool (*elsewhere)(void *context, const struct router_request *request);
+    /*
+     * ERR_OK and *answered: response is the answer, another node's or a refusal.
+     * ERR_OK otherwise: this node is to answer it; response may have got headers.
+     * ERR_IO: the node that should do it cannot be reached, nothing was applied.
+     * ERR_UNKNOWN: it may have applied the write.
+     */
+    enum err (*pass)(void *context, struct op *op, const struct router_request *request,
+                     struct http_response *response, bool *answered);
+};
+
+#endif

@@ -1,0 +1,172 @@
+#include "segment/segment_ahead.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/op.h"
+#include "doc/filter.h"
+#include "segment/segment_parts.h"
+
+struct segment_ahead {
+    struct cache *cache; /* of the segments added; NULL: none yet */
+    const struct segment *first;
+    bool several; /* segments */
+    bool pinned;
+    struct cache_pin *pins;
+    size_t count, room;
+    uint64_t bytes;
+};
+
+struct segment_ahead *segment_ahead_new(void)
+{
+    return mem_new(struct segment_ahead);
+}
+
+void segment_ahead_free(struct segment_ahead *a)
+{
+    if (!a) return;
+    if (a->pinned) cache_unpin(a->cache, a->pins, a->count);
+    mem_free(a->pins);
+    mem_free(a);
+}
+
+static bool same_range(const struct cache_pin *x, const struct cache_pin *y)
+{
+    return x->key == y->key && x->offset == y->offset && x->size == y->size;
+}
+
+/* Repeats come one behind the other, if at all. */
+static void add(struct segment_ahead *a, const struct segment *s, struct cache_pin pin)
+{
+    assert(!a->pinned && s->cache);
+    if (a->count > 0 && same_range(&a->pins[a->count - 1], &pin)) return;
+    if (a->count == AHEAD_PINS_MAX || pin.size > AHEAD_BYTES_MAX - a->bytes) return;
+    if (a->count == a->room) {
+        a->room = a->room ? 2 * a->room : 64;
+        a->pins = mem_realloc(a->pins, a->room * sizeof *a->pins);
+    }
+    if (!a->first) a->first = s;
+    a->several |= a->first != s;
+    a->cache = s->cache;
+    a->pins[a->count++] = pin;
+    a->bytes += pin.size;
+}
+
+static void add_section(struct segment_ahead *a, const struct segment *s,
+                        enum section_kind kind, int attr)
+{
+    if (!s->cache || attr < 0) return;
+    const struct section *section = layout_section(&s->layout, kind, (uint32_t)attr);
+    if (section) add(a, s, segment_section_range(s, section));
+}
+
+void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
+                        const int *text_attrs, size_t text_count,
+                        const int *column_attrs, size_t column_count)
+{
+    for (size_t i = 0; i < text_count; i++)
+        add_section(a, s, SECTION_TEXT, text_attrs[i]);
+    for (size_t i = 0; i < column_count; i++)
+        add_section(a, s, SECTION_COLUMN, column_attrs[i]);
+}
+
+/* Depth is at most FILTER_DEPTH_MAX. */
+void segment_ahead_filter(struct segment_ahead *a, const struct segment *s,
+                          const struct filter *filter)
+{
+    for (size_t i = 0; i < filter->child_count; i++)
+        segment_ahead_filter(a, s, filter->children[i]);
+    if (filter->op == FILTER_AND || filter->op == FILTER_OR || filter->op == FILTER_NOT)
+        return;
+    add_section(a, s, SECTION_COLUMN, filter->attr);
+}
+
+void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,
+                         const uint32_t *rows, size_t n, struct segment_fetch what)
+{
+    if (!s->cache) return;
+    for (size_t i = 0; i < n && what.attributes && s->blocks; i++)
+        add(a, s, segment_block_range(s, segment_block_of(s, rows[i])));
+    for (size_t i = 0; i < n && what.vector; i++)
+        if (segment_has_vector(s, rows[i]))
+            add(a, s, segment_unit_range(s, segment_slot(s, rows[i]) / s->unit_slots));
+}
+
+/* Whether a failure only means that it is not worth it. */
+static enum err forgive(struct op *op, enum err e)
+{
+    if (e != ERR_BUSY && e != ERR_LIMIT) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
+enum err segment_ahead_read(struct op *op, struct segment_ahead *a)
+{
+    if (!a->several) return ERR_OK;
+    enum err e = cache_pin_ahead(op, a->cache, a->pins, a->count);
+    a->pinned = !e;
+    return forgive(op, e);
+}
+
+/* ---- opening ---- */
+
+/* What of an object lies before its last SEGMENT_OPEN_TAIL bytes and is held. */
+static struct cache_pin rest_of(struct op *op, const struct segment_object *object,
+                                const struct cache_pin *tail)
+{
+    struct cache_pin rest = {.key = object->key};
+    struct segment_footer footer;
+    size_t skip = tail->size - SEGMENT_FOOTER_SIZE;
+
+    if (segment_footer_decode(op, slice_of(tail->data.data + skip, SEGMENT_FOOTER_SIZE),
+                              object->size, &footer) ||
+        footer.resident_offset >= tail->offset)
+        return rest;
+    rest.offset = footer.resident_offset;
+    rest.size = (size_t)(tail->offset - footer.resident_offset);
+    return rest;
+}
+
+static void rests_ahead(struct op *op, struct cache *cache,
+                        const struct segment_object *objects,
+                        const struct cache_pin *tails, size_t n)
+{
+    struct cache_pin *rests = mem_new_array(struct cache_pin, n);
+    uint64_t bytes = 0;
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (tails[i].offset == 0) continue; /* held whole */
+        struct cache_pin rest = rest_of(op, &objects[i], &tails[i]);
+        if (rest.size == 0 || rest.size > AHEAD_BYTES_MAX - bytes) continue;
+        rests[count++] = rest;
+        bytes += rest.size;
+    }
+    if (cache_pin_ahead(op, cache, rests, count) == ERR_OK)
+        cache_unpin(cache, rests, count);
+    mem_free(rests);
+}
+
+void segment_open_ahead(struct op *op, struct cache *cache,
+                        const struct segment_object *objects, size_t n)
+{
+    if (n > AHEAD_PINS_MAX / 4) n = AHEAD_PINS_MAX / 4; /* 64 MiB of ends */
+    struct cache_pin *tails = mem_new_array(struct cache_pin, n);
+    size_t count = 0;
+
+    if (n < 2) goto done;
+    for (; count < n && objects[count].size >= SEGMENT_FOOTER_SIZE; count++) {
+        uint64_t size = objects[count].size;
+        uint64_t tail_size = size < SEGMENT_OPEN_TAIL ? size : SEGMENT_OPEN_TAIL;
+        tails[count] = (struct cache_pin){.key = objects[count].key,
+                                          .offset = size - tail_size,
+                                          .size = (size_t)tail_size};
+    }
+    if (cache_pin_ahead(op, cache, tails, count) == ERR_OK)
+        rests_ahead(op, cache, objects, tails, count);
+    cache_unpin(cache, tails, count);
+done:
+    op_clear_error(op);
+    mem_free(tails);
+}

@@ -1,0 +1,56 @@
+/*
+ * segment_ahead.h - what a stage is about to read of several segments, in one round.
+ *
+ * The functions of segment.h read one segment each, and each of them waits for what it
+ * reads. Whoever calls one of them on many segments says first what that will be: it is
+ * fetched in one round and stays pinned, so that the calls find it in memory. Answers
+ * do not depend on it. What is left out costs a round where it is needed: held segments
+ * (nothing to read), more than AHEAD_BYTES_MAX, and all of it when there is no room, or
+ * when it is of one segment only.
+ *
+ * Threads  one at a time. Memory: the cache's budget; the pins are the ahead's.
+ */
+#ifndef SEGMENT_SEGMENT_AHEAD_H
+#define SEGMENT_SEGMENT_AHEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "segment/segment.h"
+
+struct op;
+struct cache;
+struct filter;
+struct segment_ahead;
+
+enum { AHEAD_BYTES_MAX = 64 << 20, AHEAD_PINS_MAX = 4096 };
+
+struct segment_ahead *segment_ahead_new(void);
+void segment_ahead_free(struct segment_ahead *a); /* unpins; NULL is fine */
+
+/* The columns that segment_filter will read. */
+void segment_ahead_filter(struct segment_ahead *a, const struct segment *s,
+                          const struct filter *filter);
+/* What segment_view_open will read. */
+void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
+                        const int *text_attrs, size_t text_count,
+                        const int *column_attrs, size_t column_count);
+/* What segment_fetch will read. */
+void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,
+                         const uint32_t *rows, size_t n, struct segment_fetch what);
+
+/* One round. Lack of room is no error; others are store_read's. */
+enum err segment_ahead_read(struct op *op, struct segment_ahead *a);
+
+/* An object that segment_open will open. */
+struct segment_object {
+    const char *key;
+    uint64_t size;
+};
+/* Brings the ends of n segments into the cache, where segment_open looks for them: two
+ * rounds. Failures are left for segment_open to find. */
+void segment_open_ahead(struct op *op, struct cache *cache,
+                        const struct segment_object *objects, size_t n);
+
+#endif

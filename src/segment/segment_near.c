@@ -1,0 +1,433 @@
+/*
+ * Neighbours of a query among many segments, by their vector indexes.
+ *
+ * All segments with an index take part in one search: what one has found makes the
+ * others leave out clusters and rows, and the records that all of them ask for first
+ * are read in one round. Indexes give approximate scores; a few more rows than wanted
+ * are kept, and their vectors decide.
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/op.h"
+#include "base/rowset.h"
+#include "segment/segment.h"
+#include "segment/segment_parts.h"
+#include "segment/segment_vectors.h"
+#include "vec/distance.h"
+
+enum {
+    ROUND_RANGES = 256,
+    SEARCH_RECORDS = 64, /* of one search, asked for at once */
+    ROUND_BYTES_MAX = 32 << 20,
+    SCAN_MAX = 512 /* allowed rows: so many exact distances are as fast as an index */
+};
+
+/* ---- ranges of several segments, pinned together ---- */
+
+struct range {
+    const struct segment *segment;
+    struct cache_pin pin;
+};
+
+struct round {
+    struct range ranges[ROUND_RANGES];
+    struct cache_pin pins[ROUND_RANGES]; /* those of stored segments, while pinned */
+    size_t count, pin_count;
+    uint64_t bytes;
+    struct cache *cache;
+};
+
+/* The check of a range, which names its segment: a round has several. */
+static enum err named_check(struct op *op, const void *context, uint64_t offset,
+                            struct slice data)
+{
+    const struct segment *s = context;
+    enum err e = segment_range(s, offset, data.size).check(op, s, offset, data);
+    return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
+}
+
+static void round_add(struct round *r, const struct segment *s, struct cache_pin pin)
+{
+    assert(r->count < ROUND_RANGES);
+    pin.check = named_check;
+    r->ranges[r->count++] = (struct range){s, pin};
+    r->bytes += pin.size;
+}
+
+static bool round_is_full(const struct round *r)
+{
+    return r->count == ROUND_RANGES || r->bytes >= ROUND_BYTES_MAX;
+}
+
+static enum err round_pin(struct op *op, struct round *r)
+{
+    r->pin_count = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        struct range *range = &r->ranges[i];
+        if (range->segment->cache) {
+            r->cache = range->segment->cache;
+            r->pins[r->pin_count++] = range->pin;
+        } else {
+            (void)segment_pin(op, range->segment, &range->pin, 1); /* cannot fail */
+        }
+    }
+    enum err e = r->pin_count ? cache_pin(op, r->cache, r->pins, r->pin_count) : ERR_OK;
+    if (e) r->pin_count = 0;
+    size_t next = 0;
+    for (size_t i = 0; !e && i < r->count; i++)
+        if (r->ranges[i].segment->cache) r->ranges[i].pin = r->pins[next++];
+    return e;
+}
+
+/* Empties it too. */
+static void round_unpin(struct round *r)
+{
+    if (r->pin_count) cache_unpin(r->cache, r->pins, r->pin_count);
+    r->count = r->pin_count = 0;
+    r->bytes = 0;
+}
+
+/* ---- one search by index ---- */
+
+struct search {
+    const struct segment_target *target;
+    struct ivf_search *ivf;
+    struct slice slots; /* where a filter needs them */
+    struct ivf_record records[SEARCH_RECORDS];
+    size_t record_count; /* asked for and not scanned yet */
+    size_t first_range;  /* of the round, while it is pinned */
+    size_t taken;        /* records in the round */
+};
+
+struct near {
+    const struct segment_near *what;
+    uint64_t scan_max; /* allowed rows that are scanned rather than looked up */
+    struct vector_query query;
+    uint32_t k;
+    uint64_t vectors; /* of all targets */
+    struct search *searches;
+    size_t count;
+    struct topk found; /* approximate but for scanned rows: enough to decide from */
+    struct round *round;
+    struct segment_work *work;
+};
+
+static int compare_rows(const void *context, const struct hit *a, const struct hit *b)
+{
+    (void)context;
+    if (a->source != b->source) return a->source < b->source ? -1 : 1;
+    return (a->row > b->row) - (a->row < b->row);
+}
+
+static enum err fail_target(struct op *op, enum err e, const struct segment_target *t)
+{
+    return e ? op_fail(op, e, "segment %s", t->segment->key) : ERR_OK;
+}
+
+static void finish_search(struct op *op, struct near *n, struct search *s)
+{
+    struct hit *hits;
+    size_t count;
+    struct ivf_counters c = ivf_search_counters(s->ivf);
+    ivf_search_found(s->ivf, &hits, &count);
+    for (size_t i = 0; i < count; i++) {
+        hits[i].source = s->target->source;
+        topk_push(&n->found, hits[i]);
+    }
+    n->work->indexed++;
+    n->work->clusters += c.clusters;
+    n->work->codes += c.codes;
+    n->work->rows += c.rows;
+    op->counters.rows_scored += c.rows;
+}
+
+/* Asks for the next records; a search that wants none is over. */
+static enum err advance(struct op *op, struct near *n, struct search *s)
+{
+    enum err e = ivf_search_next(op, s->ivf, &n->found, s->records, SEARCH_RECORDS,
+                                 &s->record_count);
+    if (!e && s->record_count == 0) finish_search(op, n, s);
+    return fail_target(op, e, s->target);
+}
+
+static enum err begin(struct op *op, struct near *n, struct search *s)
+{
+    const struct segment *segment = s->target->segment;
+    struct ivf_options options = {.k = n->k,
+                                  .rerank = ivf_rerank(n->k),
+                                  .recall = n->what->recall,
+                                  .share = (float)segment_vector_count(segment) /
+                                           (float)n->vectors,
+                                  .allowed = s->target->allowed,
+                                  .slots = s->slots};
+    enum err e = ivf_search_begin(op, segment->ivf, n->what->query, &options, &s->ivf);
+    return fail_target(op, e, s->target);
+}
+
+/* Puts as many of its records into the round as fit. */
+static void add_records(struct near *n, struct search *s)
+{
+    const struct segment *segment = s->target->segment;
+    s->first_range = n->round->count;
+    s->taken = 0;
+    while (s->taken < s->record_count && !round_is_full(n->round)) {
+        const struct ivf_record *r = &s->records[s->taken++];
+        round_add(n->round, segment,
+                  segment_range(segment, segment->records->offset + r->offset,
+                                r->size));
+    }
+}
+
+static enum err scan_records(struct op *op, struct near *n, struct search *s)
+{
+    for (size_t i = 0; i < s->taken; i++) {
+        struct slice data = n->round->ranges[s->first_range + i].pin.data;
+        s->records[i].bytes = slice_of(data.data, s->records[i].size);
+        n->work->bytes += data.size;
+    }
+    enum err e = ivf_search_scan(op, s->ivf, s->records, s->taken, &n->found);
+    s->record_count -= s->taken;
+    for (size_t i = 0; i < s->record_count; i++)
+        s->records[i] = s->records[s->taken + i];
+    return fail_target(op, e, s->target);
+}
+
+/* One round for all searches that want records; *any: there was one. */
+static enum err search_round(struct op *op, struct near *n, bool *any)
+{
+    for (size_t i = 0; i < n->count; i++)
+        add_records(n, &n->searches[i]);
+    *any = n->round->count > 0;
+    enum err e = round_pin(op, n->round);
+    for (size_t i = 0; i < n->count && !e; i++) {
+        struct search *s = &n->searches[i];
+        if (s->taken == 0) continue;
+        e = scan_records(op, n, s);
+        if (!e && s->record_count == 0) e = advance(op, n, s);
+    }
+    round_unpin(n->round);
+    return e;
+}
+
+static enum err search_all(struct op *op, struct near *n)
+{
+    enum err e = ERR_OK;
+    bool any = true;
+    for (size_t i = 0; i < n->count && !e; i++)
+        e = begin(op, n, &n->searches[i]);
+    for (size_t i = 0; i < n->count && !e; i++)
+        e = advance(op, n, &n->searches[i]);
+    while (!e && any)
+        e = search_round(op, n, &any);
+    return e;
+}
+
+/* ---- slots, for filters that leave few rows ---- */
+
+static uint64_t matches_of(const struct segment_target *t)
+{
+    uint32_t row_count = t->segment->layout.row_count;
+    return t->allowed ? rowset_count_range(t->allowed, 0, row_count) : row_count;
+}
+
+/* Pins the slots of those that a filter makes look rows up, in one round of its own;
+ * there are none if all do without. */
+static enum err pin_slots(struct op *op, struct near *n, struct round **out)
+{
+    struct search *walkers[ROUND_RANGES];
+    size_t count = 0;
+    for (size_t i = 0; i < n->count && count < ROUND_RANGES; i++) {
+        const struct segment_target *t = n->searches[i].target;
+        if (t->allowed && ivf_walks(t->segment->ivf, matches_of(t)))
+            walkers[count++] = &n->searches[i];
+    }
+    if (count == 0) return ERR_OK;
+    struct round *round = op_new(op, struct round);
+    if (!round) return ERR_LIMIT;
+    for (size_t i = 0; i < count; i++) {
+        const struct segment *s = walkers[i]->target->segment;
+        const struct section *slots = layout_section(&s->layout, SECTION_SLOTS, 0);
+        round_add(round, s, segment_section_range(s, slots));
+    }
+    enum err e = round_pin(op, round);
+    for (size_t i = 0; i < count && !e; i++) {
+        const struct range *range = &round->ranges[i];
+        size_t size = (size_t)ivf_slots_size(range->segment->ivf);
+        walkers[i]->slots = slice_of(range->pin.data.data, size);
+    }
+    *out = round;
+    return e;
+}
+
+/* ---- exact scores ---- */
+
+static const struct segment_target *target_of(const struct near *n, uint32_t source)
+{
+    for (size_t i = 0; i < n->count; i++)
+        if (n->searches[i].target->source == source) return n->searches[i].target;
+    return NULL;
+}
+
+static int compare_hits(const void *a, const void *b)
+{
+    return compare_rows(NULL, a, b);
+}
+
+static enum err score_hit(struct op *op, const struct near *n, struct hit hit,
+                          const struct segment *s, struct slice data, struct topk *best)
+{
+    const float *vector = segment_range_vector(s, data, segment_slot(s, hit.row));
+    hit.score = vector_score(&n->query, vector);
+    if (isnan(hit.score))
+        return op_fail(op, ERR_CORRUPT, "the vector of row %u is not finite", hit.row);
+    topk_push(best, hit);
+    return ERR_OK;
+}
+
+/* Scores hits [first, end) of one round; the ranges lie in their order. */
+static enum err score_round(struct op *op, struct near *n, const struct hit *hits,
+                            size_t count, const size_t *places, struct topk *best)
+{
+    enum err e = round_pin(op, n->round);
+    for (size_t i = 0; i < count && !e; i++) {
+        const struct range *range = &n->round->ranges[places[i]];
+        if (i + 1 < count)
+            __builtin_prefetch(n->round->ranges[places[i + 1]].pin.data.data);
+        e = score_hit(op, n, hits[i], range->segment, range->pin.data, best);
+        if (e) e = op_fail(op, e, "segment %s", range->segment->key);
+    }
+    round_unpin(n->round);
+    return e;
+}
+
+/* Adds the range of a hit's vector unless it is the last one; its place. */
+static size_t add_vector(struct near *n, const struct segment *s, uint32_t row)
+{
+    struct round *r = n->round;
+    struct cache_pin pin = segment_vector_range(s, segment_slot(s, row));
+    const struct range *last = r->count ? &r->ranges[r->count - 1] : NULL;
+    if (!last || last->segment != s || last->pin.offset != pin.offset)
+        round_add(r, s, pin);
+    return r->count - 1;
+}
+
+/* Moves what was found to best, by exact scores. */
+static enum err decide(struct op *op, struct near *n, struct topk *best)
+{
+    struct hit *hits = n->found.hits;
+    size_t count = n->found.count, pending = 0;
+    size_t *places = op_new_array(op, size_t, count + 1);
+    struct hit *waiting = op_new_array(op, struct hit, count + 1);
+    enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
+    qsort(hits, count, sizeof *hits, compare_hits);
+    for (size_t i = 0; i < count && !e; i++) {
+        const struct segment_target *t = target_of(n, hits[i].source);
+        if (!t) {
+            topk_push(best, hits[i]); /* of a scan */
+            continue;
+        }
+        if (round_is_full(n->round)) {
+            e = score_round(op, n, waiting, pending, places, best);
+            pending = 0;
+            if (e) break;
+        }
+        waiting[pending] = hits[i];
+        places[pending++] = add_vector(n, t->segment, hits[i].row);
+        n->work->exact++;
+    }
+    return e ? e : score_round(op, n, waiting, pending, places, best);
+}
+
+/* ---- */
+
+/* Is the index the way to search it? */
+static bool by_index(const struct near *n, const struct segment_target *t)
+{
+    if (!t->segment->ivf || n->what->recall >= 1) return false;
+    if (n->query.norm > IVF_LENGTH_MAX) return false;
+    return !t->allowed || matches_of(t) > n->scan_max;
+}
+
+static int larger_first(const void *a, const void *b)
+{
+    const struct search *x = a, *y = b;
+    uint32_t p = segment_vector_count(x->target->segment);
+    uint32_t q = segment_vector_count(y->target->segment);
+    if (p != q) return p > q ? -1 : 1;
+    return (x->target->source > y->target->source) -
+           (x->target->source < y->target->source);
+}
+
+/* Scans the targets that are not searched by index. */
+static enum err scan_others(struct op *op, const struct near *n,
+                            const struct segment_target *targets, size_t count,
+                            struct topk *best)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (by_index(n, &targets[i])) continue;
+        enum err e = segment_vector_search(op, targets[i].segment, n->what->metric,
+                                           n->what->query, targets[i].allowed,
+                                           targets[i].source, best);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
+static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
+{
+    struct round *slots = NULL;
+    n->round = op_new(op, struct round);
+    if (!n->round) return ERR_LIMIT;
+    qsort(n->searches, n->count, sizeof *n->searches, larger_first);
+    enum err e = pin_slots(op, n, &slots);
+    if (!e) e = search_all(op, n);
+    if (slots) round_unpin(slots);
+    return e ? e : decide(op, n, best);
+}
+
+enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
+                              size_t n, const struct segment_near *near,
+                              uint64_t scan_max, struct topk *best,
+                              struct segment_work *work)
+{
+    struct near x = {.what = near,
+                     .scan_max = scan_max,
+                     .k = (uint32_t)best->k,
+                     .work = work};
+    enum err e = ERR_OK;
+    if (n == 0) return ERR_OK;
+    e = vector_query_make(op, near->metric, targets[0].segment->layout.vector_dim,
+                          near->query, &x.query);
+    if (e) return e;
+    size_t indexed = 0;
+    for (size_t i = 0; i < n; i++)
+        indexed += by_index(&x, &targets[i]);
+    for (size_t i = 0; i < n; i++)
+        x.vectors += segment_vector_count(targets[i].segment);
+    if (indexed == 0) return scan_others(op, &x, targets, n, best);
+
+    uint32_t keep = ivf_rerank(x.k);
+    struct hit *hits = op_new_array(op, struct hit, keep);
+    x.searches = op_new_array(op, struct search, indexed);
+    if (!hits || !x.searches) return ERR_LIMIT;
+    topk_init(&x.found, hits, keep, compare_rows, NULL);
+    for (size_t i = 0; i < n && !e; i++) {
+        if (!by_index(&x, &targets[i])) continue;
+        if (near->metric != targets[i].segment->layout.metric)
+            e = op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
+                        targets[i].segment->key);
+        x.searches[x.count++].target = &targets[i];
+    }
+    if (!e) e = scan_others(op, &x, targets, n, &x.found);
+    return e ? e : search_indexes(op, &x, best);
+}
+
+enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
+                         const struct segment_near *near, struct topk *best,
+                         struct segment_work *work)
+{
+    return segment_nearest_from(op, targets, n, near, SCAN_MAX, best, work);
+}

@@ -1,0 +1,350 @@
+#include "vec/clusters.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "vec/distance.h"
+#include "vec/kmeans.h"
+#include "vec/vec_random.h"
+
+enum {
+    SAMPLE_PER_CLUSTER = 128,
+    SAMPLE_BYTES_MAX = 512 << 20,
+    ROUNDS = 10,
+    READ_ROWS = 256, /* rows read at once */
+    HALVE_SAMPLE = 512,
+    HALVE_ROUNDS = 6
+};
+
+/* Times the mean squared distance from the mean of a cluster, beyond which a row is
+ * far. Of rows that follow any usual law hardly one in a million is. */
+static const double FAR = 16;
+
+static uint32_t at_most(uint32_t value, uint32_t limit)
+{
+    return value < limit ? value : limit;
+}
+
+/* ---- training ---- */
+
+static uint32_t sample_size(const struct row_source *s, uint32_t clusters)
+{
+    uint64_t wanted = (uint64_t)clusters * SAMPLE_PER_CLUSTER;
+    uint64_t fits = SAMPLE_BYTES_MAX / (s->dim * sizeof(float));
+    wanted = wanted < fits ? wanted : fits;
+    wanted = wanted > clusters ? wanted : clusters;
+    return (uint32_t)(wanted < s->count ? wanted : s->count);
+}
+
+/* One row out of each of `count` equal stretches: order in the source plays no part. */
+static float *read_sample(const struct row_source *s, uint32_t count, uint64_t *seed)
+{
+    float *sample = mem_new_array(float, count * s->dim);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t first = (uint32_t)((uint64_t)s->count * i / count);
+        uint32_t end = (uint32_t)((uint64_t)s->count * (i + 1) / count);
+        uint32_t row = first + vec_random_below(seed, end - first);
+        s->read(s->context, row, 1, sample + i * s->dim);
+    }
+    return sample;
+}
+
+static struct kmeans *train(const struct row_source *s, uint32_t clusters,
+                            uint64_t *seed)
+{
+    uint32_t count = sample_size(s, clusters);
+    float *sample = read_sample(s, count, seed);
+    struct kmeans *m = kmeans_train(sample, count, s->dim, clusters, ROUNDS, seed);
+    mem_free(sample);
+    return m;
+}
+
+static void assign_all(const struct row_source *s, const struct kmeans *m,
+                       uint32_t *of_row)
+{
+    float *rows = mem_new_array(float, READ_ROWS * s->dim);
+    for (uint32_t first = 0; first < s->count; first += READ_ROWS) {
+        uint32_t count = at_most(s->count - first, READ_ROWS);
+        s->read(s->context, first, count, rows);
+        kmeans_nearest(m, rows, count, of_row + first);
+    }
+    mem_free(rows);
+}
+
+static uint32_t *sizes_of(const uint32_t *of_row, uint32_t rows, size_t clusters)
+{
+    uint32_t *sizes = mem_new_array(uint32_t, clusters);
+    for (uint32_t i = 0; i < rows; i++)
+        sizes[of_row[i]]++;
+    return sizes;
+}
+
+/* ---- small clusters go ---- */
+
+/* The centroids of clusters that are large enough; numbers[c] is where c went. */
+static struct kmeans *keep_large(const struct kmeans *m, const uint32_t *sizes,
+                                 uint32_t size_min, uint32_t *numbers)
+{
+    float *kept = mem_new_array(float, m->count * m->dim);
+    uint32_t count = 0, largest = 0;
+    for (uint32_t c = 1; c < m->count; c++)
+        if (sizes[c] > sizes[largest]) largest = c;
+    for (uint32_t c = 0; c < m->count; c++) {
+        numbers[c] = UINT32_MAX;
+        if (sizes[c] < size_min && c != largest) continue;
+        memcpy(kept + count * m->dim, m->centroids + c * m->dim, m->dim * sizeof *kept);
+        numbers[c] = count++;
+    }
+    return kmeans_of(kept, count, m->dim);
+}
+
+/* Gives the rows of dropped clusters to the nearest that remain. */
+static struct kmeans *drop_small(const struct row_source *s, struct kmeans *m,
+                                 uint32_t size_min, uint32_t *of_row)
+{
+    uint32_t *sizes = sizes_of(of_row, s->count, m->count);
+    uint32_t *numbers = mem_new_array(uint32_t, m->count);
+    float *row = mem_new_array(float, s->dim);
+    struct kmeans *kept = keep_large(m, sizes, size_min, numbers);
+    for (uint32_t i = 0; i < s->count; i++) {
+        uint32_t number = numbers[of_row[i]];
+        if (number == UINT32_MAX) {
+            s->read(s->context, i, 1, row);
+            kmeans_nearest(kept, row, 1, &number);
+        }
+        of_row[i] = number;
+    }
+    kmeans_free(m);
+    mem_free(sizes);
+    mem_free(numbers);
+    mem_free(row);
+    return kept;
+}
+
+/* ---- large clusters are halved ---- */
+
+struct placed {
+    float place; /* along the line between the two halves */
+    uint32_t row;
+};
+
+static int compare_placed(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    if (x->place < y->place) return -1;
+    if (x->place > y->place) return 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* The difference of two centroids trained on a sample of the rows; returns the place
+ * half way between them. */
+static float find_line(const struct row_source *s, const struct placed *rows,
+                       uint32_t count, uint64_t *seed, float *line)
+{
+    uint32_t picked = at_most(count, HALVE_SAMPLE);
+    float *sample = mem_new_array(float, picked * s->dim);
+    for (uint32_t i = 0; i < picked; i++)
+        s->read(s->context, rows[(uint64_t)count * i / picked].row, 1,
+                sample + i * s->dim);
+    struct kmeans *two = kmeans_train(sample, picked, s->dim, 2, HALVE_ROUNDS, seed);
+    for (size_t d = 0; d < s->dim; d++)
+        line[d] = two->centroids[s->dim + d] - two->centroids[d];
+    float middle = (two->norms[1] - two->norms[0]) / 2;
+    kmeans_free(two);
+    mem_free(sample);
+    return middle;
+}
+
+/* Sorts the rows along the line and returns how many form the first half: those up to
+ * the middle, but between a third and two thirds. */
+static uint32_t halve(const struct row_source *s, struct placed *rows, uint32_t count,
+                      uint64_t *seed)
+{
+    float *line = mem_new_array(float, 2 * s->dim), *row = line + s->dim;
+    float middle = find_line(s, rows, count, seed, line);
+    for (uint32_t i = 0; i < count; i++) {
+        s->read(s->context, rows[i].row, 1, row);
+        rows[i].place = distance_dot(row, line, s->dim);
+    }
+    mem_free(line);
+    qsort(rows, count, sizeof *rows, compare_placed);
+    uint32_t cut = count / 3;
+    while (cut < count - count / 3 && rows[cut].place <= middle)
+        cut++;
+    return cut;
+}
+
+struct splitting {
+    const struct row_source *source;
+    uint32_t size_max;
+    uint64_t seed;
+    uint32_t *of_row;
+    uint32_t clusters; /* numbers given so far */
+};
+
+/* Depth is at most log(rows) / log(3 / 2): each half has at most two thirds. */
+static void split(struct splitting *s, struct placed *rows, uint32_t count,
+                  uint32_t number)
+{
+    if (count <= s->size_max) {
+        for (uint32_t i = 0; i < count; i++)
+            s->of_row[rows[i].row] = number;
+        return;
+    }
+    uint32_t cut = halve(s->source, rows, count, &s->seed);
+    split(s, rows, cut, number);
+    split(s, rows + cut, count - cut, s->clusters++);
+}
+
+/* The number of clusters afterwards. */
+static uint32_t split_large(const struct row_source *source, uint32_t clusters,
+                            uint32_t size_max, uint64_t seed, uint32_t *of_row)
+{
+    uint32_t *sizes = sizes_of(of_row, source->count, clusters);
+    struct splitting s = {source, size_max, seed, of_row, clusters};
+    for (uint32_t c = 0; c < clusters; c++) {
+        if (sizes[c] <= size_max) continue;
+        struct placed *rows = mem_new_array(struct placed, sizes[c]);
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < source->count; i++)
+            if (of_row[i] == c && count < sizes[c]) rows[count++].row = i;
+        split(&s, rows, count, c);
+        mem_free(rows);
+    }
+    mem_free(sizes);
+    return s.clusters;
+}
+
+/* ---- */
+
+/* Does something with each row: its number, its floats. */
+typedef void visit(void *context, uint32_t row, const float *values);
+
+static void visit_rows(const struct row_source *s, visit *each, void *context)
+{
+    float *rows = mem_new_array(float, READ_ROWS * s->dim);
+    for (uint32_t first = 0; first < s->count; first += READ_ROWS) {
+        uint32_t count = at_most(s->count - first, READ_ROWS);
+        s->read(s->context, first, count, rows);
+        for (uint32_t i = 0; i < count; i++)
+            each(context, first + i, rows + i * s->dim);
+    }
+    mem_free(rows);
+}
+
+struct means {
+    struct clusters *clusters;
+    size_t dim;
+    bool *left_out;   /* rows that have no part */
+    uint32_t *counts; /* rows that have, of each cluster */
+    double *squares;  /* sums of their squared distances from the mean */
+};
+
+static void add_to_mean(void *context, uint32_t row, const float *values)
+{
+    struct means *m = context;
+    uint32_t cluster = m->clusters->of_row[row];
+    float *sum = m->clusters->centroids + cluster * m->dim;
+    if (m->left_out[row]) return;
+    for (size_t d = 0; d < m->dim; d++)
+        sum[d] += values[d];
+    m->counts[cluster]++;
+}
+
+static double distance_from_mean(const struct means *m, uint32_t row,
+                                 const float *values)
+{
+    const float *mean = m->clusters->centroids + m->clusters->of_row[row] * m->dim;
+    return (double)distance_l2(values, mean, m->dim);
+}
+
+static void add_square(void *context, uint32_t row, const float *values)
+{
+    struct means *m = context;
+    m->squares[m->clusters->of_row[row]] += distance_from_mean(m, row, values);
+}
+
+static void mark_far(void *context, uint32_t row, const float *values)
+{
+    struct means *m = context;
+    uint32_t cluster = m->clusters->of_row[row];
+    double usual = m->squares[cluster] / m->clusters->sizes[cluster];
+    m->clusters->far[row] = distance_from_mean(m, row, values) > FAR * usual;
+}
+
+/* Means of the rows that are not left out; of all rows where none would remain. */
+static void average(const struct row_source *s, struct means *m)
+{
+    struct clusters *c = m->clusters;
+    memset(m->counts, 0, c->count * sizeof *m->counts);
+    for (uint32_t i = 0; i < s->count; i++)
+        m->counts[c->of_row[i]] += !m->left_out[i];
+    for (uint32_t i = 0; i < s->count; i++)
+        if (m->counts[c->of_row[i]] == 0) m->left_out[i] = false;
+    memset(m->counts, 0, c->count * sizeof *m->counts);
+    memset(c->centroids, 0, c->count * s->dim * sizeof *c->centroids);
+    visit_rows(s, add_to_mean, m);
+    for (uint32_t k = 0; k < c->count; k++)
+        for (size_t d = 0; d < s->dim; d++)
+            c->centroids[k * s->dim + d] /= (float)m->counts[k];
+}
+
+/*
+ * A row far from all others lies in some cluster, whose mean it draws away so far that
+ * the others cannot be coded well: it has no part in the mean.
+ */
+static void compute_means(const struct row_source *s,
+                          const struct clusters_options *options, struct clusters *c)
+{
+    struct means m = {.clusters = c,
+                      .dim = s->dim,
+                      .left_out = mem_new_array(bool, s->count),
+                      .counts = mem_new_array(uint32_t, c->count),
+                      .squares = mem_new_array(double, c->count)};
+    bool any = false;
+    c->centroids = mem_new_array(float, c->count * s->dim);
+    c->far = mem_new_array(bool, s->count);
+    for (uint32_t i = 0; i < options->held_out_count; i++)
+        m.left_out[options->held_out[i]] = true;
+    average(s, &m);
+    visit_rows(s, add_square, &m);
+    visit_rows(s, mark_far, &m);
+    for (uint32_t i = 0; i < s->count; i++) {
+        any |= c->far[i];
+        m.left_out[i] |= c->far[i];
+    }
+    if (any) average(s, &m);
+    mem_free(m.left_out);
+    mem_free(m.counts);
+    mem_free(m.squares);
+}
+
+void clusters_find(const struct row_source *source,
+                   const struct clusters_options *options, struct clusters *out)
+{
+    uint64_t seed = options->seed;
+    uint32_t wanted = (source->count + options->size / 2) / options->size;
+    assert(source->count > 0 && options->size_max >= 3);
+    struct kmeans *m = train(source, wanted ? wanted : 1, &seed);
+    *out = (struct clusters){.of_row = mem_new_array(uint32_t, source->count)};
+    assign_all(source, m, out->of_row);
+    m = drop_small(source, m, options->size_min, out->of_row);
+    out->count =
+        split_large(source, (uint32_t)m->count, options->size_max, seed, out->of_row);
+    kmeans_free(m);
+    out->sizes = sizes_of(out->of_row, source->count, out->count);
+    compute_means(source, options, out);
+}
+
+void clusters_release(struct clusters *c)
+{
+    mem_free(c->centroids);
+    mem_free(c->of_row);
+    mem_free(c->sizes);
+    mem_free(c->far);
+    *c = (struct clusters){0};
+}

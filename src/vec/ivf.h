@@ -1,0 +1,182 @@
+/*
+ * ivf.h - the vector index of one segment: bytes in, bytes out.
+ *
+ * Rows lie in clusters of at most 512. A query compares itself with the centroids, asks
+ * for the records of the nearest clusters, scans their 1-bit codes, looks at the 8-bit
+ * codes of those rows whose lower bound is below the k-th distance so far, and, if
+ * wanted, at the caller's exact vectors of the best few.
+ *
+ * Which clusters are looked at follows from the k-th distance so far: a row of a
+ * cluster can be nearer only if it leaves its centroid in the query's direction, by a
+ * cosine that follows from the distances. In many dimensions large cosines are rare, so
+ * clusters that need one above the cut are left out. The cut of a wanted recall was
+ * measured when the index was built, with rows of the data as queries; because the rule
+ * is about geometry and not about a number of clusters, it also holds for other k, for
+ * filters and beside other segments, whose rows have brought the k-th distance down.
+ *
+ * An index is three byte strings (layout in ivf_format.h), which the caller stores and
+ * reads: head (read whole, kept), slots (where each row lies, 4 bytes a row: only
+ * needed for filters that allow few rows) and records (read by ranges, one a cluster).
+ * The head carries checksums of itself and of the records; slots are checked as far as
+ * safety needs, their checksum is the caller's.
+ *
+ * Scores are those of the contract: cosine similarity, minus squared distance, dot
+ * product; approximate (about 1e-3 of the spread) unless exact vectors are given.
+ *
+ * Threads  an index never changes; any thread may search it. A search is one thread's.
+ * Memory   an open index borrows its head. A search lives in its op's arena: a few
+ *          dozen KiB.
+ * Errors   ERR_CORRUPT: the bytes are not an index, or not of this one. ERR_LIMIT: the
+ *          op's memory.
+ */
+#ifndef VEC_IVF_H
+#define VEC_IVF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/topk.h"
+
+struct op;
+struct ivf;
+struct ivf_search;
+struct rowset;
+
+enum ivf_metric { IVF_COSINE, IVF_L2, IVF_DOT };
+
+/* ---- building ---- */
+
+/* The vectors of a segment, float32, finite. */
+struct ivf_source {
+    /* Vectors first .. first + count - 1, dim floats each, into out. */
+    void (*read)(const void *context, uint32_t first, uint32_t count, float *out);
+    const void *context;
+    uint32_t count; /* of vectors, > 0 */
+    uint32_t dim;
+    const uint32_t *rows; /* the segment's row of each, ascending; NULL: 0, 1, ... */
+    uint32_t row_count;   /* of the segment: all rows are below */
+};
+
+struct ivf_build_options {
+    enum ivf_metric metric;
+    uint64_t seed;         /* of the rotation: one for all segments of a namespace */
+    uint32_t cluster_size; /* rows wished for in a cluster; 0: the default */
+};
+
+struct ivf_bytes {
+    struct buf head, slots, records;
+};
+
+/*
+ * Builds the index of a source. Memory: out, a sample of at most 512 MiB, a few bytes a
+ * row. ERR_LIMIT: a vector longer than IVF_LENGTH_MAX: search such a segment exactly.
+ * ERR_TIMEOUT, ERR_CANCELED.
+ */
+enum err ivf_build(struct op *op, const struct ivf_source *source,
+                   const struct ivf_build_options *options, struct ivf_bytes *out);
+void ivf_bytes_release(struct ivf_bytes *b);
+
+/* ---- opening ---- */
+
+/* head must outlive the index. Free with ivf_close. */
+enum err ivf_open(struct op *op, struct slice head, struct ivf **out);
+void ivf_close(struct ivf *ivf); /* NULL is fine */
+
+uint32_t ivf_count(const struct ivf *ivf); /* of vectors */
+uint32_t ivf_clusters(const struct ivf *ivf);
+uint32_t ivf_largest_cluster(const struct ivf *ivf);
+uint64_t ivf_slots_size(const struct ivf *ivf);
+uint64_t ivf_records_size(const struct ivf *ivf);
+uint64_t ivf_memory(const struct ivf *ivf); /* bytes it holds besides the head */
+/* Clusters that nearly all queries look at for the wanted recall of the 10 nearest.
+ * reranked: exact vectors decide between the best ivf_rerank(10) in the end. */
+uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked);
+
+/* Is this the index of that many vectors among that many rows? */
+bool ivf_fits(const struct ivf *ivf, enum ivf_metric metric, uint32_t dim,
+              uint32_t count, uint32_t row_count);
+/* Would a search among so many allowed rows look them up by slot? */
+bool ivf_walks(const struct ivf *ivf, uint64_t allowed);
+/* Vectors and queries longer than this, whose squares float cannot hold, are not for an
+ * index. */
+#define IVF_LENGTH_MAX 1e15
+
+/* A stretch of records to read: the record of one cluster. */
+struct ivf_record {
+    uint32_t cluster;
+    uint64_t offset;
+    size_t size;
+    struct slice bytes; /* filled in by the caller */
+};
+
+struct ivf_record ivf_record_of(const struct ivf *ivf, uint32_t cluster);
+/* Compares the bytes of the record that starts at offset with their checksum. */
+enum err ivf_record_check(struct op *op, const struct ivf *ivf, uint64_t offset,
+                          struct slice bytes);
+
+/* ---- searching ---- */
+
+/* So many rows, decided by exact vectors, leave k results that the rounding of the
+ * 8-bit codes has no part in. */
+static inline uint32_t ivf_rerank(uint32_t k)
+{
+    return k + k / 8 + 4;
+}
+
+struct ivf_options {
+    uint32_t k;
+    float recall;    /* wanted, 0 to 1 */
+    float share;     /* of all rows that are searched, those of this index; 0: all */
+    float cut;       /* instead of recall; 0: by recall */
+    uint32_t probes; /* clusters to look at, instead of either; 0: by recall */
+    uint32_t rerank; /* the best so many will be decided by exact vectors; 0: none */
+    float eps;       /* width of the error bound; 0: the default, 1.9 */
+    const struct rowset *allowed; /* rows that may be found; NULL: all */
+    struct slice slots;           /* all of it, or empty: then never walk by rows */
+};
+
+/* What a search has looked at. */
+struct ivf_counters {
+    uint32_t clusters;
+    uint64_t codes; /* by their 1 bit */
+    uint64_t rows;  /* by their 8 bits */
+    uint64_t exact;
+};
+
+/* query: dim finite floats. k > 0. The search dies with op. */
+enum err ivf_search_begin(struct op *op, const struct ivf *ivf, const float *query,
+                          const struct ivf_options *options, struct ivf_search **out);
+/*
+ * The clusters to read next, at most max, nearest first; none when the search is
+ * complete. The first answer is nearly always all that is needed. Ask again after
+ * scanning these. best, or NULL, is what other sources have found: what cannot get in
+ * is left out early.
+ */
+enum err ivf_search_next(struct op *op, struct ivf_search *s, const struct topk *best,
+                         struct ivf_record *records, size_t max, size_t *n);
+/* Scans records of the last ivf_search_next, but those that the ones before made
+ * needless. best as there. */
+enum err ivf_search_scan(struct op *op, struct ivf_search *s,
+                         const struct ivf_record *records, size_t n,
+                         const struct topk *best);
+/* The rows found, k or as many as will be reranked, best first, in the op's arena;
+ * scores are approximate. Ends the search: call it once. */
+void ivf_search_found(struct ivf_search *s, struct hit **hits, size_t *count);
+struct ivf_counters ivf_search_counters(const struct ivf_search *s);
+
+/* Exact score of one row, for the rerank. */
+typedef float (*ivf_exact)(const void *context, uint32_t row);
+
+/*
+ * All of the above over an index in memory: pushes the best rows to best, as hits of
+ * source, those to be reranked with exact scores; all approximate if exact is NULL.
+ */
+enum err ivf_search(struct op *op, const struct ivf *ivf, struct slice records,
+                    const float *query, const struct ivf_options *options,
+                    ivf_exact exact, const void *context, uint32_t source,
+                    struct topk *best, struct ivf_counters *counters);
+
+#endif

@@ -1,0 +1,551 @@
+/*
+ * ivf_build.c - float vectors in, the three strings of an index out.
+ *
+ * Passes over the vectors: lengths and mean; a sample for the centroids; assignment;
+ * means of clusters; encoding, each row straight to its place. The mean of the data is
+ * subtracted before coding: one table of a query serves all clusters, and its rounding
+ * is relative to the query's length.
+ *
+ * Dot products have no triangle inequality: rows are clustered with one more coordinate
+ * that gives all of them the same length, so that near means large product; they are
+ * coded without it.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/codec.h"
+#include "base/mem.h"
+#include "base/op.h"
+#include "vec/clusters.h"
+#include "vec/distance.h"
+#include "vec/ivf.h"
+#include "vec/ivf_calibrate.h"
+#include "vec/ivf_format.h"
+#include "vec/kmeans.h"
+#include "vec/rotate.h"
+#include "vec/vec_random.h"
+
+enum {
+    CLUSTER_SIZE = 256,
+    CLUSTER_SIZE_MIN = 64,
+    SUPER_SIZE = 64,
+    SUPERS_FROM = 512, /* clusters, below which all are compared */
+    SUPER_ROUNDS = 8,
+    READ_ROWS = 128,
+    AUGMENT = 16, /* floats that make room for one coordinate */
+    CALIBRATION_QUERIES = 256,
+    CLUSTER_END_SIZE = sizeof(float) + sizeof(uint32_t) /* at the end of the head */
+};
+
+struct build {
+    const struct ivf_source *source;
+    struct ivf ivf; /* what can be said before encoding */
+    struct clusters clusters;
+    uint32_t *numbers; /* of clusters, as found: their place in the index */
+    uint32_t *firsts;  /* first slot of each place, and the end */
+    double norm_max;
+    float *raw, *scratch; /* READ_ROWS x dim, coded_dim */
+    uint32_t query_count; /* vectors that serve as queries of the calibration */
+    uint32_t queries[CALIBRATION_QUERIES];
+    struct ivf_bytes *out;
+};
+
+/* ---- lengths and mean ---- */
+
+struct survey {
+    double *mean;
+    double norm_max;
+    bool zeros; /* some vector has length 0 */
+};
+
+static enum err survey_vector(struct op *op, const struct build *b, const float *vector,
+                              struct survey *s)
+{
+    uint32_t dim = b->source->dim;
+    double norm = distance_norm(vector, dim), scale = 1;
+    if (!(norm <= IVF_LENGTH_MAX))
+        return op_fail(op, ERR_LIMIT, "a vector too long for the index");
+    if (b->ivf.metric == IVF_COSINE) scale = norm > 0 ? 1 / norm : 0;
+    s->zeros |= !(norm > 0);
+    s->norm_max = fmax(s->norm_max, norm);
+    for (uint32_t d = 0; d < dim; d++)
+        s->mean[d] += (double)vector[d] * scale / b->source->count;
+    return ERR_OK;
+}
+
+static enum err survey(struct op *op, struct build *b, struct survey *s)
+{
+    const struct ivf_source *source = b->source;
+    enum err e = ERR_OK;
+    for (uint32_t first = 0; first < source->count && !e; first += READ_ROWS) {
+        uint32_t left = source->count - first;
+        uint32_t count = left < READ_ROWS ? left : READ_ROWS;
+        source->read(source->context, first, count, b->raw);
+        for (uint32_t i = 0; i < count && !e; i++)
+            e = survey_vector(op, b, b->raw + (size_t)i * source->dim, s);
+        if (!e) e = op_check(op);
+    }
+    return e;
+}
+
+/* Settles how vectors are coded: coordinates, rotation, mean. */
+static enum err plan_coding(struct op *op, struct build *b)
+{
+    struct ivf *ivf = &b->ivf;
+    struct survey s = {.mean = mem_new_array(double, ivf->dim + 1)};
+    float *mean = mem_new_array(float, ivf->dim + 1);
+    enum err e = survey(op, b, &s);
+    ivf->coded_dim = ivf->dim + (ivf->metric == IVF_COSINE && s.zeros ? 1 : 0);
+    ivf->padded = (uint32_t)rotation_padded(ivf->coded_dim);
+    ivf->rotation = rotation_new(ivf->coded_dim, ivf->seed);
+    ivf->mean = mem_new_array(float, ivf->padded);
+    for (uint32_t d = 0; d < ivf->dim; d++)
+        mean[d] = (float)s.mean[d];
+    rotation_apply(ivf->rotation, mean, ivf->mean);
+    b->norm_max = s.norm_max;
+    b->scratch = mem_new_array(float, ivf->coded_dim);
+    mem_free(s.mean);
+    mem_free(mean);
+    return e;
+}
+
+/* ---- rows as they are coded ---- */
+
+/* Rotated and centred rows, stride floats apart; b->raw keeps the user's vectors. */
+static void read_rows(const struct build *b, uint32_t first, uint32_t count,
+                      size_t stride, float *out)
+{
+    const struct ivf *ivf = &b->ivf;
+    assert(count <= READ_ROWS);
+    b->source->read(b->source->context, first, count, b->raw);
+    for (uint32_t i = 0; i < count; i++) {
+        float *row = out + i * stride;
+        ivf_transform(ivf, b->raw + (size_t)i * ivf->dim, b->scratch, row);
+        for (size_t d = 0; d < ivf->padded; d++)
+            row[d] -= ivf->mean[d];
+    }
+}
+
+static size_t clustered_dim(const struct build *b)
+{
+    return b->ivf.padded + (b->ivf.metric == IVF_DOT ? AUGMENT : 0);
+}
+
+/* struct row_source's read. */
+static void read_clustered(const void *context, uint32_t first, uint32_t count,
+                           float *out)
+{
+    const struct build *b = context;
+    size_t stride = clustered_dim(b);
+    for (uint32_t done = 0; done < count;) {
+        uint32_t now = count - done < READ_ROWS ? count - done : READ_ROWS;
+        float *rows = out + done * stride;
+        read_rows(b, first + done, now, stride, rows);
+        for (uint32_t i = 0; i < now && stride > b->ivf.padded; i++) {
+            double norm = distance_norm(b->raw + (size_t)i * b->ivf.dim, b->ivf.dim);
+            float *more = rows + i * stride + b->ivf.padded;
+            memset(more, 0, AUGMENT * sizeof *more);
+            more[0] = (float)sqrt(fmax(b->norm_max * b->norm_max - norm * norm, 0));
+        }
+        done += now;
+    }
+}
+
+/* ---- the order of clusters ---- */
+
+static const float *centroid_of(const struct build *b, uint32_t found)
+{
+    return b->clusters.centroids + found * clustered_dim(b);
+}
+
+/* Puts the clusters of one super cluster next to their neighbours: a chain that starts
+ * anywhere and goes on with the nearest left. */
+static void chain(const struct build *b, uint32_t *clusters, uint32_t count)
+{
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        uint32_t nearest = i + 1;
+        float best = INFINITY;
+        for (uint32_t j = i + 1; j < count; j++) {
+            float distance = distance_l2(centroid_of(b, clusters[i]),
+                                         centroid_of(b, clusters[j]), b->ivf.padded);
+            if (distance >= best) continue;
+            best = distance;
+            nearest = j;
+        }
+        uint32_t swapped = clusters[i + 1];
+        clusters[i + 1] = clusters[nearest];
+        clusters[nearest] = swapped;
+    }
+}
+
+struct supers {
+    uint32_t count;
+    uint32_t *sizes;
+    float *centroids; /* count x padded */
+};
+
+/* Order of the clusters: order[place] is a cluster as found. */
+static void order_all(const struct build *b, uint32_t *order, struct supers *supers)
+{
+    uint32_t clusters = b->clusters.count, end = 0;
+    uint64_t seed = b->ivf.seed;
+    *supers = (struct supers){0, NULL, NULL};
+    for (uint32_t c = 0; c < clusters; c++)
+        order[c] = c;
+    if (clusters < SUPERS_FROM) {
+        chain(b, order, clusters);
+        return;
+    }
+    size_t dim = clustered_dim(b);
+    struct kmeans *m = kmeans_train(b->clusters.centroids, clusters, dim,
+                                    clusters / SUPER_SIZE, SUPER_ROUNDS, &seed);
+    uint32_t *nearest = mem_new_array(uint32_t, clusters);
+    kmeans_nearest(m, b->clusters.centroids, clusters, nearest);
+    supers->sizes = mem_new_array(uint32_t, m->count);
+    supers->centroids = mem_new_array(float, m->count * b->ivf.padded);
+    for (uint32_t s = 0; s < m->count; s++) {
+        uint32_t first = end;
+        for (uint32_t c = 0; c < clusters; c++)
+            if (nearest[c] == s) order[end++] = c;
+        if (end == first) continue;
+        chain(b, order + first, end - first);
+        memcpy(supers->centroids + supers->count * b->ivf.padded,
+               m->centroids + s * dim, b->ivf.padded * sizeof(float));
+        supers->sizes[supers->count++] = end - first;
+    }
+    mem_free(nearest);
+    kmeans_free(m);
+}
+
+/* ---- the head ---- */
+
+static void put_code(struct buf *out, const float *centroid, size_t dim, float scale)
+{
+    for (size_t d = 0; d < dim; d++) {
+        int x = (int)(centroid[d] / scale + (float)IVF_CENTROID_ZERO + 0.5f);
+        buf_append_byte(out, (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x));
+    }
+}
+
+static float scale_of(const float *centroid, size_t dim)
+{
+    float largest = 0;
+    for (size_t d = 0; d < dim; d++)
+        largest = fmaxf(largest, fabsf(centroid[d]));
+    return largest > 0 ? largest / 127 : 1;
+}
+
+static void put_entry(struct buf *out, const float *centroid, size_t dim,
+                      uint32_t first, uint32_t count)
+{
+    put_f32(out, scale_of(centroid, dim));
+    put_f32(out, distance_dot(centroid, centroid, dim));
+    put_u32(out, first);
+    put_u32(out, count);
+}
+
+static void put_fixed(struct buf *out, const struct ivf *ivf)
+{
+    buf_append(out, ivf_magic, sizeof ivf_magic);
+    put_u32(out, (uint32_t)ivf->metric);
+    put_u32(out, ivf->dim);
+    put_u32(out, ivf->coded_dim);
+    put_u32(out, ivf->padded);
+    put_u64(out, ivf->seed);
+    put_u32(out, ivf->count);
+    put_u32(out, ivf->row_count);
+    put_u32(out, ivf->supers.count);
+    put_u32(out, ivf->clusters.count);
+    put_u64(out, ivf->records_size);
+    buf_append_zeros(out, IVF_HEAD_FIXED - out->size);
+    buf_append(out, ivf->mean, ivf->padded * sizeof(float));
+}
+
+static void put_head(const struct build *b, const uint32_t *order,
+                     const struct supers *supers, struct buf *out)
+{
+    const struct ivf *ivf = &b->ivf;
+    uint32_t first = 0;
+    put_fixed(out, ivf);
+    for (uint32_t s = 0; s < supers->count; s++) {
+        const float *centroid = supers->centroids + (size_t)s * ivf->padded;
+        put_code(out, centroid, ivf->padded, scale_of(centroid, ivf->padded));
+    }
+    for (uint32_t s = 0; s < supers->count; first += supers->sizes[s++])
+        put_entry(out, supers->centroids + (size_t)s * ivf->padded, ivf->padded, first,
+                  supers->sizes[s]);
+    for (uint32_t c = 0; c < ivf->clusters.count; c++) {
+        const float *centroid = centroid_of(b, order[c]);
+        put_code(out, centroid, ivf->padded, scale_of(centroid, ivf->padded));
+    }
+    for (uint32_t c = 0; c < ivf->clusters.count; c++)
+        put_entry(out, centroid_of(b, order[c]), ivf->padded, b->firsts[c],
+                  b->clusters.sizes[order[c]]);
+    buf_append_zeros(out, ivf->clusters.count * (size_t)CLUSTER_END_SIZE);
+}
+
+/* Radii and checksums of the records, the end of the head. offsets: of the records. */
+static void finish_head(struct build *b, const uint64_t *offsets, const double *squares,
+                        const uint32_t *counted)
+{
+    struct buf *head = &b->out->head;
+    const uint8_t *records = b->out->records.data;
+    uint32_t clusters = b->clusters.count;
+    uint8_t *radii = head->data + head->size - clusters * (size_t)CLUSTER_END_SIZE;
+    uint8_t *checks = radii + clusters * sizeof(float);
+    for (uint32_t place = 0; place < clusters; place++) {
+        uint32_t rows = b->firsts[place + 1] - b->firsts[place];
+        float radius =
+            (float)sqrt(squares[place] / (counted[place] ? counted[place] : 1));
+        uint32_t check =
+            crc32c(0, records + offsets[place], ivf_record_size(b->ivf.padded, rows));
+        memcpy(radii + place * sizeof radius, &radius, sizeof radius);
+        memcpy(checks + place * sizeof check, &check, sizeof check);
+    }
+}
+
+static void put_table(const struct ivf_table *table, struct buf *out)
+{
+    for (uint32_t i = 0; i < IVF_CALIBRATION_MAX; i++) {
+        const struct ivf_calibration *c = &table->entries[i];
+        put_f32(out, c->cut);
+        put_f32(out, c->recall);
+        put_f32(out, c->recall_reranked);
+        put_u32(out, c->clusters);
+    }
+}
+
+/* Writes the calibrations and the checksum into a head. */
+static void seal(struct buf *head, const struct ivf *ivf)
+{
+    struct buf fixed = BUF_INIT;
+    put_u16(&fixed, (uint16_t)ivf->deep.count);
+    put_u16(&fixed, (uint16_t)ivf->shallow.count);
+    put_u32(&fixed, 0); /* the checksum, below */
+    put_table(&ivf->deep, &fixed);
+    put_table(&ivf->shallow, &fixed);
+    memcpy(head->data + IVF_HEAD_FIXED - fixed.size, fixed.data, fixed.size);
+    uint32_t crc = crc32c(0, head->data, head->size);
+    memcpy(head->data + IVF_CRC_OFFSET, &crc, sizeof crc);
+    buf_release(&fixed);
+}
+
+static void find_places(struct build *b, const uint32_t *order)
+{
+    uint32_t clusters = b->clusters.count, slot = 0;
+    b->numbers = mem_new_array(uint32_t, clusters);
+    b->firsts = mem_new_array(uint32_t, clusters + 1);
+    b->ivf.records_size = 0;
+    for (uint32_t place = 0; place < clusters; place++) {
+        uint32_t size = b->clusters.sizes[order[place]];
+        b->numbers[order[place]] = place;
+        b->firsts[place] = slot;
+        slot += size;
+        b->ivf.records_size += ivf_record_size(b->ivf.padded, size);
+    }
+    b->firsts[clusters] = slot;
+}
+
+static void write_head(struct build *b)
+{
+    struct supers supers;
+    uint32_t *order = mem_new_array(uint32_t, b->clusters.count);
+    order_all(b, order, &supers);
+    find_places(b, order);
+    b->ivf.supers.count = supers.count;
+    b->ivf.clusters.count = b->clusters.count;
+    put_head(b, order, &supers, &b->out->head);
+    mem_free(order);
+    mem_free(supers.sizes);
+    mem_free(supers.centroids);
+}
+
+/* ---- slots and records ---- */
+
+/* Offsets of the records; their centroids are written. */
+static uint64_t *start_records(struct build *b)
+{
+    uint32_t clusters = b->clusters.count, padded = b->ivf.padded;
+    uint64_t *offsets = mem_new_array(uint64_t, clusters);
+    uint64_t offset = 0;
+    buf_append_zeros(&b->out->records, b->ivf.records_size);
+    for (uint32_t place = 0; place < clusters; place++) {
+        offsets[place] = offset;
+        offset += ivf_record_size(padded, b->firsts[place + 1] - b->firsts[place]);
+    }
+    for (uint32_t c = 0; c < clusters; c++)
+        memcpy(b->out->records.data + offsets[b->numbers[c]], centroid_of(b, c),
+               padded * sizeof(float));
+    return offsets;
+}
+
+/* Encodes a row as the index-th of its cluster; returns its squared distance from the
+ * centroid. residual: room for padded floats. */
+static double encode_row(struct build *b, const float *row, uint32_t vector,
+                         uint32_t index, uint8_t *record, float *residual)
+{
+    uint32_t padded = b->ivf.padded, found = b->clusters.of_row[vector];
+    uint32_t size = b->clusters.sizes[found];
+    uint32_t number = b->source->rows ? b->source->rows[vector] : vector;
+    const float *centroid = centroid_of(b, found);
+    enum rabitq_kind kind = ivf_kind(b->ivf.metric);
+    for (size_t d = 0; d < padded; d++)
+        residual[d] = row[d] - centroid[d];
+    rabitq_encode1(kind, residual, centroid, padded, number, index % BLOCK_CODES,
+                   record + ivf_blocks_offset(padded) +
+                       index / BLOCK_CODES * rabitq_block_size(padded));
+    rabitq_encode8(kind, residual, centroid, padded,
+                   record + ivf_codes8_offset(padded, size) + (size_t)index * padded,
+                   record + ivf_factors8_offset(padded, size) +
+                       (size_t)index * RABITQ_FACTORS8_SIZE);
+    uint32_t slot = b->firsts[b->numbers[found]] + index;
+    memcpy(b->out->slots.data + (size_t)number * sizeof slot, &slot, sizeof slot);
+    return (double)distance_dot(residual, residual, padded);
+}
+
+static enum err encode(struct op *op, struct build *b, struct calibration *calibration)
+{
+    uint32_t count = b->source->count, padded = b->ivf.padded;
+    uint64_t *offsets = start_records(b);
+    uint32_t *filled = mem_new_array(uint32_t, b->clusters.count);
+    float *rows = mem_new_array(float, (READ_ROWS + 1) * (size_t)padded);
+    float *residual = rows + READ_ROWS * (size_t)padded;
+    /* By place: of rows that are not far, their squared distances from the centroid. */
+    double *squares = mem_new_array(double, b->clusters.count);
+    uint32_t *counted = mem_new_array(uint32_t, b->clusters.count);
+    enum err e = ERR_OK;
+    buf_append_zeros(&b->out->slots, b->source->row_count * sizeof(uint32_t));
+    memset(b->out->slots.data, 0xff, b->out->slots.size);
+    for (uint32_t first = 0; first < count && !e; first += READ_ROWS) {
+        uint32_t now = count - first < READ_ROWS ? count - first : READ_ROWS;
+        read_rows(b, first, now, padded, rows);
+        for (uint32_t i = 0; i < now; i++) {
+            uint32_t found = b->clusters.of_row[first + i];
+            uint32_t place = b->numbers[found];
+            double square =
+                encode_row(b, rows + (size_t)i * padded, first + i, filled[found]++,
+                           b->out->records.data + offsets[place], residual);
+            squares[place] += b->clusters.far[first + i] ? 0 : square;
+            counted[place] += !b->clusters.far[first + i];
+        }
+        calibration_see(calibration, rows, first, now);
+        e = op_check(op);
+    }
+    if (!e) finish_head(b, offsets, squares, counted);
+    mem_free(offsets);
+    mem_free(filled);
+    mem_free(rows);
+    mem_free(squares);
+    mem_free(counted);
+    return e;
+}
+
+/* ---- calibration ---- */
+
+/* Evenly spread over the source. Products are taken with queries that were not
+ * centred. raw: count x dim, coded: count x padded. */
+static void read_queries(const struct build *b, float *raw, float *coded)
+{
+    const struct ivf *ivf = &b->ivf;
+    for (uint32_t i = 0; i < b->query_count; i++, coded += ivf->padded) {
+        read_rows(b, b->queries[i], 1, ivf->padded, coded);
+        memcpy(raw + (size_t)i * ivf->dim, b->raw, ivf->dim * sizeof *raw);
+        for (size_t d = 0; d < ivf->padded && ivf->metric == IVF_DOT; d++)
+            coded[d] += ivf->mean[d];
+    }
+}
+
+static enum err calibrate(struct op *op, struct build *b, struct calibration *c)
+{
+    struct ivf *finished = NULL;
+    seal(&b->out->head, &b->ivf);
+    enum err e = ivf_open(op, buf_slice(&b->out->head), &finished);
+    if (!e)
+        e = calibration_measure(op, c, finished, buf_slice(&b->out->records),
+                                buf_slice(&b->out->slots), b->source->rows);
+    if (!e) seal(&b->out->head, finished);
+    ivf_close(finished);
+    return e;
+}
+
+static enum err encode_and_calibrate(struct op *op, struct build *b)
+{
+    float *raw = mem_new_array(float, (size_t)b->query_count * b->ivf.dim);
+    float *coded = mem_new_array(float, (size_t)b->query_count * b->ivf.padded);
+    read_queries(b, raw, coded);
+    struct calibration *c =
+        calibration_new(&b->ivf, b->queries, raw, coded, b->query_count);
+    enum err e = encode(op, b, c);
+    if (!e) e = calibrate(op, b, c);
+    calibration_free(c);
+    mem_free(raw);
+    mem_free(coded);
+    return e;
+}
+
+/* ---- */
+
+/* Evenly spread over the source. */
+static void choose_queries(struct build *b)
+{
+    uint32_t count = b->source->count;
+    b->query_count = count < CALIBRATION_QUERIES ? count : CALIBRATION_QUERIES;
+    for (uint32_t i = 0; i < b->query_count; i++)
+        b->queries[i] = (uint32_t)((uint64_t)count * i / b->query_count);
+}
+
+static void find_clusters(struct build *b, uint32_t wanted)
+{
+    struct row_source rows = {.read = read_clustered,
+                              .context = b,
+                              .count = b->source->count,
+                              .dim = clustered_dim(b)};
+    struct clusters_options options = {.size = wanted ? wanted : CLUSTER_SIZE,
+                                       .size_min = CLUSTER_SIZE_MIN,
+                                       .size_max = IVF_CLUSTER_ROWS_MAX,
+                                       .seed = b->ivf.seed,
+                                       .held_out = b->queries,
+                                       .held_out_count = b->query_count};
+    if (options.size_min > options.size / 4) options.size_min = options.size / 4;
+    clusters_find(&rows, &options, &b->clusters);
+}
+
+enum err ivf_build(struct op *op, const struct ivf_source *source,
+                   const struct ivf_build_options *options, struct ivf_bytes *out)
+{
+    assert(source->count > 0 && source->count <= source->row_count);
+    assert(source->dim > 0 && source->dim < IVF_DIM_MAX);
+    *out = (struct ivf_bytes){BUF_INIT, BUF_INIT, BUF_INIT};
+    struct build b = {.source = source,
+                      .ivf = {.metric = options->metric,
+                              .dim = source->dim,
+                              .count = source->count,
+                              .row_count = source->row_count,
+                              .seed = options->seed},
+                      .raw = mem_new_array(float, READ_ROWS *(size_t)source->dim),
+                      .out = out};
+    enum err e = plan_coding(op, &b);
+    if (!e) {
+        choose_queries(&b);
+        find_clusters(&b, options->cluster_size);
+        write_head(&b);
+        e = encode_and_calibrate(op, &b);
+    }
+    if (e) ivf_bytes_release(out);
+    rotation_free(b.ivf.rotation);
+    clusters_release(&b.clusters);
+    mem_free(b.ivf.mean);
+    mem_free(b.numbers);
+    mem_free(b.firsts);
+    mem_free(b.raw);
+    mem_free(b.scratch);
+    return e ? op_fail(op, e, "build a vector index") : ERR_OK;
+}
+
+void ivf_bytes_release(struct ivf_bytes *b)
+{
+    buf_release(&b->head);
+    buf_release(&b->slots);
+    buf_release(&b->records);
+}

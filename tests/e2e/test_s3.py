@@ -1,0 +1,207 @@
+"""What a user of a real S3 store relies on: the guide's quick start, what lies in the bucket, and that the bucket alone is enough.
+
+Run by tools/s3_test.py, which names the server."""
+import base64
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+
+
+import buckets
+from elacsym import REPOSITORY, Client, Server, free_port
+
+assert buckets.ENDPOINT, "tools/s3_test.py runs this"
+FOLDERS = {"wal", "ns"}
+
+
+def fill(ns, count=60):
+    """Documents with everything; half of them indexed, half in the log."""
+    generator = random.Random(3)
+    ns.create(vector_dim=4, attributes={"t": {"type": "string", "full_text": True}, "a": {"type": "int", "indexed": True}})
+    documents = [
+        {"id": i, "vector": [generator.gauss(0, 1) for _ in range(4)], "attributes": {"t": f"common word{i % 7}", "a": i % 5}}
+        for i in range(count)
+    ]
+    ns.upsert(*documents[: count // 2])
+    ns.compact()
+    ns.upsert(*documents[count // 2 :])
+    ns.delete(ids=[0, count - 1])
+
+
+def everything(ns):
+    """The answers to one query of each kind."""
+    return [
+        ns.results(vector=[1, 0, 0, 0], include_vector=True, top_k=20),
+        ns.results(full_text={"field": "t", "query": "word3"}),
+        ns.results(vector=[0, 1, 0, 0], full_text={"field": "t", "query": "common word5"}, top_k=5),
+        ns.results(filter={"field": "a", "op": "eq", "value": 3}, order_by={"field": "a"}, top_k=1000),
+        ns.document(7),
+        ns.info()["document_count"],
+    ]
+
+
+def quick_start():
+    """The commands of the guide's S3 quick start."""
+    page = (REPOSITORY / "docs/deployment.md").read_text()
+    (block,) = re.findall(r"<!-- run: s3 -->\n```sh\n(.*?)```", page, re.S)
+    return block
+
+
+def test_the_guide_s_quick_start_works_with_the_environment_alone(tmp_path):
+    """As written, but for the values that the reader is to replace, and where its own port and cache are."""
+    bucket, port = buckets.make(), free_port()
+    commands = quick_start()
+    for written, here in (
+        ("your_access_key", os.environ["AWS_ACCESS_KEY_ID"]),
+        ("your_secret_key", os.environ["AWS_SECRET_ACCESS_KEY"]),
+        ("elacsym-production", bucket),
+        ("build/release/elacsym", str(os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym"))),
+    ):
+        assert written in commands
+        commands = commands.replace(written, here)
+    environment = {"ELACSYM_STORAGE_S3_ENDPOINT": buckets.ENDPOINT, "PATH": os.environ["PATH"], "HOME": str(tmp_path), "ELACSYM_SERVER_PORT": str(port),
+                   "ELACSYM_SERVER_HOST": "127.0.0.1", "ELACSYM_SERVER_DRAIN_WAIT_SECS": "0", "ELACSYM_CACHE_DISK_PATH": str(tmp_path / "cache")}
+    process = subprocess.Popen(["bash", "-c", commands], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    try:
+        assert '"serving"' in process.stderr.readline()
+        ns = Client(port).namespace("quick")
+        fill(ns)
+        assert len(everything(ns)[0]) == 20
+        assert buckets.folders(bucket, "wal/") == ["wal/quick/"]
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(timeout=40)
+        process.stderr.close()
+
+
+def test_a_listing_of_wal_shows_the_log_of_each_namespace(own_server):
+    """What the guide looks at with `aws s3 ls s3://BUCKET/wal/`."""
+    client = own_server.client()
+    for name in ("one", "two.b", "two-a"):
+        ns = client.namespace(name)
+        ns.create()
+        ns.upsert({"id": 1})
+    assert set(buckets.folders(own_server.bucket, "wal/")) == {"wal/one/", "wal/two.b/", "wal/two-a/"}
+    for key in buckets.keys(own_server.bucket, "wal/"):
+        assert re.fullmatch(r"wal/(one|two\.b|two-a)/[0-9a-f]{32}/[0-9]{20}\.wal", key)
+    assert {key.split("/")[0] for key in buckets.keys(own_server.bucket)} <= FOLDERS
+
+
+def test_log_objects_go_when_a_segment_has_replaced_them(tmp_path):
+    server = Server(tmp_path, ELACSYM_GC_GRACE_SECS="0", ELACSYM_COMPACTION_INTERVAL_SECS="1").start()
+    ns = server.client().namespace("short")
+    ns.create()
+    for i in range(30):
+        ns.upsert({"id": i})
+    assert max(buckets.keys(server.bucket, "wal/short/"))[-24:] >= f"{30:020}.wal"
+    ns.compact()
+    end = time.monotonic() + 20
+    while len(buckets.keys(server.bucket, "wal/short/")) > 3 and time.monotonic() < end:
+        time.sleep(0.2)
+    assert len(buckets.keys(server.bucket, "wal/short/")) <= 3
+    assert ns.info()["document_count"] == 30
+    assert server.stop() == 0
+
+
+def test_after_a_kill_and_without_any_cache_the_bucket_answers_everything(own_server):
+    ns = own_server.client().namespace("kept")
+    fill(ns)
+    before = everything(ns)
+    assert before[-1] == 58
+    for _ in range(2):
+        own_server.kill()
+        shutil.rmtree(own_server.root / "cache", ignore_errors=True)
+        assert not (own_server.root / "data").exists()
+        own_server.start()
+        assert everything(own_server.client().namespace("kept")) == before
+
+
+def test_a_node_on_another_machine_finds_everything_in_the_bucket(own_server, tmp_path):
+    ns = own_server.client().namespace("moved")
+    fill(ns)
+    before = everything(ns)
+    own_server.kill()
+    other = Server(tmp_path / "elsewhere")
+    other.bucket = own_server.bucket
+    other.start()
+    assert everything(other.client().namespace("moved")) == before
+    assert other.stop() == 0
+
+
+def test_a_wal_prefix_is_in_front_of_the_log(tmp_path):
+    server = Server(tmp_path, ELACSYM_STORAGE_S3_WAL_PREFIX="production/eu").start()
+    fill(server.client().namespace("prefixed"))
+    assert buckets.folders(server.bucket, "production/eu/wal/") == ["production/eu/wal/prefixed/"]
+    assert not buckets.keys(server.bucket, "wal/")
+    assert {key.split("/")[0] for key in buckets.keys(server.bucket)} == {"production", "ns"}
+    assert server.stop() == 0
+
+
+def test_a_node_with_another_wal_prefix_refuses_the_namespace_and_names_both(tmp_path):
+    server = Server(tmp_path / "a", ELACSYM_STORAGE_S3_WAL_PREFIX="production").start()
+    fill(server.client().namespace("prefixed"))
+    before = everything(server.client().namespace("prefixed"))
+    for prefix in ("", "staging"):
+        other = Server(tmp_path / ("b" + prefix), ELACSYM_STORAGE_S3_WAL_PREFIX=prefix)
+        other.bucket = server.bucket
+        other.start()
+        ns = other.client().namespace("prefixed")
+        for answer in (
+            ns.ask("POST", "/query", {"vector": [1, 0, 0, 0]}),
+            ns.ask("POST", "/upsert", {"documents": [{"id": 1}]}),
+            ns.ask("PUT", body={}),
+            ns.ask("DELETE"),
+        ):
+            assert answer.status in (403, 409), answer
+            assert '"production"' in answer.error and f'"{prefix}"' in answer.error, answer
+        assert other.stop() == 0
+    assert everything(server.client().namespace("prefixed")) == before
+    assert server.stop() == 0
+
+
+def test_a_changed_byte_in_the_bucket_is_an_error_that_names_the_object(own_server):
+    ns = own_server.client().namespace("damaged")
+    fill(ns)
+    right = ns.results(vector=[1, 0, 0, 0], include_vector=True, search={"exact": True}, top_k=100)
+    own_server.stop()
+    shutil.rmtree(own_server.root / "cache", ignore_errors=True)
+    objects = {key: buckets.s3().get_object(Bucket=own_server.bucket, Key=key)["Body"].read()
+               for key in buckets.keys(own_server.bucket, "ns/damaged/") if "/segment/" in key}
+    segment, whole = max(objects.items(), key=lambda item: len(item[1]))
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 4
+    buckets.s3().put_object(Bucket=own_server.bucket, Key=segment, Body=bytes(damaged))
+    own_server.start()
+    ns = own_server.client().namespace("damaged")
+    answer = ns.ask("POST", "/query", {"vector": [1, 0, 0, 0], "include_vector": True, "search": {"exact": True}, "top_k": 100})
+    if answer.status == 200:
+        assert answer.json["results"] == right
+    else:
+        assert answer.status == 500 and segment.rsplit("/", 1)[-1] in answer.error, answer
+
+
+def test_a_segment_above_the_size_of_a_part_is_uploaded_in_parts_and_searched(own_server):
+    dims, count = 768, 6000
+    generator = random.Random(1)
+    ns = own_server.client().namespace("large")
+    ns.create(vector_dim=dims)
+    for start in range(0, count, 1000):
+        ns.upsert(*({"id": i, "vector": base64.b64encode(generator.randbytes(4 * dims)[: 4 * dims].translate(SMALL)).decode()}
+                    for i in range(start, start + 1000)))
+    ns.compact()
+    heads = [buckets.s3().head_object(Bucket=own_server.bucket, Key=key) for key in buckets.keys(own_server.bucket) if "/segment/" in key]
+    assert any(head["ContentLength"] > 16 << 20 and re.search(r'-\d+"$', head["ETag"]) for head in heads)
+    wanted = ns.ask("GET", "/documents/77").json["vector"]
+    own_server.kill()
+    own_server.start()
+    ns = own_server.client().namespace("large")
+    assert ns.results(vector=wanted, top_k=1)[0]["id"] == 77
+    assert ns.info()["document_count"] == count
+
+
+# Random bytes as the bytes of finite numbers: no exponent of all ones.
+SMALL = bytes(b & 0x3F for b in range(256))

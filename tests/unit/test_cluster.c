@@ -1,0 +1,586 @@
+/*
+ * A node among others, of which one is a scripted server (http_peer.h) and one is down.
+ * http_header and http_response_header are the test's own, in place of the server's.
+ */
+#include "node/cluster.h"
+
+#include <strings.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/op.h"
+#include "unit/http_peer.h"
+
+/* ---- a request from outside ---- */
+
+struct header {
+    const char *name, *value;
+};
+
+static const struct header *headers;
+
+const char *http_header(const struct http_request *request, const char *name)
+{
+    (void)request;
+    for (const struct header *h = headers; h && h->name; h++)
+        if (strcasecmp(h->name, name) == 0) return h->value;
+    return NULL;
+}
+
+void http_response_header(struct http_response *response, const char *name,
+                          const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(response->headers[response->header_count].value,
+                    sizeof response->headers[0].value, format, args);
+    va_end(args);
+    response->headers[response->header_count++].name = name;
+}
+
+/* ---- the world ---- */
+
+enum { SELF, LIVE, DOWN, NODES };
+static const char *const ids[NODES] = {"indexer-1", "indexer-2", "indexer-3"};
+
+struct world {
+    struct http_peer *peer; /* indexer-2 */
+    int down_fd;
+    struct cluster *cluster;
+    struct router router;
+    struct op op;
+    char urls[NODES][64];
+    char names[NODES][32]; /* a namespace of each */
+    struct http_response response;
+    bool answered;
+    char body[4096];
+};
+
+static void name_namespaces(struct world *w, const struct ring *ring)
+{
+    for (int n = 0; n < NODES; n++)
+        for (int i = 0; !*w->names[n]; i++) {
+            char name[32];
+            (void)snprintf(name, sizeof name, "ns-%d", i);
+            if (ring_owner(ring, name) == (size_t)n)
+                memcpy(w->names[n], name, sizeof name);
+        }
+}
+
+static int setup_as(void **state, const char *node_id, bool query, bool forward_writes)
+{
+    struct world *w = calloc(1, sizeof *w);
+    struct ring ring = {ids, NODES};
+    w->peer = peer_start();
+    int ports[NODES] = {1, w->peer->port, peer_closed_port(&w->down_fd)};
+    const char *urls[NODES];
+    for (int n = 0; n < NODES; n++) {
+        (void)snprintf(w->urls[n], sizeof w->urls[n], "http://127.0.0.1:%d", ports[n]);
+        urls[n] = w->urls[n];
+    }
+    struct cluster_options options = {.node_id = node_id,
+                                      .query_node = query,
+                                      .forward_writes = forward_writes,
+                                      .ring = ring,
+                                      .urls = urls,
+                                      .forwards_max = 8,
+                                      .answer_max = 1 << 20};
+    w->cluster = cluster_new(&options);
+    w->router = cluster_router(w->cluster);
+    w->peer->fields = "Content-Type: application/json\r\nX-Elacsym-Node: indexer-2\r\n";
+    op_init(&w->op, clock_ms() + 20000, 0);
+    name_namespaces(w, &ring);
+    headers = NULL;
+    *state = w;
+    return 0;
+}
+
+static int indexer(void **state)
+{
+    return setup_as(state, "indexer-1", false, false);
+}
+
+static int query_node(void **state)
+{
+    return setup_as(state, "query-1", true, false);
+}
+
+static int forwarding_query_node(void **state)
+{
+    return setup_as(state, "query-1", true, true);
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    buf_release(&w->response.body);
+    cluster_free(w->cluster);
+    peer_stop(w->peer);
+    (void)close(w->down_fd);
+    op_release(&w->op);
+    free(w);
+    return 0;
+}
+
+static enum err ask(struct world *w, const char *name, bool write)
+{
+    const char *text = "{\"top_k\":1}";
+    char path[128];
+    (void)snprintf(path, sizeof path, "/v1/namespaces/%s/%s", name,
+                   write ? "upsert" : "query");
+    struct http_request http = {.method = "POST",
+                                .path = path,
+                                .query_string = "",
+                                .body = slice_str(text)};
+    struct router_request request = {.name = name, .write = write, .http = &http};
+    buf_release(&w->response.body);
+    w->response = (struct http_response){.status = 200};
+    op_clear_error(&w->op);
+    enum err e =
+        w->router.pass(w->router.context, &w->op, &request, &w->response, &w->answered);
+    (void)snprintf(w->body, sizeof w->body, "%.*s", (int)w->response.body.size,
+                   (const char *)w->response.body.data);
+    return e;
+}
+
+static enum err get(struct world *w, const char *path, const char *query)
+{
+    struct http_request http = {.method = "GET", .path = path, .query_string = query};
+    struct router_request request = {.name = w->names[LIVE], .http = &http};
+    buf_release(&w->response.body);
+    w->response = (struct http_response){.status = 200};
+    return w->router.pass(w->router.context, &w->op, &request, &w->response,
+                          &w->answered);
+}
+
+static bool elsewhere(struct world *w, const char *name, bool write)
+{
+    struct http_request http = {.method = "POST", .path = "", .query_string = ""};
+    struct router_request request = {.name = name, .write = write, .http = &http};
+    return w->router.elsewhere(w->router.context, &request);
+}
+
+static const char *field(const struct world *w, const char *name)
+{
+    for (size_t i = 0; i < w->response.header_count; i++)
+        if (strcmp(w->response.headers[i].name, name) == 0)
+            return w->response.headers[i].value;
+    return "";
+}
+
+static bool sent(const struct world *w, const char *text)
+{
+    return strstr(w->peer->last, text) != NULL;
+}
+
+#define assert_in_body(w, text) assert_non_null(strstr((w)->body, text))
+
+/* ---- who answers ---- */
+
+static void an_indexer_answers_for_what_it_owns(void **state)
+{
+    struct world *w = *state;
+    for (int write = 0; write < 2; write++) {
+        assert_int_equal(ask(w, w->names[SELF], write), ERR_OK);
+        assert_false(w->answered);
+        assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-1");
+    }
+    assert_true(cluster_owns(w->cluster, w->names[SELF]));
+    assert_false(cluster_owns(w->cluster, w->names[LIVE]));
+    assert_int_equal(w->peer->requests, 0);
+}
+
+static void a_query_node_owns_nothing(void **state)
+{
+    struct world *w = *state;
+    for (int n = 0; n < NODES; n++)
+        assert_false(cluster_owns(w->cluster, w->names[n]));
+}
+
+static void other_namespaces_are_passed_on_to_their_owner(void **state)
+{
+    struct world *w = *state;
+    static const struct header given[] = {{"Idempotency-Key", "k-1"},
+                                          {"X-Elacsym-Min-Commit", "0102"},
+                                          {"Cookie", "secret"},
+                                          {"Accept-Encoding", "gzip"},
+                                          {NULL, NULL}};
+    headers = given;
+    memcpy(w->op.request_id, "request-7", 10);
+    w->peer->status = 404;
+    w->peer->body = "{\"error\":\"there is none\"}";
+    w->peer->fields = "Content-Type: application/json\r\nX-Elacsym-Commit: abcd\r\n"
+                      "Retry-After: 3\r\nSet-Cookie: no\r\n";
+    for (int write = 0; write < 2; write++) {
+        assert_int_equal(ask(w, w->names[LIVE], write), ERR_OK);
+        assert_true(w->answered);
+        assert_int_equal(w->response.status, 404);
+        assert_string_equal(w->body, w->peer->body);
+        assert_string_equal(field(w, "X-Elacsym-Commit"), "abcd");
+        assert_string_equal(field(w, "Retry-After"), "3");
+        assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-2");
+        assert_int_equal(w->response.header_count, 3);
+        assert_true(sent(w, "\r\nX-Elacsym-Hop: 1\r\n"));
+        assert_true(sent(w, "; indexer-1; indexer-1,indexer-2,indexer-3\r\n"));
+        assert_true(sent(w, "\r\nX-Elacsym-Deadline-Ms: 19"));
+        assert_true(sent(w, "\r\nX-Request-Id: request-7\r\n"));
+        assert_true(sent(w, "\r\nIdempotency-Key: k-1\r\n"));
+        assert_true(sent(w, "\r\nX-Elacsym-Min-Commit: 0102\r\n"));
+        assert_true(sent(w, "\r\nContent-Type: application/json\r\n"));
+        assert_true(sent(w, "\r\n\r\n{\"top_k\":1}"));
+        assert_false(sent(w, "secret"));
+        assert_false(sent(w, "gzip"));
+    }
+    assert_int_equal(w->peer->connections, 1);
+}
+
+static void paths_arrive_as_they_were_sent(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(get(w, "/v1/namespaces/x/documents/a%2Fb", "q=1"), ERR_OK);
+    assert_int_equal(strncmp(w->peer->last,
+                             "GET /v1/namespaces/x/documents/a%2Fb?q=1 HTTP", 45),
+                     0);
+    /* libcurl would take '#' for the end; raw bytes are sent as what they mean */
+    assert_int_equal(get(w, "/v1/namespaces/x/documents/a#b\xc3\xa9", ""), ERR_OK);
+    assert_int_equal(strncmp(w->peer->last,
+                             "GET /v1/namespaces/x/documents/a%23b%C3%A9 HTTP", 47),
+                     0);
+    assert_int_equal(get(w, "/v1/namespaces/x/../y", ""), ERR_OK);
+    assert_int_equal(strncmp(w->peer->last, "GET /v1/namespaces/x/../y HTTP", 30), 0);
+}
+
+/* ---- an owner that does not answer ---- */
+
+static void a_read_whose_owner_is_down_is_answered_here(void **state)
+{
+    struct world *w = *state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ask(w, w->names[DOWN], false), ERR_OK);
+        assert_false(w->answered);
+        assert_string_equal(field(w, "X-Elacsym-Node"), "query-1");
+        assert_string_equal(w->op.error, "");
+    }
+}
+
+static void an_owner_without_room_or_storage_is_relieved_of_the_read(void **state)
+{
+    struct world *w = *state;
+    static const int statuses[] = {429, 502, 503, 504};
+    for (size_t i = 0; i < COUNT_OF(statuses); i++) {
+        w->peer->status = statuses[i];
+        assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+        assert_false(w->answered);
+        assert_int_equal(w->response.body.size, 0);
+    }
+    /* but its other errors are the answer */
+    static const int final[] = {400, 404, 409, 413, 500, 508};
+    for (size_t i = 0; i < COUNT_OF(final); i++) {
+        w->peer->status = final[i];
+        assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+        assert_true(w->answered);
+        assert_int_equal(w->response.status, final[i]);
+    }
+}
+
+static void an_owner_that_hangs_is_asked_once_and_then_left_alone(void **state)
+{
+    struct world *w = *state;
+    atomic_store(&w->peer->mode, PEER_HANG);
+    atomic_store(&w->peer->sick, true);
+    assert_true(elsewhere(w, w->names[LIVE], false));
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    assert_false(w->answered);
+    assert_int_equal(w->peer->requests, 1);
+    assert_false(elsewhere(w, w->names[LIVE], false));
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+        assert_false(w->answered);
+    }
+    assert_int_equal(w->peer->requests, 1);
+
+    /* When it answers again it is asked again. */
+    atomic_store(&w->peer->mode, PEER_ANSWER);
+    atomic_store(&w->peer->sick, false);
+    while (!w->answered) {
+        assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+        task_sleep_ms(10);
+    }
+    assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-2");
+}
+
+static void an_owner_that_is_alive_but_slow_is_relieved_of_the_read_later(void **state)
+{
+    struct world *w = *state;
+    atomic_store(&w->peer->mode, PEER_HANG);
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    assert_false(w->answered);
+    atomic_store(&w->peer->mode, PEER_ANSWER);
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    assert_true(w->answered); /* once is no reason to leave it alone */
+}
+
+static void a_write_to_an_owner_that_is_down_was_not_applied(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(ask(w, w->names[DOWN], true), ERR_IO);
+    assert_false(w->answered);
+    assert_non_null(strstr(w->op.error, "\"indexer-3\" at http://127.0.0.1:"));
+    assert_non_null(strstr(w->op.error, "nothing was applied"));
+    assert_int_equal(w->op.retry_after_ms, 1000);
+    /* and the next one is refused without asking */
+    assert_int_equal(ask(w, w->names[DOWN], true), ERR_IO);
+}
+
+static void a_write_without_an_answer_is_unknown_and_not_sent_again(void **state)
+{
+    struct world *w = *state;
+    static const int modes[] = {PEER_CLOSE, PEER_HALF};
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
+        atomic_store(&w->peer->mode, modes[i]);
+        int before = w->peer->requests;
+        assert_int_equal(ask(w, w->names[LIVE], true), ERR_UNKNOWN);
+        assert_non_null(strstr(w->op.error, "may or may not"));
+        assert_int_equal(w->peer->requests, before + 1);
+    }
+}
+
+static void a_write_whose_deadline_passes_is_unknown(void **state)
+{
+    struct world *w = *state;
+    atomic_store(&w->peer->mode, PEER_HANG);
+    w->op.deadline_ms = clock_ms() + 50;
+    assert_int_equal(ask(w, w->names[LIVE], true), ERR_UNKNOWN);
+}
+
+static void a_write_with_a_key_survives_a_dead_kept_connection(void **state)
+{
+    struct world *w = *state;
+    static const struct header key[] = {{"Idempotency-Key", "k"}, {NULL, NULL}};
+    headers = key;
+    atomic_store(&w->peer->mode, PEER_FIRST_CLOSE);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(ask(w, w->names[LIVE], true), ERR_OK);
+        assert_int_equal(w->response.status, 200);
+    }
+}
+
+static void only_the_owner_itself_can_acknowledge(void **state)
+{
+    struct world *w = *state;
+    static const char *const fields[] = {
+        "Content-Type: application/json\r\n", "Content-Type: text/html\r\n",
+        "Content-Type: application/json\r\nX-Elacsym-Node: indexer-3\r\n"};
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        w->peer->fields = fields[i];
+        assert_int_equal(ask(w, w->names[LIVE], true), ERR_UNKNOWN);
+        assert_false(w->answered);
+        while (ask(w, w->names[LIVE], false) == ERR_OK && w->peer->requests == (int)i)
+            task_sleep_ms(10);
+        assert_false(w->answered);
+        w->peer->fields =
+            "Content-Type: application/json\r\nX-Elacsym-Node: indexer-2\r\n";
+        do
+            assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+        while (!w->answered);
+    }
+}
+
+/* ---- writes at a query node ---- */
+
+static void a_query_node_refuses_writes_and_names_the_owner(void **state)
+{
+    struct world *w = *state;
+    char address[128];
+    for (int n = 0; n < NODES; n++) {
+        assert_false(elsewhere(w, w->names[n], true));
+        assert_int_equal(ask(w, w->names[n], true), ERR_OK);
+        assert_true(w->answered);
+        assert_int_equal(w->response.status, 403);
+        (void)snprintf(address, sizeof address,
+                       "\"owner\":{\"node_id\":\"%s\",\"address\":\"%s\"}", ids[n],
+                       w->urls[n]);
+        assert_in_body(w, address);
+    }
+    assert_int_equal(w->peer->requests, 0);
+}
+
+static void a_query_node_told_to_forward_writes_does(void **state)
+{
+    struct world *w = *state;
+    assert_true(elsewhere(w, w->names[LIVE], true));
+    assert_int_equal(ask(w, w->names[LIVE], true), ERR_OK);
+    assert_int_equal(w->response.status, 200);
+    assert_int_equal(w->peer->requests, 1);
+}
+
+/* ---- what was forwarded to us, or says so ---- */
+
+static char *our_nodes(struct world *w)
+{
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    char *at = strstr(w->peer->last, "X-Elacsym-Nodes: ");
+    assert_non_null(at);
+    return strndup(at + 17, strcspn(at + 17, "\r"));
+}
+
+static void a_forwarded_request_of_ours_is_answered_here(void **state)
+{
+    struct world *w = *state;
+    char *nodes = our_nodes(w);
+    const struct header given[] = {{"X-Elacsym-Hop", "1"},
+                                   {"X-Elacsym-Nodes", nodes},
+                                   {"X-Elacsym-Deadline-Ms", "5000"},
+                                   {NULL, NULL}};
+    headers = given;
+    int64_t now_ms = clock_ms();
+    assert_int_equal(ask(w, w->names[SELF], true), ERR_OK);
+    assert_false(w->answered);
+    assert_in_range(w->op.deadline_ms - now_ms, 5000, 10000);
+    free(nodes);
+}
+
+static void a_deadline_can_only_become_shorter(void **state)
+{
+    struct world *w = *state;
+    static const char *const texts[] = {
+        "99999999", "-5", "", "1e3", "0x10", " 7", "99999999999999999999999"};
+    int64_t before_ms = w->op.deadline_ms;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        const struct header given[] = {{"X-Elacsym-Hop", "1"},
+                                       {"X-Elacsym-Deadline-Ms", texts[i]},
+                                       {NULL, NULL}};
+        headers = given;
+        assert_int_equal(ask(w, w->names[SELF], false), ERR_OK);
+        assert_false(w->answered);
+        assert_true(w->op.deadline_ms == before_ms);
+    }
+}
+
+static void a_request_is_passed_on_once_only(void **state)
+{
+    struct world *w = *state;
+    char *nodes = our_nodes(w);
+    const struct header honest[] = {{"X-Elacsym-Hop", "1"},
+                                    {"X-Elacsym-Nodes", nodes},
+                                    {NULL, NULL}};
+    static const struct header forged[] = {{"x-elacsym-hop", "0"}, {NULL, NULL}};
+    static const struct header empty[] = {{"X-Elacsym-Hop", ""}, {NULL, NULL}};
+    const struct header *cases[] = {honest, forged, empty};
+    int before = w->peer->requests;
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        for (int write = 0; write < 2; write++) {
+            headers = cases[i];
+            assert_false(elsewhere(w, w->names[LIVE], write));
+            assert_int_equal(ask(w, w->names[LIVE], write), ERR_OK);
+            assert_true(w->answered);
+            assert_int_equal(w->response.status, 508);
+            assert_in_body(w, "\"code\":\"forward_loop\"");
+            assert_in_body(w, "indexer-2");
+        }
+    assert_int_equal(w->peer->requests, before);
+    free(nodes);
+}
+
+static void another_list_is_409_with_both_lists(void **state)
+{
+    struct world *w = *state;
+    static const struct header given[] = {
+        {"X-Elacsym-Hop", "1"},
+        {"X-Elacsym-Nodes", "0123456789abcdef; query-9; indexer-1,indexer-3"},
+        {NULL, NULL}};
+    headers = given;
+    for (int n = 0; n < NODES; n++) {
+        assert_int_equal(ask(w, w->names[n], n == SELF), ERR_OK);
+        assert_true(w->answered);
+        assert_int_equal(w->response.status, 409);
+        assert_in_body(w, "\"code\":\"indexer_list_mismatch\"");
+        assert_in_body(w,
+                       "\"lists\":[{\"node\":\"indexer-1\",\"nodes\":[\"indexer-1\","
+                       "\"indexer-2\",\"indexer-3\"]},{\"node\":\"query-9\",\"nodes\":["
+                       "\"indexer-1\",\"indexer-3\"]}]");
+        assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-1");
+    }
+}
+
+static void a_forged_list_is_shown_and_harms_nobody(void **state)
+{
+    struct world *w = *state;
+    static const char *const texts[] = {"",           ";",
+                                        ";;",         "x",
+                                        "; ; ",       "f; \"}]\\; a\",\x01\xff,,b",
+                                        "0; a; ,,,,", "0;a;b;c"};
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        struct json *json = NULL;
+        struct json_value root;
+        const struct header with_hop[] = {{"X-Elacsym-Hop", "1"},
+                                          {"X-Elacsym-Nodes", texts[i]},
+                                          {NULL, NULL}};
+        headers = with_hop;
+        assert_int_equal(ask(w, w->names[SELF], false), ERR_OK);
+        assert_int_equal(w->response.status, 409);
+        buf_append_zeros(&w->response.body, JSON_PADDING);
+        assert_int_equal(json_open(&w->op,
+                                   slice_of(w->response.body.data,
+                                            w->response.body.size - JSON_PADDING),
+                                   &json, &root),
+                         ERR_OK);
+        assert_int_equal(json_end(&w->op, json), ERR_OK);
+        json_close(json);
+        /* without a hop nobody looks at it */
+        const struct header alone[] = {{"X-Elacsym-Nodes", texts[i]}, {NULL, NULL}};
+        headers = alone;
+        assert_int_equal(ask(w, w->names[SELF], false), ERR_OK);
+        assert_false(w->answered);
+    }
+}
+
+static void addresses_come_from_the_template(void **state)
+{
+    static const struct {
+        const char *form, *address;
+    } cases[] = {{"http://{node_id}:{port}", "http://a-1:3000"},
+                 {"https://{node_id}.indexers.svc:{port}/",
+                  "https://a-1.indexers.svc:3000"},
+                 {"http://{node_id}", "http://a-1"},
+                 {"http://x/{node_id}/{node_id}//", "http://x/a-1/a-1"},
+                 {"http://{node_id}{{port}", "http://a-1{3000"}};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *address = cluster_address(cases[i].form, "a-1", 3000);
+        assert_string_equal(address, cases[i].address);
+        mem_free(address);
+    }
+}
+
+#define INDEXER(test) cmocka_unit_test_setup_teardown(test, indexer, teardown)
+#define QUERY(test)   cmocka_unit_test_setup_teardown(test, query_node, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        INDEXER(an_indexer_answers_for_what_it_owns),
+        QUERY(a_query_node_owns_nothing),
+        INDEXER(other_namespaces_are_passed_on_to_their_owner),
+        QUERY(paths_arrive_as_they_were_sent),
+        QUERY(a_read_whose_owner_is_down_is_answered_here),
+        QUERY(an_owner_without_room_or_storage_is_relieved_of_the_read),
+        QUERY(an_owner_that_hangs_is_asked_once_and_then_left_alone),
+        QUERY(an_owner_that_is_alive_but_slow_is_relieved_of_the_read_later),
+        INDEXER(a_write_to_an_owner_that_is_down_was_not_applied),
+        INDEXER(a_write_without_an_answer_is_unknown_and_not_sent_again),
+        INDEXER(a_write_whose_deadline_passes_is_unknown),
+        INDEXER(a_write_with_a_key_survives_a_dead_kept_connection),
+        INDEXER(only_the_owner_itself_can_acknowledge),
+        QUERY(a_query_node_refuses_writes_and_names_the_owner),
+        cmocka_unit_test_setup_teardown(a_query_node_told_to_forward_writes_does,
+                                        forwarding_query_node, teardown),
+        INDEXER(a_forwarded_request_of_ours_is_answered_here),
+        INDEXER(a_deadline_can_only_become_shorter),
+        INDEXER(a_request_is_passed_on_once_only),
+        INDEXER(another_list_is_409_with_both_lists),
+        INDEXER(a_forged_list_is_shown_and_harms_nobody),
+        cmocka_unit_test(addresses_come_from_the_template),
+    };
+    return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
+}

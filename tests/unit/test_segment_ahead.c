@@ -1,0 +1,293 @@
+#include "segment/segment_ahead.h"
+
+#include "unit/segment_world.h"
+#include "unit/test.h"
+
+enum { SEGMENTS = 5, CACHE_SIZE = 64 << 20 };
+
+/* The same segment under several names, larger than what opening it reads at once. */
+struct objects {
+    struct world world;
+    struct store *store;
+    struct cache *cache;
+    char names[SEGMENTS][16];
+    struct segment_object list[SEGMENTS];
+    struct segment *segments[SEGMENTS];
+    struct op op;
+};
+
+static void cold_cache(struct objects *o, uint64_t size)
+{
+    cache_free(o->cache);
+    o->cache = cache_new(o->store, size);
+    o->op.counters = (struct op_counters){0};
+}
+
+static void objects_make(struct objects *o)
+{
+    uint64_t rng = test_seed();
+    memset(o, 0, sizeof *o);
+    op_init(&o->op, OP_NO_DEADLINE, 0);
+    world_make(&o->world, &rng,
+               (struct world_shape){.row_count = 3000,
+                                    .vector_dim = 30,
+                                    .attr_count = 6,
+                                    .string_ids = true,
+                                    .vector_percent = 90});
+    o->store = store_mem_new();
+    struct slice bytes = buf_slice(&o->world.bytes);
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        (void)snprintf(o->names[i], sizeof o->names[i], "segment-%zu", i);
+        assert_int_equal(store_put(&o->op, o->store, o->names[i], &bytes, 1), ERR_OK);
+        o->list[i] = (struct segment_object){.key = o->names[i], .size = bytes.size};
+    }
+    cold_cache(o, CACHE_SIZE);
+}
+
+static void open_all(struct objects *o)
+{
+    for (size_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(segment_open(&o->op, o->cache, o->list[i].key, o->list[i].size,
+                                      &o->segments[i]),
+                         ERR_OK);
+    o->op.counters = (struct op_counters){0};
+}
+
+static void close_all(struct objects *o)
+{
+    for (size_t i = 0; i < SEGMENTS; i++)
+        segment_unref(o->segments[i]);
+}
+
+static void objects_release(struct objects *o)
+{
+    assert_true(cache_usage(o->cache).pinned_bytes == 0);
+    cache_free(o->cache);
+    store_free(o->store);
+    op_release(&o->op);
+    world_release(&o->world);
+}
+
+static void segments_are_opened_in_two_rounds_however_many(void **state)
+{
+    (void)state;
+    struct objects o;
+    objects_make(&o);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS);
+    assert_int_equal(o.op.counters.rounds, 2);
+    uint64_t bytes = o.op.counters.store_bytes;
+    open_all(&o);
+    close_all(&o);
+    cold_cache(&o, CACHE_SIZE);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(segment_open(&o.op, o.cache, o.list[i].key, o.list[i].size,
+                                      &o.segments[i]),
+                         ERR_OK);
+    assert_int_equal(o.op.counters.rounds, 2 * SEGMENTS); /* what it saves */
+    assert_int_equal(o.op.counters.store_bytes, bytes);
+    close_all(&o);
+    objects_release(&o);
+}
+
+static void opening_ahead_leaves_failures_to_those_who_open(void **state)
+{
+    (void)state;
+    struct objects o;
+    objects_make(&o);
+    const char *gone = o.names[2];
+    assert_int_equal(store_delete(&o.op, o.store, &gone, 1), ERR_OK);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS);
+    assert_string_equal(o.op.error, "");
+    assert_int_equal(segment_open(&o.op, o.cache, o.list[0].key, o.list[0].size,
+                                  &o.segments[0]),
+                     ERR_OK);
+    assert_int_equal(segment_open(&o.op, o.cache, gone, o.list[2].size, &o.segments[2]),
+                     ERR_NOT_FOUND);
+    segment_unref(o.segments[0]);
+    cold_cache(&o, 1 << 16); /* and lack of room too */
+    op_clear_error(&o.op);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS);
+    assert_string_equal(o.op.error, "");
+    segment_open_ahead(&o.op, o.cache, o.list, 0);
+    objects_release(&o);
+}
+
+static void a_filter_over_many_segments_takes_one_round(void **state)
+{
+    (void)state;
+    struct objects o;
+    objects_make(&o);
+    open_all(&o);
+    int rounds_spent = 0;
+    for (size_t f = 0; f < WORLD_FILTERS; f++) {
+        struct segment_ahead *ahead = segment_ahead_new();
+        uint64_t before = o.op.counters.rounds;
+        for (size_t i = 0; i < SEGMENTS; i++)
+            segment_ahead_filter(ahead, o.segments[i], o.world.filters[f]);
+        assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
+        assert_true(o.op.counters.rounds <= before + 1);
+        rounds_spent += o.op.counters.rounds > before;
+        before = o.op.counters.rounds;
+        for (size_t i = 0; i < SEGMENTS; i++) {
+            struct rowset *rows;
+            assert_int_equal(segment_filter(&o.op, o.segments[i], o.world.filters[f],
+                                            NULL, NULL, &rows),
+                             ERR_OK);
+            rowset_unref(rows);
+        }
+        assert_int_equal(o.op.counters.rounds, before);
+        segment_ahead_free(ahead);
+    }
+    assert_int_equal(o.op.counters.cache_misses, o.op.counters.store_requests);
+    assert_true(rounds_spent > 0);
+    close_all(&o);
+    objects_release(&o);
+}
+
+static void views_and_documents_of_many_segments_take_one_round_each(void **state)
+{
+    (void)state;
+    struct objects o;
+    int attrs[6] = {0, 1, 2, 3, 4, 5};
+    uint32_t rows[] = {2999, 7, 8, 1500};
+    struct segment_fetch what = {.vector = true, .attributes = true};
+    struct segment_view *views[SEGMENTS];
+    struct doc docs[COUNT_OF(rows)];
+    objects_make(&o);
+    open_all(&o);
+
+    struct segment_ahead *ahead = segment_ahead_new();
+    for (size_t i = 0; i < SEGMENTS; i++)
+        segment_ahead_view(ahead, o.segments[i], attrs, 6, attrs, 6);
+    assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(segment_view_open(&o.op, o.segments[i], attrs, 6, attrs, 6,
+                                           &views[i]),
+                         ERR_OK);
+    segment_ahead_free(ahead);
+    assert_int_equal(o.op.counters.rounds, 1);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        segment_view_close(views[i]);
+
+    ahead = segment_ahead_new();
+    for (size_t i = 0; i < SEGMENTS; i++)
+        segment_ahead_fetch(ahead, o.segments[i], rows, COUNT_OF(rows), what);
+    assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(segment_fetch(&o.op, o.segments[i], o.world.schema, rows,
+                                       COUNT_OF(rows), what, docs),
+                         ERR_OK);
+    segment_ahead_free(ahead);
+    assert_int_equal(o.op.counters.rounds, 2);
+    assert_int_equal(o.op.counters.cache_hits, 0);
+    close_all(&o);
+    objects_release(&o);
+}
+
+static void one_segment_needs_no_planning_and_no_room_is_no_failure(void **state)
+{
+    (void)state;
+    struct objects o;
+    uint32_t rows[] = {1, 2, 3};
+    struct segment_fetch what = {.vector = true, .attributes = true};
+    objects_make(&o);
+    open_all(&o);
+    struct segment_ahead *ahead = segment_ahead_new();
+    segment_ahead_fetch(ahead, o.segments[0], rows, 3, what);
+    assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
+    assert_int_equal(o.op.counters.rounds, 0);
+    segment_ahead_free(ahead);
+
+    struct cache_usage usage = cache_usage(o.cache);
+    uint64_t rest = usage.memory_max - usage.reserved_bytes;
+    assert_true(cache_reserve(o.cache, rest));
+    ahead = segment_ahead_new();
+    for (size_t i = 0; i < SEGMENTS; i++)
+        segment_ahead_fetch(ahead, o.segments[i], rows, 3, what);
+    assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
+    assert_string_equal(o.op.error, "");
+    segment_ahead_free(ahead);
+    segment_ahead_free(NULL);
+    cache_unreserve(o.cache, rest);
+    close_all(&o);
+    objects_release(&o);
+}
+
+static void what_segments_hold_counts_in_the_budget(void **state)
+{
+    (void)state;
+    struct objects o;
+    uint64_t held = 0;
+    objects_make(&o);
+    open_all(&o);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        held += segment_memory(o.segments[i]);
+    assert_int_equal(cache_usage(o.cache).reserved_bytes, held);
+    close_all(&o);
+    assert_int_equal(cache_usage(o.cache).reserved_bytes, 0);
+
+    cold_cache(&o, held / SEGMENTS * 2);
+    struct segment *s, *none;
+    assert_int_equal(segment_open(&o.op, o.cache, o.list[0].key, o.list[0].size, &s),
+                     ERR_OK);
+    uint64_t rest = cache_usage(o.cache).memory_max - segment_memory(s);
+    assert_true(cache_reserve(o.cache, rest));
+    assert_int_equal(segment_open(&o.op, o.cache, o.list[1].key, o.list[1].size, &none),
+                     ERR_BUSY);
+    cache_unreserve(o.cache, rest);
+    segment_unref(s);
+    objects_release(&o);
+}
+
+/* A store that answers with damaged bytes until it is told to stop. */
+struct liar {
+    struct store base;
+    struct store *inner;
+    bool lies;
+};
+
+static enum err liar_read(struct op *op, struct store *s, struct store_range *ranges,
+                          size_t n)
+{
+    struct liar *liar = (struct liar *)s;
+    enum err e = store_read(op, liar->inner, ranges, n);
+    for (size_t i = 0; i < n && liar->lies; i++)
+        ranges[i].data[ranges[i].size / 2] ^= 1;
+    return e;
+}
+
+static const struct store_ops liar_ops = {.name = "liar", .read = liar_read};
+
+static void a_damaged_answer_is_not_kept(void **state)
+{
+    (void)state;
+    struct objects o;
+    objects_make(&o);
+    struct liar liar = {.base.ops = &liar_ops, .inner = o.store, .lies = true};
+    struct cache *cache = cache_new(&liar.base, CACHE_SIZE);
+    struct segment *s;
+    for (int times = 0; times < 2; times++)
+        assert_int_equal(segment_open(&o.op, cache, o.list[0].key, o.list[0].size, &s),
+                         ERR_CORRUPT);
+    liar.lies = false;
+    op_clear_error(&o.op);
+    assert_int_equal(segment_open(&o.op, cache, o.list[0].key, o.list[0].size, &s),
+                     ERR_OK);
+    segment_unref(s);
+    cache_free(cache);
+    objects_release(&o);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(segments_are_opened_in_two_rounds_however_many),
+        cmocka_unit_test(opening_ahead_leaves_failures_to_those_who_open),
+        cmocka_unit_test(a_filter_over_many_segments_takes_one_round),
+        cmocka_unit_test(views_and_documents_of_many_segments_take_one_round_each),
+        cmocka_unit_test(one_segment_needs_no_planning_and_no_room_is_no_failure),
+        cmocka_unit_test(what_segments_hold_counts_in_the_budget),
+        cmocka_unit_test(a_damaged_answer_is_not_kept),
+    };
+    return cmocka_run_group_tests_name("segment ahead", tests, NULL, NULL);
+}
