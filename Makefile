@@ -194,6 +194,9 @@ PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
 
+# Numbers in, numbers out, minutes of them: no thread for a thread sanitizer to watch.
+THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
+
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 
 test:
@@ -205,7 +208,8 @@ test:
 	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
 	  --check '$(MAKE_ALL) tidy' $(PROOFS) \
 	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
-	    --test build/address-undefined/$t --test '$(STILL) build/thread/$t') \
+	    --test build/address-undefined/$t \
+	    $(if $(filter $(notdir $t),$(THREADLESS)),,--test '$(STILL) build/thread/$t')) \
 	  $(PROOFS_ALONE)
 
 # ---- running ----
