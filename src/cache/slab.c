@@ -665,11 +665,23 @@ static enum err seal(struct op *op, struct slab *s)
     return e;
 }
 
+/* Whether the active region has room for so many records of that size in all. */
+static bool have_room(const struct slab *s, size_t records, uint64_t size)
+{
+    uint64_t table_size = s->table.size + records * SLAB_TABLE_ENTRY_SIZE;
+    return s->active != NO_REGION && s->position + size <= records_max(s, table_size);
+}
+
 static bool fits(const struct slab *s, uint64_t record_size)
 {
-    uint64_t table_size = s->table.size + SLAB_TABLE_ENTRY_SIZE;
-    return s->active != NO_REGION &&
-           s->position + record_size <= records_max(s, table_size);
+    return have_room(s, 1, record_size);
+}
+
+/* What moves on must not take the room of the piece that the region was begun for. */
+static bool survivor_fits(const struct slab *s, uint64_t record_size)
+{
+    uint64_t largest = round_up(RECORD_FRONT + slab_piece_max(s), SLAB_UNIT);
+    return have_room(s, 2, record_size + largest);
 }
 
 static enum err put_record(struct op *op, struct slab *s, const struct slab_id *id,
@@ -735,7 +747,7 @@ static enum err move_record(struct op *op, struct slab *s, struct slab_place pla
     if (slab_record_size(&record.id) > left ||
         !read_at(s, offset + front_size, room, record.id.size) ||
         xxh3_64(room, record.id.size) != record.data_hash ||
-        !fits(s, slab_record_size(&record.id)))
+        !survivor_fits(s, slab_record_size(&record.id)))
         return ERR_OK;
     return put_record(op, s, &record.id, room);
 }

@@ -214,6 +214,35 @@ static void what_is_asked_for_moves_on_and_the_rest_makes_way(void **state)
     world_release(&w);
 }
 
+/* The largest pieces, and what is left of a range that was split into such. */
+static struct slab_id split_piece(struct world *w, uint64_t at)
+{
+    static const char key[] =
+        "namespaces/of-the-test/segments/0123456789abcdef0123.seg";
+    static const uint32_t less[] = {0, 600, 0, 400, 0, 5000, 300};
+    uint32_t most = slab_piece_max(w->slab);
+    return piece(key, at, most - less[at % (sizeof less / sizeof *less)]);
+}
+
+static void what_moves_on_leaves_room_for_the_largest_piece(void **state)
+{
+    (void)state;
+    struct world w;
+    enum { PIECES = 400 }; /* eight times what fits */
+    world_init(&w, SMALL);
+    assert_int_equal(slab_piece_max(w.slab), SIZE_MAX_OF_TEST);
+    for (uint64_t i = 0; i < PIECES; i++) {
+        assert_int_equal(put(&w, split_piece(&w, i)), ERR_OK);
+        assert_int_equal(get(&w, split_piece(&w, i)), SLAB_HIT);
+        /* All that is there is asked for, so all would move on. */
+        for (uint64_t k = 0; k < i; k++)
+            assert_int_not_equal(get(&w, split_piece(&w, k)), SLAB_DAMAGED);
+    }
+    /* The oldest goes first, each time. */
+    assert_int_equal(get(&w, split_piece(&w, 0)), SLAB_HIT);
+    world_release(&w);
+}
+
 static void once_it_is_full_only_the_second_asking_counts(void **state)
 {
     (void)state;
@@ -744,6 +773,7 @@ int main(void)
         cmocka_unit_test(a_restart_without_a_farewell_finds_everything_too),
         cmocka_unit_test(a_scan_of_ten_times_the_size_stays_inside_it),
         cmocka_unit_test(what_is_asked_for_moves_on_and_the_rest_makes_way),
+        cmocka_unit_test(what_moves_on_leaves_room_for_the_largest_piece),
         cmocka_unit_test(once_it_is_full_only_the_second_asking_counts),
         cmocka_unit_test(another_budget_keeps_what_fits_into_it),
         cmocka_unit_test(a_second_process_is_told_that_it_is_in_use),
