@@ -81,9 +81,9 @@ struct cache {
         struct metric *ranges, *bytes;
     } metrics[TIERS];
     struct metric *memory_used;
-    uint64_t memory_max,
-        disk_share; /* of it, reserved for the disk's index and queue */
-    size_t slots;   /* in both tables; a power of two */
+    uint64_t memory_max; /* of ranges and reservations: the budget without the tables */
+    uint64_t disk_share; /* of it, reserved for the disk's index and queue */
+    size_t slots;        /* in both tables; a power of two */
 
     struct mutex lock; /* guards everything below */
     struct cond fetched;
@@ -107,8 +107,9 @@ static void make_metrics(struct cache *c)
             metric_counter("elacsym_cache_bytes_total",
                            "Bytes of these ranges, by what answered.", labels[i]);
     }
-    c->memory_used = metric_gauge("elacsym_cache_memory_bytes",
-                                  "Memory of cached ranges and reservations.", NULL);
+    c->memory_used =
+        metric_gauge("elacsym_cache_memory_bytes",
+                     "Memory of cached ranges, their tables and reservations.", NULL);
 }
 
 static void tier_add(struct cache *c, enum tier tier, struct tier_count count)
@@ -117,19 +118,32 @@ static void tier_add(struct cache *c, enum tier tier, struct tier_count count)
     if (count.bytes) metric_add(c->metrics[tier].bytes, count.bytes);
 }
 
+static uint64_t table_bytes(const struct cache *c)
+{
+    return c->slots * (sizeof(void *) + sizeof(uint64_t));
+}
+
+/* Under the lock, or while nobody else knows the cache. */
+static void show_memory(struct cache *c)
+{
+    metric_set(c->memory_used, (double)(table_bytes(c) + c->bytes + c->reserved_bytes));
+}
+
 struct cache *cache_new(struct store *store, uint64_t memory_max)
 {
     struct cache *c = mem_new(struct cache);
     c->store = store;
-    c->memory_max = memory_max;
     c->slots = TABLE_MIN;
     while (c->slots < TABLE_MAX && c->slots < memory_max / BYTES_PER_SLOT)
         c->slots *= 2;
+    assert(memory_max > table_bytes(c));
+    c->memory_max = memory_max - table_bytes(c);
     mutex_init(&c->lock);
     cond_init(&c->fetched);
     c->buckets = mem_new_array(struct cache_entry *, c->slots);
     c->ghosts = mem_new_array(uint64_t, c->slots);
     make_metrics(c);
+    show_memory(c);
     return c;
 }
 
@@ -560,7 +574,7 @@ static enum err fetch_all(struct op *op, struct cache *c, const struct fetch *fe
     for (size_t i = 0; i < a.count; i++)
         settle(c, a.entries[i], a.errs[i]);
     cond_broadcast(&c->fetched);
-    metric_set(c->memory_used, (double)(c->bytes + c->reserved_bytes));
+    show_memory(c);
     mutex_unlock(&c->lock);
 
     for (size_t i = 0; c->disk && i < a.count; i++)
@@ -647,6 +661,7 @@ void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size
         if (entry->queued) queue_remove(c, entry);
         entry->state = FAILED; /* the last one to unpin it frees it */
         if (entry->pins == 0) entry_free(c, entry);
+        show_memory(c);
     }
     mutex_unlock(&c->lock);
     if (c->disk) disk_cache_forget(c->disk, key, offset, size);
@@ -659,7 +674,7 @@ bool cache_reserve(struct cache *c, uint64_t bytes)
     mutex_lock(&c->lock);
     bool fits = make_room(c, bytes);
     if (fits) c->reserved_bytes += bytes;
-    metric_set(c->memory_used, (double)(c->bytes + c->reserved_bytes));
+    show_memory(c);
     mutex_unlock(&c->lock);
     return fits;
 }
@@ -669,6 +684,7 @@ void cache_unreserve(struct cache *c, uint64_t bytes)
     mutex_lock(&c->lock);
     assert(bytes <= c->reserved_bytes);
     c->reserved_bytes -= bytes;
+    show_memory(c);
     mutex_unlock(&c->lock);
 }
 

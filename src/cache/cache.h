@@ -14,9 +14,10 @@
  *
  * Threads  any. Time: cache_pin blocks for one round of store reads, more only when
  *          another's fetch that it waited for failed.
- * Memory   bytes are aligned to 64. Besides the budget stand two tables of fixed size,
- *          together at most 16 KiB or a thousandth of it, and with cache_gather buffers
- *          of up to 8 MiB for each call that reads from the store.
+ * Memory   bytes are aligned to 64. The budget includes two tables of fixed size,
+ *          together 16 KiB or up to a five-hundredth of it, at most 16 MiB. Besides it
+ *          stand, with cache_gather, buffers of up to 8 MiB for each call that reads
+ *          from the store.
  */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
@@ -52,9 +53,9 @@ struct cache_pin {
 };
 #define CACHE_PIN_INIT ((struct cache_pin){0})
 
-struct cache *cache_new(struct store *store,
-                        uint64_t memory_max); /* store is borrowed */
-void cache_free(struct cache *c);             /* nothing may be pinned */
+/* store is borrowed. memory_max is the budget, more than the 16 KiB of the tables. */
+struct cache *cache_new(struct store *store, uint64_t memory_max);
+void cache_free(struct cache *c); /* nothing may be pinned */
 /* The store is far away: ranges close together are read by one request (gather.h).
  * Before anything else is done with the cache. */
 void cache_gather(struct cache *c);
@@ -89,7 +90,8 @@ bool cache_reserve(struct cache *c, uint64_t bytes);
 void cache_unreserve(struct cache *c, uint64_t bytes);
 
 struct cache_usage {
-    uint64_t memory_max, bytes, pinned_bytes, reserved_bytes, entries;
+    uint64_t memory_max; /* of bytes and reserved_bytes: the budget less the tables */
+    uint64_t bytes, pinned_bytes, reserved_bytes, entries;
     uint64_t hits, misses, evictions;
     struct disk_cache_usage disk; /* all zero without one */
 };

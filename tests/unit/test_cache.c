@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "store/store.h"
@@ -61,12 +62,16 @@ struct fixture {
     struct op op;
 };
 
+/* Of a cache's two tables, while its budget is below 16 MiB. */
+enum { TABLES = 16 << 10 };
+
+/* A cache with so much room for ranges and reservations. */
 static void fixture_init(struct fixture *f, uint64_t memory_max)
 {
     memset(f, 0, sizeof *f);
     f->store.base.ops = &made_up_ops;
     mutex_init(&f->store.lock);
-    f->cache = cache_new(&f->store.base, memory_max);
+    f->cache = cache_new(&f->store.base, memory_max + TABLES);
     op_init(&f->op, OP_NO_DEADLINE, 0);
 }
 
@@ -237,6 +242,40 @@ static void reservations_take_from_the_same_budget(void **state)
     assert_int_equal(cache_usage(f.cache).bytes, 0);
     cache_unreserve(f.cache, 10000);
     fixture_release(&f);
+}
+
+/* What the gauge of used memory says. */
+static uint64_t memory_shown(void)
+{
+    static const char name[] = "\nelacsym_cache_memory_bytes ";
+    struct buf text = BUF_INIT;
+    metrics_write(&text);
+    buf_append(&text, "", 1);
+    const char *at = strstr((const char *)text.data, name);
+    assert_non_null(at);
+    uint64_t shown = (uint64_t)strtod(at + sizeof name - 1, NULL);
+    buf_release(&text);
+    return shown;
+}
+
+static void the_tables_are_a_part_of_the_budget(void **state)
+{
+    (void)state;
+    static const uint64_t budgets[] = {1 << 20, 16 << 20, (16 << 20) + 1, 1 << 30};
+    static const uint64_t slots[] = {1024, 1024, 1024, 65536};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        struct cache *c = cache_new(NULL, budgets[i]);
+        uint64_t rest = budgets[i] - slots[i] * 16;
+        assert_int_equal(cache_usage(c).memory_max, rest);
+        assert_int_equal(memory_shown(), slots[i] * 16);
+        assert_false(cache_reserve(c, rest + 1));
+        assert_true(cache_reserve(c, rest));
+        assert_int_equal(memory_shown(), budgets[i]);
+        cache_unreserve(c, rest - 5);
+        assert_int_equal(memory_shown(), slots[i] * 16 + 5);
+        cache_unreserve(c, 5);
+        cache_free(c);
+    }
 }
 
 static void a_scan_does_not_evict_what_is_used_often(void **state)
@@ -705,6 +744,7 @@ int main(void)
         cmocka_unit_test(pins_that_fill_the_budget_are_refused_until_released),
         cmocka_unit_test(making_room_does_not_evict_what_the_call_hits),
         cmocka_unit_test(reservations_take_from_the_same_budget),
+        cmocka_unit_test(the_tables_are_a_part_of_the_budget),
         cmocka_unit_test(a_scan_does_not_evict_what_is_used_often),
         cmocka_unit_test(what_is_no_longer_used_makes_way_at_last),
         cmocka_unit_test(a_scan_of_ten_times_the_budget_stays_inside_it),
