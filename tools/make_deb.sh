@@ -31,7 +31,7 @@ Architecture: $architecture
 Maintainer: The elacsym developers <elacsym@localhost>
 Section: database
 Priority: optional
-Depends: $depends
+Depends: $depends, ca-certificates
 Installed-Size: $(du -sk $root | cut -f 1)
 Description: search database for vectors, text and attributes
  Semantic, keyword and hybrid search over millions of documents in thousands

@@ -48,24 +48,51 @@ static enum err decode(struct op *op, const char *key, const struct object *o,
     return ERR_OK;
 }
 
-enum err catalog_read(struct op *op, struct store *store, const char *name,
-                      const char *key, struct catalog_record *out)
+enum err catalog_decode(struct op *op, const char *name, const char *key,
+                        struct slice bytes, struct catalog_record *out)
 {
-    struct buf bytes = BUF_INIT;
     struct object object;
     uint8_t incarnation[INCARNATION_SIZE] = {0};
     uint64_t number;
 
     if (!key_catalog_number(name, key, &number))
         return op_fail(op, ERR_CORRUPT, "%s is no name of a catalog record", key);
-    enum err e = store_get(op, store, key, RECORD_SIZE_MAX, &bytes);
     /* The incarnation is what we came to learn: take it from the object itself. */
-    if (!e && bytes.size >= OBJECT_HEADER_SIZE)
+    if (bytes.size >= OBJECT_HEADER_SIZE)
         memcpy(incarnation, bytes.data + OBJECT_INCARNATION_OFFSET, sizeof incarnation);
-    if (!e) e = object_decode(op, key, buf_slice(&bytes), incarnation, number, &object);
+    enum err e = object_decode(op, key, bytes, incarnation, number, &object);
     if (!e && object.kind != OBJECT_CATALOG)
         e = op_fail(op, ERR_CORRUPT, "object %s is not a catalog record", key);
-    if (!e) e = decode(op, key, &object, out);
+    return e ? e : decode(op, key, &object, out);
+}
+
+void catalog_encode(const struct catalog_record *record, const struct schema *schema,
+                    const char *node_id, struct put_id put_id, struct buf *out)
+{
+    struct buf payload = BUF_INIT;
+
+    put_u8(&payload, VERSION);
+    put_u8(&payload, schema ? 0 : 1);
+    put_sized(&payload, slice_str(record->wal_prefix));
+    put_sized(&payload, slice_str(node_id));
+    put_u64(&payload, record->wall_ms);
+    if (schema) schema_encode(schema, &payload);
+
+    struct object object = {.kind = OBJECT_CATALOG,
+                            .number = record->n,
+                            .put_id = put_id,
+                            .payload = buf_slice(&payload)};
+    memcpy(object.incarnation, record->incarnation, INCARNATION_SIZE);
+    object_encode(&object, out);
+    buf_release(&payload);
+}
+
+enum err catalog_read(struct op *op, struct store *store, const char *name,
+                      const char *key, struct catalog_record *out)
+{
+    struct buf bytes = BUF_INIT;
+    enum err e = store_get(op, store, key, RECORD_SIZE_MAX, &bytes);
+    if (!e) e = catalog_decode(op, name, key, buf_slice(&bytes), out);
     buf_release(&bytes);
     return e;
 }
@@ -160,26 +187,16 @@ enum err catalog_append(struct op *op, struct store *store, const char *name,
                         const char *wal_prefix, const char *node_id,
                         const struct schema *schema, enum settled *outcome)
 {
+    struct catalog_record record = {.n = n,
+                                    .wal_prefix = wal_prefix,
+                                    .wall_ms = (uint64_t)clock_wall_ms()};
     struct key key = key_catalog(name, n);
-    struct buf payload = BUF_INIT, bytes = BUF_INIT;
+    struct buf bytes = BUF_INIT;
 
-    put_u8(&payload, VERSION);
-    put_u8(&payload, schema ? 0 : 1);
-    put_sized(&payload, slice_str(wal_prefix));
-    put_sized(&payload, slice_str(node_id));
-    put_u64(&payload, (uint64_t)clock_wall_ms());
-    if (schema) schema_encode(schema, &payload);
-
-    struct object object = {.kind = OBJECT_CATALOG,
-                            .number = n,
-                            .put_id = put_id_new(),
-                            .payload = buf_slice(&payload)};
-    memcpy(object.incarnation, incarnation, INCARNATION_SIZE);
-    object_encode(&object, &bytes);
-
+    memcpy(record.incarnation, incarnation, INCARNATION_SIZE);
+    catalog_encode(&record, schema, node_id, put_id_new(), &bytes);
     struct settle settle = {.key = key.text, .bytes = buf_slice(&bytes)};
     enum err e = settle_create(op, store, &settle, outcome, NULL);
-    buf_release(&payload);
     buf_release(&bytes);
     return e ? op_fail(op, e, "record namespace %s", name) : ERR_OK;
 }

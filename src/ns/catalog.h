@@ -14,6 +14,7 @@
 
 #include "doc/schema.h"
 #include "ns/keys.h"
+#include "ns/object.h"
 #include "ns/settle.h"
 
 struct catalog_record {
@@ -27,6 +28,14 @@ struct catalog_record {
 };
 
 void catalog_release(struct catalog_record *record);
+
+/* A record as it is stored, with n, incarnation, wall_ms and wal_prefix of record; a
+ * DELETE where schema is NULL. */
+void catalog_encode(const struct catalog_record *record, const struct schema *schema,
+                    const char *node_id, struct put_id put_id, struct buf *out);
+/* What lies under this key of the name's catalog. ERR_CORRUPT. */
+enum err catalog_decode(struct op *op, const char *name, const char *key,
+                        struct slice bytes, struct catalog_record *out);
 
 /* The newest record. ERR_NOT_FOUND: the name was never used. */
 enum err catalog_newest(struct op *op, struct store *store, const char *name,

@@ -6,6 +6,7 @@
 #include "base/rowset.h"
 #include "doc/batch.h"
 #include "fuzz/fuzz.h"
+#include "ns/catalog.h"
 #include "ns/idempotency.h"
 #include "ns/manifest.h"
 #include "ns/wal.h"
@@ -321,6 +322,49 @@ static void seeds_manifest(fuzz_emit *emit, void *context)
     manifest_unref(m);
 }
 
+static bool run_catalog(struct slice input)
+{
+    struct op op;
+    struct key key = key_catalog("films", 5);
+    struct catalog_record record, again;
+    struct buf bytes = BUF_INIT, twice = BUF_INIT;
+    struct object object = object_of(OBJECT_CATALOG, input);
+
+    op_init(&op, OP_NO_DEADLINE, OP_MEMORY);
+    object_encode(&object, &bytes);
+    enum err e = catalog_decode(&op, "films", key.text, buf_slice(&bytes), &record);
+    REQUIRE(!e || e == ERR_CORRUPT || e == ERR_LIMIT);
+    if (!e) {
+        catalog_encode(&record, record.schema, "", object.put_id, &twice);
+        REQUIRE(catalog_decode(&op, "films", key.text, buf_slice(&twice), &again) ==
+                ERR_OK);
+        REQUIRE(again.deleted == record.deleted && again.wall_ms == record.wall_ms);
+        REQUIRE(!record.schema || schema_equal(record.schema, again.schema));
+        catalog_release(&again);
+        catalog_release(&record);
+    }
+    buf_release(&bytes);
+    buf_release(&twice);
+    op_release(&op);
+    return !e;
+}
+
+static void seeds_catalog(fuzz_emit *emit, void *context)
+{
+    enum { AROUND = 4 + 16 + 8 };
+    struct catalog_record record = {.n = 5, .wal_prefix = "p", .wall_ms = 1};
+    struct schema *schema = fuzz_schema();
+    for (int live = 0; live < 2; live++) {
+        struct buf bytes = BUF_INIT;
+        catalog_encode(&record, live ? schema : NULL, "a", (struct put_id){{0}},
+                       &bytes);
+        emit(context, slice_of(bytes.data + OBJECT_HEADER_SIZE,
+                               bytes.size - OBJECT_HEADER_SIZE - AROUND));
+        buf_release(&bytes);
+    }
+    schema_unref(schema);
+}
+
 static bool run_idempotency(struct slice input)
 {
     struct op op;
@@ -410,6 +454,7 @@ const struct fuzz_target fuzz_objects[] = {{"value", run_value, seeds_value},
                                            {"object", run_object, seeds_object},
                                            {"wal", run_wal, seeds_wal},
                                            {"manifest", run_manifest, seeds_manifest},
+                                           {"catalog", run_catalog, seeds_catalog},
                                            {"idempotency", run_idempotency,
                                             seeds_idempotency},
                                            {"rowset", run_rowset, seeds_rowset},

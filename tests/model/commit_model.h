@@ -1,5 +1,5 @@
 /*
- * commit_model.h - the commit protocol of docs/PROTOCOL.md as a model to explore.
+ * commit_model.h - the commit protocol of docs/protocol.md as a model to explore.
  *
  * Two or three processes open, write, index and collect garbage over one store; every
  * step between two answers of the store is its own step here, and any other process may

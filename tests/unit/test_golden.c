@@ -5,6 +5,7 @@
 #include "base/op.h"
 #include "base/rowset.h"
 #include "doc/batch.h"
+#include "ns/catalog.h"
 #include "ns/idempotency.h"
 #include "ns/manifest.h"
 #include "ns/wal.h"
@@ -218,9 +219,58 @@ static void side_tables_of_version_1_stay_readable(void **state)
     op_release(&op);
 }
 
+static void catalog_records_of_version_1_stay_readable(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct schema *schema = golden_schema();
+    struct buf bytes = BUF_INIT;
+    struct catalog_record out;
+
+    for (uint64_t n = 3; n <= 4; n++) {
+        bool live = n == 3;
+        struct key key = key_catalog("books", n);
+        struct catalog_record in = {.n = n,
+                                    .wal_prefix = "production",
+                                    .wall_ms = 1795370786000 + n};
+        memcpy(in.incarnation, incarnation, sizeof in.incarnation);
+        buf_clear(&bytes);
+        catalog_encode(&in, live ? schema : NULL, "indexer-1",
+                       (struct put_id){{(uint8_t)n}}, &bytes);
+        struct buf file =
+            golden_expect(live ? "catalog-create-v1.bin" : "catalog-delete-v1.bin",
+                          buf_slice(&bytes));
+        assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(&file), &out),
+                         ERR_OK);
+        assert_int_equal(out.n, n);
+        assert_int_equal(out.deleted, !live);
+        assert_int_equal(out.wall_ms, 1795370786000 + n);
+        assert_memory_equal(out.incarnation, incarnation, sizeof incarnation);
+        assert_string_equal(out.wal_prefix, "production");
+        assert_true(live ? schema_equal(out.schema, schema) : out.schema == NULL);
+        for (size_t bit = 0; bit < 8 * file.size; bit++) {
+            struct catalog_record damaged = {.schema = NULL};
+            file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            enum err e =
+                catalog_decode(&op, "books", key.text, buf_slice(&file), &damaged);
+            /* Its incarnation is what a reader comes to learn; the head's sum has it.
+             */
+            assert_int_equal(e, ERR_CORRUPT);
+            file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+        catalog_release(&out);
+        buf_release(&file);
+    }
+    buf_release(&bytes);
+    schema_unref(schema);
+    op_release(&op);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(catalog_records_of_version_1_stay_readable),
         cmocka_unit_test(log_entries_of_version_1_stay_readable),
         cmocka_unit_test(manifests_of_version_1_stay_readable),
         cmocka_unit_test(side_tables_of_version_1_stay_readable),

@@ -1538,6 +1538,37 @@ static void tails_stay_inside_the_budget_and_indexing_makes_room(void **state)
     store_free(store);
 }
 
+static void
+a_tail_as_large_as_it_may_be_refuses_writes_until_it_is_indexed(void **state)
+{
+    enum { TAIL = 256 << 10, ROWS = 500 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_bytes_max = TAIL;
+    struct node n = node_with(store, 64 << 20, o);
+    struct write_result r;
+    uint64_t written = 0;
+    create(&n, "x");
+    create(&n, "y");
+    while (
+        !write_try(&n, "x", (struct write){.first = written * ROWS, .count = ROWS}, &r))
+        assert_true(++written < 1000);
+    assert_int_equal(count_of(&n, "x"), written * ROWS); /* nothing of the last */
+    assert_int_equal(write_try(&n, "x",
+                               (struct write){.first = written * ROWS, .count = ROWS},
+                               &r),
+                     ERR_BUSY);
+    (void)write_ok(&n, "y", (struct write){.first = 0, .count = 1}); /* is its own */
+    struct snapshot *x = read_strong(&n, "x");
+    assert_in_range(x->tail_bytes, TAIL / 2, TAIL);
+    snapshot_unref(x);
+    tick(&n, "x"); /* full is reason enough */
+    (void)write_ok(&n, "x", (struct write){.first = written * ROWS, .count = ROWS});
+    node_stop(&n);
+    store_free(store);
+}
+
 static void a_reader_refuses_a_tail_beyond_its_budget_and_recovers(void **state)
 {
     enum { BUDGET = 1 << 20, ROWS = 500 };
@@ -1845,6 +1876,8 @@ int main(void)
         cmocka_unit_test(a_damaged_segment_is_named_and_the_others_merge),
         cmocka_unit_test(a_large_merge_goes_through_a_file_and_without_one_stays_small),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),
+        cmocka_unit_test(
+            a_tail_as_large_as_it_may_be_refuses_writes_until_it_is_indexed),
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(idle_namespaces_make_room_for_others),
         cmocka_unit_test(namespaces_that_fill_the_memory_make_room_for_each_other),
