@@ -377,12 +377,15 @@ static void give_easy(struct s3_http *h, CURL *easy)
         curl_easy_cleanup(easy);
 }
 
+/* Also once more, after a stale connection: what was sent before that stays known. */
 static void take_off(struct s3_http *h, struct job *job, int which, int64_t now_ms)
 {
     struct flight *f = &job->flights[which];
     f->job = job;
     f->easy = take_easy(h);
-    f->answer = (struct s3_answer){.size = -1};
+    f->answer = (struct s3_answer){.resent = f->answer.resent, .size = -1};
+    f->part = f->part_offset = 0;
+    f->sent_ms = 0;
     f->writes_room = which == 0;
     f->started_ms = now_ms;
     set_options(h, f);
@@ -497,7 +500,7 @@ static void fail_flight(struct s3_http *h, struct flight *f, const char *words)
 static void flight_done(struct s3_http *h, struct flight *f, CURLcode code)
 {
     if (code == CURLE_ABORTED_BY_CALLBACK && f->stale) {
-        /* Nothing of it was sent and that connection is gone: try the next. */
+        /* Nothing was sent on that connection and it is gone: try the next. */
         land(h, f);
         f->stale = false;
         take_off(h, f->job, f != &f->job->flights[0], f->started_ms);

@@ -26,7 +26,8 @@ abort|any", "skip": n, "times": n, ...}. F is one of
   short         do it, announce the whole body, send less, close
   torn          do it, answer with the first half of the body as if it were all
   delay         wait "ms", then do it
-  twice         do it, send the answer two times
+  twice         wait "ms" if told so, do it, send the answer two times, or once and
+                once more "apart" ms later, which is then counted as "twice"
   hang          read everything, never answer
 
 Every request is checked: Signature Version 4 over exactly the headers and bytes that
@@ -494,8 +495,8 @@ class Connection:
         if fault == "late":
             asyncio.ensure_future(self.later(r, rule["ms"] / 1000))
             self.cut()
-        if fault == "delay":
-            await asyncio.sleep(rule["ms"] / 1000)
+        if fault in ("delay", "twice"):
+            await asyncio.sleep(rule.get("ms", 0) / 1000)
         status, headers, body = await self.outcome(r)
         if fault == "reset_after":
             self.cut()
@@ -534,7 +535,15 @@ class Connection:
             if rule["fault"] == "short":
                 return False
             self.cut()
-        await self.send(whole * (2 if rule["fault"] == "twice" else 1))
+        if rule["fault"] != "twice":
+            await self.send(whole)
+        elif "apart" not in rule:
+            await self.send(2 * whole)
+        else:
+            await self.send(whole)
+            await asyncio.sleep(rule["apart"] / 1000)
+            await self.send(whole)
+            self.count("twice", 1)
         return True
 
     async def run(self):

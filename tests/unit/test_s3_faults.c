@@ -388,6 +388,47 @@ static void a_create_without_an_answer_gives_up_after_two_seconds(void **state)
     assert_int_equal(create(f, "k", "x"), ERR_OK);
 }
 
+/* Three idle connections: whichever end libcurl takes them from, the second is good and
+ * the others have an answer too many. */
+static void leave_stale_connections(struct fixture *f)
+{
+    static const char *const faults_slow[] = {
+        "\"fault\": \"twice\", \"ms\": 300, \"apart\": 30",
+        "\"fault\": \"delay\", \"ms\": 300"};
+    struct waiter slow[2] = {{.run = do_get, .fixture.store = f->store},
+                             {.run = do_get, .fixture.store = f->store}};
+    struct thread *threads[2];
+    struct buf out = BUF_INIT;
+    for (int i = 0; i < 2; i++) {
+        order_fault("get", faults_slow[i], 0, 1);
+        threads[i] = thread_start("slow", wait_for_it, &slow[i]);
+        while (count_of("get") <= i)
+            task_sleep_ms(1);
+    }
+    order_fault("get", "\"fault\": \"twice\", \"apart\": 30", 0, 1);
+    assert_int_equal(store_get(&f->op, f->store, "a/2", 9, &out), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        thread_join(threads[i]);
+        assert_int_equal(slow[i].e, ERR_OK);
+    }
+    while (count_of("twice") < 2)
+        task_sleep_ms(1);
+    buf_release(&out);
+}
+
+static void a_create_sent_twice_is_remembered_beyond_a_stale_connection(void **state)
+{
+    struct fixture *f = *state;
+    prepare(f, NULL);
+    leave_stale_connections(f);
+    long creates = count_of("create");
+    order_fault("create", "\"fault\": \"reset_after\"", 0, 1);
+    order_fault("create", "\"fault\": \"status\", \"status\": 403", 0, 1);
+    assert_int_equal(create(f, "k", "x"), ERR_UNKNOWN);
+    assert_int_equal(count_of("create"), creates + 2);
+    assert_true(is_there("k"));
+}
+
 static void a_put_whose_folder_was_removed_under_it_is_sent_again(void **state)
 {
     struct fixture *f = *state;
@@ -687,6 +728,7 @@ int main(void)
         CASE(a_create_that_was_refused_is_not_called_unknown),
         CASE(a_create_is_attempted_once_per_call),
         CASE(a_create_without_an_answer_gives_up_after_two_seconds),
+        CASE(a_create_sent_twice_is_remembered_beyond_a_stale_connection),
         CASE(a_put_whose_folder_was_removed_under_it_is_sent_again),
         CASE(nobody_there_is_a_failure_that_surely_changed_nothing),
         CASE(a_read_stops_at_its_deadline),
