@@ -101,6 +101,7 @@ class Store:
         self.no_deletes = False         # DeleteObjects is not implemented
         self.unordered = False          # lists as it likes
         self.by_folder = False          # lists folder by folder, as SeaweedFS does
+        self.ends_early = False         # a list that starts in a folder, as MinIO may
         self.page_max = 1000
         self.skew_s = 0                 # our clock minus the real one
         self.keep_checks = True         # CRC32C is slow in Python
@@ -290,6 +291,8 @@ class Store:
                 token = names[-1]
                 break
             names.append(name)
+        if self.ends_early and "/" in q.get("start-after", "")[len(prefix):]:
+            names, token = names[:1], None
         shown = reversed(names) if self.unordered else names
         quote = urllib.parse.quote if q.get("encoding-type") == "url" else escape
         xml = '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult '

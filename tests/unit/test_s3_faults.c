@@ -438,7 +438,6 @@ static void a_put_whose_folder_was_removed_under_it_is_sent_again(void **state)
         "\"fault\": \"status\", \"status\": 404, \"code\": \"NoSuchKey\""};
     for (size_t i = 0; i < COUNT_OF(refusals); i++) {
         s3sim_do(&sim, "{\"do\": \"reset\"}");
-        s3sim_do(&sim, "{\"do\": \"set\", \"server\": \"MinIO\"}");
         order_fault("create", refusals[i], 0, 3);
         assert_int_equal(create(f, "k", "x"), ERR_OK);
         assert_int_equal(count_of("create"), 4);
@@ -553,14 +552,34 @@ static void short_pages_are_joined(void **state)
                                 "x"),
                          ERR_OK);
     size_t n = COUNT_OF(keys);
+    uint64_t requests = f->op.counters.store_requests;
     assert_int_equal(store_list(&f->op, f->store, "p/", "p/12/", '/', keys, &n),
                      ERR_OK);
+    assert_in_range(count_of("list"), 5, 40);
+    assert_int_equal(f->op.counters.store_requests - requests, count_of("list"));
     assert_int_equal(n, 15);
     assert_string_equal(keys[0], "p/13/");
     n = 5;
     assert_int_equal(store_list(&f->op, f->store, "", "", 0, keys, &n), ERR_OK);
     assert_int_equal(n, 5);
     assert_string_equal(keys[4], "p/12/x");
+}
+
+static void a_list_that_ends_too_early_is_walked_again(void **state)
+{
+    struct fixture *f = *state;
+    const char *keys[9];
+    size_t n = COUNT_OF(keys);
+    s3sim_do(&sim, "{\"do\": \"set\", \"ends_early\": true, \"server\": \"a proxy\"}");
+    for (int i = 1; i < 6; i++)
+        assert_int_equal(create(f, op_printf(&f->op, "p/%d/x", i), "x"), ERR_OK);
+    assert_int_equal(store_list(&f->op, f->store, "p/", "p/2/", '/', keys, &n), ERR_OK);
+    assert_int_equal(n, 3);
+    assert_string_equal(keys[2], "p/5/");
+    n = COUNT_OF(keys);
+    assert_int_equal(store_list(&f->op, f->store, "p/", "p/2/x", 0, keys, &n), ERR_OK);
+    assert_int_equal(n, 3);
+    assert_string_equal(keys[2], "p/5/x");
 }
 
 static void an_unordered_list_is_corrupt(void **state)
@@ -737,6 +756,7 @@ int main(void)
         CASE(a_slow_line_is_not_given_up_as_long_as_bytes_come),
         CASE(a_missing_bucket_is_no_empty_one),
         CASE(short_pages_are_joined),
+        CASE(a_list_that_ends_too_early_is_walked_again),
         CASE(an_unordered_list_is_corrupt),
         CASE(a_large_put_survives_any_fault_at_any_of_its_steps),
         CASE(a_large_put_that_fails_leaves_no_parts),
