@@ -466,14 +466,13 @@ static bool pay(struct s3_client *c, int tokens)
 /*
  * MinIO keeps keys as folders and removes the empty ones. A PUT whose folder is removed
  * under it is refused, as if the key were missing or its folder forbidden, and nothing
- * of it is stored. Who really may not write hears the same each time.
+ * of it is stored. Who really may not write hears the same each time, a second later.
  */
 static bool folder_vanished(const struct s3_request *r)
 {
     if (r->answer.end != S3_END_ANSWERED || strcmp(r->method, "PUT") != 0) return false;
     if (r->answer.status == 404) return strcmp(r->code, "NoSuchKey") == 0;
-    return r->answer.status == 403 && strcmp(r->code, "AccessDenied") == 0 &&
-           strstr(r->answer.server, "MinIO");
+    return r->answer.status == 403 && strcmp(r->code, "AccessDenied") == 0;
 }
 
 static void lengthen(int64_t *pause_ms, int64_t most_ms)

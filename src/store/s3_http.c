@@ -116,6 +116,18 @@ static size_t send_body(char *out, size_t one, size_t room, void *data)
     return given;
 }
 
+static void count_request(const struct flight *f)
+{
+    struct s3_http *h = f->job->http;
+    bool hedge = f == &f->job->flights[1];
+    metric_add(h->requests, 1);
+    if (hedge) metric_add(h->hedges, 1);
+    mutex_lock(&h->lock);
+    h->counts.requests++;
+    h->counts.hedges += hedge;
+    mutex_unlock(&h->lock);
+}
+
 /* libcurl found an idle connection dead and sends everything again on a fresh one. The
  * store may have seen the first request all the same. */
 static int rewind_body(void *data, curl_off_t offset, int origin)
@@ -125,6 +137,7 @@ static int rewind_body(void *data, curl_off_t offset, int origin)
     f->answer.resent = true;
     f->part = f->part_offset = 0;
     f->sent_ms = 0;
+    count_request(f);
     return CURL_SEEKFUNC_OK;
 }
 
@@ -377,21 +390,19 @@ static void give_easy(struct s3_http *h, CURL *easy)
         curl_easy_cleanup(easy);
 }
 
+/* Also once more, after a stale connection: what was sent before that stays known. */
 static void take_off(struct s3_http *h, struct job *job, int which, int64_t now_ms)
 {
     struct flight *f = &job->flights[which];
     f->job = job;
     f->easy = take_easy(h);
-    f->answer = (struct s3_answer){.size = -1};
+    f->answer = (struct s3_answer){.resent = f->answer.resent, .size = -1};
+    f->part = f->part_offset = 0;
+    f->sent_ms = 0;
     f->writes_room = which == 0;
     f->started_ms = now_ms;
     set_options(h, f);
     if (curl_multi_add_handle(h->multi, f->easy) != CURLM_OK) abort();
-    metric_add(which ? h->hedges : h->requests, 1);
-    mutex_lock(&h->lock);
-    h->counts.requests++;
-    h->counts.hedges += which == 1;
-    mutex_unlock(&h->lock);
 }
 
 static void land(struct s3_http *h, struct flight *f)
@@ -497,7 +508,7 @@ static void fail_flight(struct s3_http *h, struct flight *f, const char *words)
 static void flight_done(struct s3_http *h, struct flight *f, CURLcode code)
 {
     if (code == CURLE_ABORTED_BY_CALLBACK && f->stale) {
-        /* Nothing of it was sent and that connection is gone: try the next. */
+        /* Nothing was sent on that connection and it is gone: try the next. */
         land(h, f);
         f->stale = false;
         take_off(h, f->job, f != &f->job->flights[0], f->started_ms);
@@ -568,6 +579,7 @@ static void watch_job(struct s3_http *h, struct job *job, int64_t now_ms)
     if (wants_hedge(h, job, now_ms)) {
         h->hedge_credit -= HEDGE_EVERY;
         take_off(h, job, 1, now_ms);
+        count_request(&job->flights[1]);
     }
 }
 
@@ -623,6 +635,7 @@ static bool take_orders(struct s3_http *h)
         if (job->x->hedge && h->hedge_credit < HEDGE_SAVED_MAX * HEDGE_EVERY)
             h->hedge_credit++;
         take_off(h, job, 0, now_ms);
+        count_request(&job->flights[0]);
     }
     if (abandoned) abandon(h);
     return !stopping;
@@ -753,8 +766,10 @@ enum err s3_http_new(struct op *op, const struct s3_http_options *options,
     h->multi = multi;
     h->queue_end = &h->queue;
     h->hedge_after_ms = HEDGE_UNKNOWN_MS;
-    h->requests = metric_counter("elacsym_s3_requests_total",
-                                 "requests sent to the S3 store, without hedges", NULL);
+    h->requests =
+        metric_counter("elacsym_s3_requests_total",
+                       "requests sent to the S3 store, repeated ones and hedges too",
+                       NULL);
     h->hedges = metric_counter("elacsym_s3_hedges_total",
                                "second requests for a slow read", NULL);
     h->seconds = metric_histogram("elacsym_s3_request_seconds",

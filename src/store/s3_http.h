@@ -77,7 +77,7 @@ struct s3_http_options {
 };
 
 struct s3_http_counts {
-    uint64_t requests; /* attempts handed to libcurl, hedges included */
+    uint64_t requests; /* also those that libcurl repeated, and hedges */
     uint64_t hedges, hedges_won;
 };
 

@@ -157,12 +157,12 @@ static enum err take_page(struct op *op, struct s3_list *list, const struct page
  * "a-b/" sorts before "a/". So where start-after lies in a folder below the prefix, its
  * pages can end early and call themselves the last (seen with the head of 2026-02).
  * Such an end is not believed: the list is walked again from the prefix, which it gets
- * right.
+ * right. Of any store, for a proxy in front of MinIO hides its name.
  */
-static bool ends_too_early(const struct s3_list *list, const struct page *p,
-                           const char *start)
+static bool may_end_early(const struct s3_list *list, const struct page *p,
+                          const char *start)
 {
-    if (!*start || p->truncated || !strstr(p->server, "MinIO")) return false;
+    if (!*start || p->truncated) return false;
     return strchr(start + strlen(list->prefix), '/') != NULL;
 }
 
@@ -210,6 +210,7 @@ static enum err ask(struct op *op, struct s3_list *list, const char *start, size
     else if (*start)
         r.query[r.query_count++] = (struct s3_field){"start-after", start};
 
+    if (list->pages++) op->counters.store_requests++; /* store_list counted the first */
     enum err e = s3_client_run(op, list->client, &r, 1);
     if (!e) e = s3_client_result(op, list->client, &r);
     if (e == ERR_NOT_FOUND) e = op_fail(op, ERR_IO, "list");
@@ -228,7 +229,7 @@ static enum err list_in_order(struct op *op, struct s3_list *list, struct page *
         if (!e && walks_folders(p)) return ERR_OK;
         if (!e) e = take_page(op, list, p, &last);
         more = p->truncated;
-        if (!e && ends_too_early(list, p, start)) {
+        if (!e && may_end_early(list, p, start)) {
             start = "";
             more = true;
         }
@@ -365,7 +366,7 @@ enum err s3_list_run(struct op *op, struct s3_list *list)
 {
     struct page *p = mem_new(struct page);
     enum err e = ERR_OK;
-    list->count = 0;
+    list->count = list->pages = 0;
     if (!atomic_load(list->by_folder)) {
         e = list_in_order(op, list, p);
         if (!e && walks_folders(p)) atomic_store(list->by_folder, true);

@@ -17,6 +17,7 @@ struct s3_list {
     const char **keys; /* room entries; on op's arena */
     size_t room;
     size_t count; /* out */
+    size_t pages; /* out: asked for */
 };
 
 /* As store_list says. Objects whose names could not be ours are passed over.

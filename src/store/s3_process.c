@@ -12,7 +12,9 @@
 #include "base/op.h"
 #include "base/task.h"
 
-enum { PIECE = 4096 };
+enum { PIECE = 4096, LOOK_MS = 5 };
+
+static const char TOO_LONG[] = "took too long";
 
 static bool start(const char *command, int output, pid_t *child)
 {
@@ -30,6 +32,8 @@ static bool start(const char *command, int output, pid_t *child)
         posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP) == 0 &&
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) == 0 &&
         posix_spawn_file_actions_adddup2(&actions, output, 1) == 0 &&
+        /* It may complain in words that hold secrets: not into the log. */
+        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0) == 0 &&
         posix_spawn(child, shell, &actions, &attributes, arguments, environ) == 0;
     (void)posix_spawnattr_destroy(&attributes);
     (void)posix_spawn_file_actions_destroy(&actions);
@@ -43,7 +47,7 @@ static const char *collect(int input, int64_t deadline_ms, size_t size_max,
     for (;;) {
         int64_t left_ms = deadline_ms - clock_ms();
         struct pollfd wait = {.fd = input, .events = POLLIN};
-        if (left_ms <= 0) return "took too long";
+        if (left_ms <= 0) return TOO_LONG;
         if (poll(&wait, 1, (int)left_ms) <= 0) continue;
         buf_reserve(out, PIECE);
         ssize_t size = read(input, out->data + out->size, PIECE);
@@ -55,19 +59,32 @@ static const char *collect(int input, int64_t deadline_ms, size_t size_max,
     }
 }
 
-static int reap(pid_t child)
+/* The child's status, once it has ended. False: it lives beyond the deadline. */
+static bool reap(pid_t child, int64_t deadline_ms, int *status)
 {
-    int status = -1;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+    *status = -1;
+    for (;;) {
+        pid_t ended = waitpid(child, status, WNOHANG);
+        if (ended > 0 || (ended < 0 && errno != EINTR)) return true;
+        if (clock_ms() >= deadline_ms) return false;
+        task_sleep_ms(LOOK_MS);
+    }
+}
+
+static void kill_group(pid_t child)
+{
+    (void)kill(-child, SIGKILL);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
         ;
-    return status;
 }
 
 enum err s3_process_output(struct op *op, const char *command, int64_t limit_ms,
                            size_t size_max, struct buf *out)
 {
     int ends[2];
+    int status = -1;
     pid_t child;
+    int64_t deadline_ms = clock_ms() + limit_ms;
     if (pipe2(ends, O_CLOEXEC) != 0) return op_fail(op, ERR_DENIED, "no pipe for it");
     bool started = start(command, ends[1], &child);
     (void)close(ends[1]);
@@ -75,11 +92,13 @@ enum err s3_process_output(struct op *op, const char *command, int64_t limit_ms,
         (void)close(ends[0]);
         return op_fail(op, ERR_DENIED, "it cannot be run");
     }
-    const char *wrong = collect(ends[0], clock_ms() + limit_ms, size_max, out);
+    const char *wrong = collect(ends[0], deadline_ms, size_max, out);
     (void)close(ends[0]);
-    if (wrong) (void)kill(-child, SIGKILL);
-    int status = reap(child);
-    if (wrong) return op_fail(op, ERR_DENIED, "it %s", wrong);
+    if (!wrong && !reap(child, deadline_ms, &status)) wrong = TOO_LONG;
+    if (wrong) {
+        kill_group(child);
+        return op_fail(op, ERR_DENIED, "it %s", wrong);
+    }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return op_fail(op, ERR_DENIED, "it failed with status %d",
                        WIFEXITED(status) ? WEXITSTATUS(status) : -1);

@@ -12,9 +12,10 @@
 
 struct op;
 
-/* Appends what command writes to standard output, run by /bin/sh. ERR_DENIED: it cannot
- * be run, failed, wrote more than size_max bytes or took longer than limit_ms; then it
- * is killed. Blocks; any thread. */
+/* Appends what command writes to standard output, run by /bin/sh; what it writes to
+ * standard error is dropped. ERR_DENIED: it cannot be run, failed, wrote more than
+ * size_max bytes or had not ended after limit_ms; then it is killed. Blocks; any
+ * thread. */
 enum err s3_process_output(struct op *op, const char *command, int64_t limit_ms,
                            size_t size_max, struct buf *out);
 

@@ -26,7 +26,8 @@ abort|any", "skip": n, "times": n, ...}. F is one of
   short         do it, announce the whole body, send less, close
   torn          do it, answer with the first half of the body as if it were all
   delay         wait "ms", then do it
-  twice         do it, send the answer two times
+  twice         wait "ms" if told so, do it, send the answer two times, or once and
+                once more "apart" ms later, which is then counted as "twice"
   hang          read everything, never answer
 
 Every request is checked: Signature Version 4 over exactly the headers and bytes that
@@ -100,6 +101,7 @@ class Store:
         self.no_deletes = False         # DeleteObjects is not implemented
         self.unordered = False          # lists as it likes
         self.by_folder = False          # lists folder by folder, as SeaweedFS does
+        self.ends_early = False         # a list that starts in a folder, as MinIO may
         self.page_max = 1000
         self.skew_s = 0                 # our clock minus the real one
         self.keep_checks = True         # CRC32C is slow in Python
@@ -289,6 +291,8 @@ class Store:
                 token = names[-1]
                 break
             names.append(name)
+        if self.ends_early and "/" in q.get("start-after", "")[len(prefix):]:
+            names, token = names[:1], None
         shown = reversed(names) if self.unordered else names
         quote = urllib.parse.quote if q.get("encoding-type") == "url" else escape
         xml = '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult '
@@ -494,8 +498,8 @@ class Connection:
         if fault == "late":
             asyncio.ensure_future(self.later(r, rule["ms"] / 1000))
             self.cut()
-        if fault == "delay":
-            await asyncio.sleep(rule["ms"] / 1000)
+        if fault in ("delay", "twice"):
+            await asyncio.sleep(rule.get("ms", 0) / 1000)
         status, headers, body = await self.outcome(r)
         if fault == "reset_after":
             self.cut()
@@ -534,7 +538,15 @@ class Connection:
             if rule["fault"] == "short":
                 return False
             self.cut()
-        await self.send(whole * (2 if rule["fault"] == "twice" else 1))
+        if rule["fault"] != "twice":
+            await self.send(whole)
+        elif "apart" not in rule:
+            await self.send(2 * whole)
+        else:
+            await self.send(whole)
+            await asyncio.sleep(rule["apart"] / 1000)
+            await self.send(whole)
+            self.count("twice", 1)
         return True
 
     async def run(self):

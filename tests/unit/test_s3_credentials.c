@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/op.h"
 #include "store/s3_http.h"
+#include "store/s3_process.h"
 #include "unit/http_canned.h"
 #include "unit/scratch.h"
 #include "unit/test.h"
@@ -232,6 +233,39 @@ static void a_credential_process_that_fails_is_named_and_its_output_is_not(void 
     }
 }
 
+static void a_process_that_closes_its_output_and_lives_on_is_ended(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out = BUF_INIT;
+    assert_int_equal(s3_process_output(&f->op, "echo x; exec >&-; sleep 20", 200, 100,
+                                       &out),
+                     ERR_DENIED);
+    assert_non_null(strstr(f->op.error, "took too long"));
+    buf_release(&out);
+}
+
+static void a_process_that_closes_its_output_may_take_a_while_to_end(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out = BUF_INIT;
+    assert_int_equal(s3_process_output(&f->op, "echo x; exec >&-; sleep 0.05", 20000,
+                                       100, &out),
+                     ERR_OK);
+    assert_true(slice_equal(buf_slice(&out), slice_str("x\n")));
+    buf_release(&out);
+}
+
+static void what_a_process_complains_of_goes_nowhere(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out = BUF_INIT;
+    assert_int_equal(s3_process_output(&f->op, "readlink /proc/$$/fd/2", 20000, 100,
+                                       &out),
+                     ERR_OK);
+    assert_true(slice_equal(buf_slice(&out), slice_str("/dev/null\n")));
+    buf_release(&out);
+}
+
 static void a_container_is_asked_with_its_token(void **state)
 {
     struct fixture *f = *state;
@@ -395,6 +429,9 @@ int main(void)
         CASE(a_profile_that_is_not_there_is_named),
         CASE(a_credential_process_is_asked),
         CASE(a_credential_process_that_fails_is_named_and_its_output_is_not),
+        CASE(a_process_that_closes_its_output_and_lives_on_is_ended),
+        CASE(a_process_that_closes_its_output_may_take_a_while_to_end),
+        CASE(what_a_process_complains_of_goes_nowhere),
         CASE(a_container_is_asked_with_its_token),
         CASE(a_container_elsewhere_is_not_asked_in_the_clear),
         CASE(an_instance_is_asked_by_imds_version_2),

@@ -388,6 +388,47 @@ static void a_create_without_an_answer_gives_up_after_two_seconds(void **state)
     assert_int_equal(create(f, "k", "x"), ERR_OK);
 }
 
+/* Three idle connections: whichever end libcurl takes them from, the second is good and
+ * the others have an answer too many. */
+static void leave_stale_connections(struct fixture *f)
+{
+    static const char *const faults_slow[] = {
+        "\"fault\": \"twice\", \"ms\": 300, \"apart\": 30",
+        "\"fault\": \"delay\", \"ms\": 300"};
+    struct waiter slow[2] = {{.run = do_get, .fixture.store = f->store},
+                             {.run = do_get, .fixture.store = f->store}};
+    struct thread *threads[2];
+    struct buf out = BUF_INIT;
+    for (int i = 0; i < 2; i++) {
+        order_fault("get", faults_slow[i], 0, 1);
+        threads[i] = thread_start("slow", wait_for_it, &slow[i]);
+        while (count_of("get") <= i)
+            task_sleep_ms(1);
+    }
+    order_fault("get", "\"fault\": \"twice\", \"apart\": 30", 0, 1);
+    assert_int_equal(store_get(&f->op, f->store, "a/2", 9, &out), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        thread_join(threads[i]);
+        assert_int_equal(slow[i].e, ERR_OK);
+    }
+    while (count_of("twice") < 2)
+        task_sleep_ms(1);
+    buf_release(&out);
+}
+
+static void a_create_sent_twice_is_remembered_beyond_a_stale_connection(void **state)
+{
+    struct fixture *f = *state;
+    prepare(f, NULL);
+    leave_stale_connections(f);
+    long creates = count_of("create");
+    order_fault("create", "\"fault\": \"reset_after\"", 0, 1);
+    order_fault("create", "\"fault\": \"status\", \"status\": 403", 0, 1);
+    assert_int_equal(create(f, "k", "x"), ERR_UNKNOWN);
+    assert_int_equal(count_of("create"), creates + 2);
+    assert_true(is_there("k"));
+}
+
 static void a_put_whose_folder_was_removed_under_it_is_sent_again(void **state)
 {
     struct fixture *f = *state;
@@ -397,7 +438,6 @@ static void a_put_whose_folder_was_removed_under_it_is_sent_again(void **state)
         "\"fault\": \"status\", \"status\": 404, \"code\": \"NoSuchKey\""};
     for (size_t i = 0; i < COUNT_OF(refusals); i++) {
         s3sim_do(&sim, "{\"do\": \"reset\"}");
-        s3sim_do(&sim, "{\"do\": \"set\", \"server\": \"MinIO\"}");
         order_fault("create", refusals[i], 0, 3);
         assert_int_equal(create(f, "k", "x"), ERR_OK);
         assert_int_equal(count_of("create"), 4);
@@ -512,14 +552,34 @@ static void short_pages_are_joined(void **state)
                                 "x"),
                          ERR_OK);
     size_t n = COUNT_OF(keys);
+    uint64_t requests = f->op.counters.store_requests;
     assert_int_equal(store_list(&f->op, f->store, "p/", "p/12/", '/', keys, &n),
                      ERR_OK);
+    assert_in_range(count_of("list"), 5, 40);
+    assert_int_equal(f->op.counters.store_requests - requests, count_of("list"));
     assert_int_equal(n, 15);
     assert_string_equal(keys[0], "p/13/");
     n = 5;
     assert_int_equal(store_list(&f->op, f->store, "", "", 0, keys, &n), ERR_OK);
     assert_int_equal(n, 5);
     assert_string_equal(keys[4], "p/12/x");
+}
+
+static void a_list_that_ends_too_early_is_walked_again(void **state)
+{
+    struct fixture *f = *state;
+    const char *keys[9];
+    size_t n = COUNT_OF(keys);
+    s3sim_do(&sim, "{\"do\": \"set\", \"ends_early\": true, \"server\": \"a proxy\"}");
+    for (int i = 1; i < 6; i++)
+        assert_int_equal(create(f, op_printf(&f->op, "p/%d/x", i), "x"), ERR_OK);
+    assert_int_equal(store_list(&f->op, f->store, "p/", "p/2/", '/', keys, &n), ERR_OK);
+    assert_int_equal(n, 3);
+    assert_string_equal(keys[2], "p/5/");
+    n = COUNT_OF(keys);
+    assert_int_equal(store_list(&f->op, f->store, "p/", "p/2/x", 0, keys, &n), ERR_OK);
+    assert_int_equal(n, 3);
+    assert_string_equal(keys[2], "p/5/x");
 }
 
 static void an_unordered_list_is_corrupt(void **state)
@@ -687,6 +747,7 @@ int main(void)
         CASE(a_create_that_was_refused_is_not_called_unknown),
         CASE(a_create_is_attempted_once_per_call),
         CASE(a_create_without_an_answer_gives_up_after_two_seconds),
+        CASE(a_create_sent_twice_is_remembered_beyond_a_stale_connection),
         CASE(a_put_whose_folder_was_removed_under_it_is_sent_again),
         CASE(nobody_there_is_a_failure_that_surely_changed_nothing),
         CASE(a_read_stops_at_its_deadline),
@@ -695,6 +756,7 @@ int main(void)
         CASE(a_slow_line_is_not_given_up_as_long_as_bytes_come),
         CASE(a_missing_bucket_is_no_empty_one),
         CASE(short_pages_are_joined),
+        CASE(a_list_that_ends_too_early_is_walked_again),
         CASE(an_unordered_list_is_corrupt),
         CASE(a_large_put_survives_any_fault_at_any_of_its_steps),
         CASE(a_large_put_that_fails_leaves_no_parts),

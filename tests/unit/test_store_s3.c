@@ -42,10 +42,12 @@ static int with_sim(void **state)
     return 0;
 }
 
+/* The first list costs one more request, for finding out. */
 static int with_folders(void **state)
 {
     int failed = with_sim(state);
     s3sim_do(&sim, "{\"do\": \"set\", \"by_folder\": true, \"server\": \"SeaweedFS\"}");
+    empty(*state);
     return failed;
 }
 
