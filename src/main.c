@@ -111,6 +111,7 @@ static struct arguments read_arguments(int argc, char **argv)
 
 static bool print(const struct buf *text)
 {
+    if (text->size == 0) return true;
     return fwrite(text->data, 1, text->size, stdout) == text->size &&
            fflush(stdout) == 0;
 }
