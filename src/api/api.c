@@ -327,6 +327,12 @@ static enum err metrics(struct op *op, struct api_call *call)
 
 /* ---- the http server's three questions ---- */
 
+static bool says_length(const struct http_request *head)
+{
+    return http_header(head, "Content-Length") ||
+           http_header(head, "Transfer-Encoding");
+}
+
 static bool has_body(const struct http_request *head)
 {
     const char *size = http_header(head, "Content-Length");
@@ -397,12 +403,17 @@ static bool admit(void *context, const struct http_request *head, enum http_lane
 
     const struct route *route = find_route(head, parts, &allow);
     bool typed = !has_body(head) || is_json(http_header(head, "Content-Type"));
+    bool framed = !route || route->body == BODY_NONE || says_length(head);
     if (!route)
         refuse_path(response, &allow);
+    else if (!framed)
+        answer_error(response, 411,
+                     "this request needs a JSON object as its body, with a "
+                     "Content-Length or in chunks");
     else if (!typed)
         answer_error(response, 415, "Content-Type must be application/json");
     buf_release(&allow);
-    if (!route || !typed) {
+    if (!route || !framed || !typed) {
         metric_add(api->refused, 1);
         return false;
     }

@@ -149,3 +149,21 @@ def test_idle_and_dripping_clients_do_not_keep_others_from_an_answer(own_server)
         assert read_answer(s)[0] == 200
     for s in idle + dripping:
         s.close()
+
+
+@pytest.mark.parametrize("method, tail", [("PUT", ""), ("POST", "/upsert"), ("POST", "/delete"), ("POST", "/query")])
+def test_a_request_that_needs_a_body_and_announces_none_is_411(server, method, tail):
+    with connect(server.port) as s:
+        s.sendall(f"{method} {NAMESPACE}{tail} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        status, _, body = read_answer(s)
+        assert status == 411
+        assert "Content-Length" in json.loads(body)["error"]
+        s.sendall(PLAIN)
+        assert read_answer(s)[0] == 200
+
+
+@pytest.mark.parametrize("method, tail, status", [("DELETE", "", 404), ("POST", "/compact", 404), ("GET", "", 404)])
+def test_a_request_without_a_body_needs_no_length(server, method, tail, status):
+    with connect(server.port) as s:
+        s.sendall(f"{method} {NAMESPACE}{tail} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        assert read_answer(s)[0] == status
