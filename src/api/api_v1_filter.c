@@ -353,7 +353,7 @@ static enum err bind_condition(const struct binding *b, const struct place *at,
     out->attr = schema_find(b->schema, parsed->field);
     if (out->attr < 0)
         return bind_fail(b->op, at, ".field", "no attribute \"%.*s\" is declared",
-                         (int)(parsed->field.size < 128 ? parsed->field.size : 128),
+                         v1_shown_size(parsed->field),
                          (const char *)parsed->field.data);
     const struct attr *attr = &b->schema->attrs[out->attr];
     out->type = attr->type;

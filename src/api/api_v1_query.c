@@ -124,12 +124,6 @@ static enum err read_text(struct op *op, struct json_value *v, struct slice *out
     return ERR_LIMIT;
 }
 
-/* Of a name in an error's words: no longer than a field's may be. */
-static int shown_size(struct slice name)
-{
-    return (int)(name.size < ATTR_NAME_MAX ? name.size : ATTR_NAME_MAX);
-}
-
 static enum err apply_weights(struct op *op, const struct json_walk *walk,
                               const struct weights *weights, struct v1_query *out)
 {
@@ -142,7 +136,7 @@ static enum err apply_weights(struct op *op, const struct json_walk *walk,
             return json_walk_fail(op, walk,
                                   "weights names \"%.*s\", which is not a field "
                                   "of this query",
-                                  (int)shown_size(weights->items[i].field),
+                                  v1_shown_size(weights->items[i].field),
                                   (const char *)weights->items[i].field.data);
         out->fields[j].weight = weights->items[i].weight;
     }

@@ -64,6 +64,11 @@ enum err v1_vector_read(struct op *op, struct json_value *v, float *out, size_t 
  */
 bool v1_vector_check(const float *vector, size_t count, uint32_t dim,
                      enum metric_kind metric, struct v1_complaint *why);
+/* How much of a name an error's words show: no more than an attribute's may have. */
+static inline int v1_shown_size(struct slice name)
+{
+    return (int)(name.size < ATTR_NAME_MAX ? name.size : ATTR_NAME_MAX);
+}
 /* *present is false for null, which means the same as absent everywhere in v1. */
 enum err v1_present(struct op *op, struct json_value *v, bool *present);
 

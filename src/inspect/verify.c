@@ -253,22 +253,10 @@ static enum err look_at_log(struct op *op, struct look *l)
 
 /* ---- what nobody names ---- */
 
-static bool names(const struct manifest *m, const char *key)
-{
-    for (uint32_t i = 0; i < m->segment_count; i++) {
-        const struct manifest_segment *s = &m->segments[i];
-        if (strcmp(s->key, key) == 0) return true;
-        if (s->deletes_key && strcmp(s->deletes_key, key) == 0) return true;
-    }
-    for (uint32_t i = 0; i < m->removed_count; i++)
-        if (strcmp(m->removed[i].key, key) == 0) return true;
-    return m->idempotency_key && strcmp(m->idempotency_key, key) == 0;
-}
-
 static enum err visit_side(struct op *op, struct look *l, const char *key)
 {
     (void)op;
-    if (!l->manifest || !names(l->manifest, key)) l->orphans++;
+    if (!l->manifest || !manifest_mentions(l->manifest, key)) l->orphans++;
     return ERR_OK;
 }
 

@@ -106,18 +106,6 @@ static enum err collect_manifests(struct op *op, struct namespace *ns)
     return store_delete(op, ns->env->store, keys + MANIFESTS_KEPT, n - MANIFESTS_KEPT);
 }
 
-static bool names(const struct manifest *m, const char *key)
-{
-    for (uint32_t i = 0; i < m->segment_count; i++) {
-        const struct manifest_segment *s = &m->segments[i];
-        if (strcmp(s->key, key) == 0) return true;
-        if (s->deletes_key && strcmp(s->deletes_key, key) == 0) return true;
-    }
-    for (uint32_t i = 0; i < m->removed_count; i++)
-        if (strcmp(m->removed[i].key, key) == 0) return true;
-    return m->idempotency_key && strcmp(m->idempotency_key, key) == 0;
-}
-
 /* (d) Segment objects of older epochs that the manifest does not name. */
 static enum err collect_orphans(struct op *op, struct namespace *ns,
                                 const struct manifest *m, uint64_t epoch)
@@ -134,7 +122,8 @@ static enum err collect_orphans(struct op *op, struct namespace *ns,
         for (size_t i = 0; i < n; i++) {
             uint64_t made;
             if (!key_segment_epoch(&ns->keys, page[i], &made)) continue;
-            if (made < epoch && !names(m, page[i])) orphans[orphan_count++] = page[i];
+            if (made < epoch && !manifest_mentions(m, page[i]))
+                orphans[orphan_count++] = page[i];
         }
         if (orphan_count) e = store_delete(op, ns->env->store, orphans, orphan_count);
         if (e) return e;

@@ -159,6 +159,18 @@ void manifest_trim(struct manifest *m, uint64_t collected_ms, uint64_t now_ms)
     trim_fences(m, now_ms);
 }
 
+bool manifest_mentions(const struct manifest *m, const char *key)
+{
+    for (uint32_t i = 0; i < m->segment_count; i++) {
+        const struct manifest_segment *s = &m->segments[i];
+        if (strcmp(s->key, key) == 0) return true;
+        if (s->deletes_key && strcmp(s->deletes_key, key) == 0) return true;
+    }
+    for (uint32_t i = 0; i < m->removed_count; i++)
+        if (strcmp(m->removed[i].key, key) == 0) return true;
+    return m->idempotency_key && strcmp(m->idempotency_key, key) == 0;
+}
+
 void manifest_encode(const struct manifest *m, struct buf *out)
 {
     put_u8(out, VERSION);

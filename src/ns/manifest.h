@@ -91,6 +91,10 @@ void manifest_add_removed(struct manifest *m, const char *key, uint64_t version,
  */
 void manifest_trim(struct manifest *m, uint64_t collected_ms, uint64_t now_ms);
 
+/* Does it mention this object: a segment, its deleted rows, the table of idempotency
+ * keys, or one that it lists as removed? */
+bool manifest_mentions(const struct manifest *m, const char *key);
+
 void manifest_encode(const struct manifest *m, struct buf *out);
 enum err manifest_decode(struct op *op, const char *key, const struct object *object,
                          struct manifest **out);
