@@ -1,6 +1,7 @@
 #include "vec/kmeans.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ enum {
     CENTROIDS_AT_ONCE = 64, /* centroids that stay in the second-level cache */
     GROUP_SIZE = 64,
     GROUPS_SEARCHED = 8,
-    GROUP_ROUNDS = 6
+    GROUP_ROUNDS = 6,
+    CANDIDATES = 8 /* looked at for each first centroid */
 };
 
 /* What a batch of points has found so far. */
@@ -201,21 +203,69 @@ void kmeans_free(struct kmeans *m)
     mem_free(m);
 }
 
-/* count different points, as first centroids. */
-static float *choose(const float *points, size_t n, size_t dim, size_t count,
-                     uint64_t *seed)
+/* The first `count` of a random order of the points. */
+static uint32_t *pick_some(size_t n, size_t count, uint64_t *seed)
 {
     uint32_t *order = mem_new_array(uint32_t, n);
-    float *chosen = mem_new_array(float, count *dim);
     for (uint32_t i = 0; i < n; i++)
         order[i] = i;
     for (size_t i = 0; i < count; i++) {
         size_t other = i + vec_random_below(seed, (uint32_t)(n - i));
         uint32_t pick = order[other];
         order[other] = order[i];
-        memcpy(chosen + i * dim, points + pick * dim, dim * sizeof *chosen);
+        order[i] = pick;
     }
-    mem_free(order);
+    return order;
+}
+
+/* One of the candidates, each as likely as its square is large; the first that has not
+ * been chosen (its square is negative) where all squares are zero or not finite. */
+static size_t draw(const double *squares, size_t count, uint64_t *seed)
+{
+    double sum = 0;
+    size_t last = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += squares[i] > 0 ? squares[i] : 0;
+    double left = sum * (double)vec_random_below(seed, UINT32_MAX) / UINT32_MAX;
+    while (squares[last] < 0)
+        last++;
+    for (size_t i = 0; i < count && isfinite(sum); i++) {
+        if (!(squares[i] > 0)) continue;
+        last = i;
+        left -= squares[i];
+        if (left < 0) break;
+    }
+    return last;
+}
+
+/*
+ * Different points as first centroids, each drawn by its squared distance from those
+ * drawn before (k-means++: Arthur and Vassilvitskii, SODA 2007), so that groups far
+ * from each other all get one. Drawn among a few candidates for each: looking at every
+ * point would cost as much as all rounds together.
+ */
+static float *choose(const float *points, size_t n, size_t dim, size_t count,
+                     uint64_t *seed)
+{
+    size_t candidates = at_most(n, count * CANDIDATES);
+    uint32_t *some = pick_some(n, candidates, seed);
+    double *squares = mem_new_array(double, candidates);
+    float *chosen = mem_new_array(float, count *dim);
+    size_t next = 0;
+    for (size_t i = 0; i < candidates; i++)
+        squares[i] = DBL_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const float *point = points + some[next] * dim;
+        memcpy(chosen + i * dim, point, dim * sizeof *chosen);
+        squares[next] = -1;
+        for (size_t j = 0; j < candidates; j++) {
+            double square = (double)distance_l2(points + some[j] * dim, point, dim);
+            if (square < squares[j]) squares[j] = square;
+        }
+        if (i + 1 < count) next = draw(squares, candidates, seed);
+    }
+    mem_free(squares);
+    mem_free(some);
     return chosen;
 }
 

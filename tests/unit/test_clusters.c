@@ -104,7 +104,7 @@ static void separate_groups_are_found(void **state)
     uint64_t seed = test_seed();
     struct points p = {gaussians((size_t)GROUPS * SIZE * DIM, &seed), DIM};
     for (size_t i = 0; i < GROUPS * SIZE; i++)
-        p.values[i * DIM + i % GROUPS] += 1000;
+        p.values[i * DIM + i % GROUPS] += 1e5f;
     struct clusters c = find(&p, GROUPS * SIZE, SIZE);
     for (uint32_t i = 0; i < GROUPS * SIZE; i++)
         for (uint32_t j = 0; j < i; j++)
