@@ -79,12 +79,11 @@ def load_vectors(node, rows, dims):
 
 
 def load(node, name, fill):
-    if node.ask("GET", f"/v1/namespaces/{name}")[0] == 200:
-        return
     began = time.monotonic()
-    fill()
-    while node.good("POST", f"/v1/namespaces/{name}/compact").get("error"):
-        time.sleep(1)
+    if node.ask("GET", f"/v1/namespaces/{name}")[0] != 200:
+        fill()
+    while node.ask("POST", f"/v1/namespaces/{name}/compact")[0] != 200:
+        time.sleep(1)  # it takes longer than a request may
     print(f"loaded {name} in {time.monotonic() - began:.0f} s: {node.good('GET', f'/v1/namespaces/{name}')}", file=sys.stderr, flush=True)
 
 

@@ -125,8 +125,8 @@ static enum err look_at_segment(struct op *op, struct look *l,
     struct segment *segment = NULL;
     struct rowset *dead = NULL;
 
-    enum err e =
-        state_load_segment(op, l->store, l->cache, &l->keys, ms, NULL, &segment, &dead);
+    enum err e = state_load_segment(op, l->cache, &l->keys, l->manifest->schema, ms,
+                                    NULL, &segment, &dead);
     if (!e) e = segment_verify(op, segment);
     if (!e) live_ids_add(ids, segment, dead);
     l->objects += ms->dead_count ? 2 : 1;
@@ -140,7 +140,7 @@ static enum err look_at_segment(struct op *op, struct look *l,
 static enum err look_at_table(struct op *op, struct look *l)
 {
     struct idempotency *table = NULL;
-    enum err e = state_load_table(op, l->store, &l->keys, l->manifest, &table);
+    enum err e = state_load_table(op, l->cache, &l->keys, l->manifest, &table);
     if (l->manifest->idempotency_key) l->objects++;
     l->bytes += l->manifest->idempotency_size;
     if (!e) idempotency_free(table);

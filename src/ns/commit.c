@@ -151,6 +151,8 @@ static void begin_tenure(struct namespace *ns, const struct tenure *t, int64_t b
     ns->state = NS_READY;
     ns->committed_ms = ns->written_ms = clock_ms();
     ns->confirmed_ms = began_ms;
+    /* Our fence was put behind all that was acknowledged before the OPEN began. */
+    ticket_finish(&ns->probes, ns->opening_ticket);
     ns->collected_floor = 0;
     ns->collected_wall_ms = 0;
     ns->gc_version = 0;
@@ -220,6 +222,7 @@ static enum err begin_open(struct op *op, struct namespace *ns)
 
     ns->opening = ns->leading = true;
     ns->opening_ms = clock_ms();
+    ns->opening_ticket = ticket_start(&ns->probes);
     if (opener_submit(ns->opener, open_namespace, namespace_ref(ns))) return ERR_OK;
     ns->opening = ns->leading = false;
     namespace_unref(ns);

@@ -40,8 +40,8 @@ static enum err reload(struct op *op, const struct registry_options *env,
 
     enum err e = manifest_newest(op, env->store, keys, &m);
     if (!e && m)
-        e = state_load(op, env->store, env->cache, keys, m,
-                       f->snapshot ? f->snapshot : old, &snapshot, &table);
+        e = state_load(op, env->cache, keys, m, f->snapshot ? f->snapshot : old,
+                       &snapshot, &table);
     if (e) {
         manifest_unref(m);
         return e;

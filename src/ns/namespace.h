@@ -51,11 +51,12 @@ struct namespace
     struct mutex lock;   /* guards all below but follower; never held during I/O */
     struct cond changed; /* leading, running or a pending's state changed */
     enum namespace_state state;
-    struct tenure tenure;   /* while NS_READY */
-    bool leading;           /* somebody advances the log */
-    bool opening;           /* … by an OPEN, which runs on the opener's threads */
-    int64_t opening_ms;     /* when that was submitted */
-    unsigned open_failures; /* OPENs that failed, ever; what the last one said … */
+    struct tenure tenure;    /* while NS_READY */
+    bool leading;            /* somebody advances the log */
+    bool opening;            /* … by an OPEN, which runs on the opener's threads */
+    int64_t opening_ms;      /* when that was submitted */
+    uint64_t opening_ticket; /* of the readers whose check it is */
+    unsigned open_failures;  /* OPENs that failed, ever; what the last one said … */
     enum err open_err;
     char open_words[OP_ERROR_MAX];
     unsigned open_failed_times; /* … how many in a row, and when the next may be */

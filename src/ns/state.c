@@ -9,7 +9,6 @@
 #include "base/rowset.h"
 #include "cache/cache.h"
 #include "segment/segment_ahead.h"
-#include "store/store.h"
 
 enum {
     JOIN_ROWS_MAX = 4096, /* larger tail segments wait for the indexer */
@@ -208,7 +207,17 @@ static enum err check_tail(struct op *op, struct cache *cache,
                    ms->key);
 }
 
+static struct segment_object object_of(const struct manifest_segment *ms,
+                                       const struct schema *schema)
+{
+    return (struct segment_object){.key = ms->key,
+                                   .size = ms->size,
+                                   .rows = ms->row_count,
+                                   .vector_dim = schema->vector_dim};
+}
+
 static enum err open_segment(struct op *op, struct cache *cache,
+                             const struct schema *schema,
                              const struct manifest_segment *ms,
                              const struct snapshot *old, struct segment **out)
 {
@@ -220,8 +229,9 @@ static enum err open_segment(struct op *op, struct cache *cache,
         *out = segment_ref(source->segment);
         return ERR_OK;
     }
+    struct segment_object object = object_of(ms, schema);
     enum err e = check_tail(op, cache, ms);
-    if (!e) e = segment_open(op, cache, ms->key, ms->size, out);
+    if (!e) e = segment_open_object(op, cache, &object, out);
     if (e) return e;
     if (segment_row_count(*out) == ms->row_count) return ERR_OK;
     segment_unref(*out);
@@ -232,31 +242,51 @@ static enum err open_segment(struct op *op, struct cache *cache,
                    ms->key);
 }
 
-/* Reads a side table: an object with number 0. */
-static enum err read_side_table(struct op *op, struct store *store,
-                                const struct keys *keys, const char *key,
-                                enum object_kind kind, struct buf *bytes,
-                                struct slice *payload)
+/* A side table: an object with number 0, of the size that the manifest says. */
+static struct cache_pin side_table(const char *key, uint64_t size)
+{
+    return (struct cache_pin){.key = key, .size = (size_t)size};
+}
+
+static enum err decode_side_table(struct op *op, const struct keys *keys,
+                                  const struct cache_pin *pin, enum object_kind kind,
+                                  struct slice *payload)
 {
     struct object object;
-    enum err e = store_get(op, store, key, SIDE_TABLE_SIZE_MAX, bytes);
-    if (!e) e = object_decode(op, key, buf_slice(bytes), keys->incarnation, 0, &object);
+    enum err e = object_decode(op, pin->key, pin->data, keys->incarnation, 0, &object);
     if (!e && object.kind != kind)
-        e = op_fail(op, ERR_CORRUPT, "object %s is of another kind", key);
+        e = op_fail(op, ERR_CORRUPT, "object %s is of another kind", pin->key);
     if (!e) *payload = object.payload;
     return e;
 }
 
-static enum err load_dead(struct op *op, struct store *store, const struct keys *keys,
+/* Pins it; whoever finds it damaged says so to unpin_side_table. */
+static enum err pin_side_table(struct op *op, struct cache *cache,
+                               const struct keys *keys, struct cache_pin *pin,
+                               enum object_kind kind, struct slice *payload)
+{
+    if (pin->size > SIDE_TABLE_SIZE_MAX)
+        return op_fail(op, ERR_CORRUPT, "object %s would have %zu bytes", pin->key,
+                       pin->size);
+    enum err e = cache_pin(op, cache, pin, 1);
+    return e ? e : decode_side_table(op, keys, pin, kind, payload);
+}
+
+static void unpin_side_table(struct cache *cache, struct cache_pin *pin, enum err e)
+{
+    cache_unpin(cache, pin, 1);
+    if (e == ERR_CORRUPT) cache_forget(cache, pin->key, 0, pin->size);
+}
+
+static enum err load_dead(struct op *op, struct cache *cache, const struct keys *keys,
                           const struct manifest_segment *ms, struct rowset **out)
 {
-    struct buf bytes = BUF_INIT;
+    struct cache_pin pin = side_table(ms->deletes_key, ms->deletes_size);
     struct slice payload;
 
     *out = NULL;
     if (ms->dead_count == 0) return ERR_OK;
-    enum err e = read_side_table(op, store, keys, ms->deletes_key, OBJECT_DELETES,
-                                 &bytes, &payload);
+    enum err e = pin_side_table(op, cache, keys, &pin, OBJECT_DELETES, &payload);
     if (!e) e = rowset_decode(op, payload, ms->row_count, out);
     if (!e && rowset_count(*out) != ms->dead_count) {
         rowset_unref(*out);
@@ -266,52 +296,53 @@ static enum err load_dead(struct op *op, struct store *store, const struct keys 
                     "says",
                     ms->deletes_key);
     }
-    buf_release(&bytes);
+    unpin_side_table(cache, &pin, e);
     return e;
 }
 
-enum err state_load_segment(struct op *op, struct store *store, struct cache *cache,
-                            const struct keys *keys, const struct manifest_segment *ms,
+enum err state_load_segment(struct op *op, struct cache *cache, const struct keys *keys,
+                            const struct schema *schema,
+                            const struct manifest_segment *ms,
                             const struct snapshot *old, struct segment **segment,
                             struct rowset **dead)
 {
     *dead = NULL;
-    enum err e = open_segment(op, cache, ms, old, segment);
-    if (!e) e = load_dead(op, store, keys, ms, dead);
+    enum err e = open_segment(op, cache, schema, ms, old, segment);
+    if (!e) e = load_dead(op, cache, keys, ms, dead);
     if (!e) return ERR_OK;
     segment_unref(*segment);
     *segment = NULL;
     return e;
 }
 
-static enum err load_source(struct op *op, struct store *store, struct cache *cache,
-                            const struct keys *keys, const struct manifest_segment *ms,
+static enum err load_source(struct op *op, struct cache *cache, const struct keys *keys,
+                            const struct manifest_segment *ms,
                             const struct snapshot *old, struct draft *d)
 {
     struct segment *segment = NULL;
     struct rowset *dead = NULL;
 
-    enum err e = state_load_segment(op, store, cache, keys, ms, old, &segment, &dead);
+    enum err e =
+        state_load_segment(op, cache, keys, d->s->schema, ms, old, &segment, &dead);
     if (!e) draft_add(d, segment, dead, ms->dead_count, true);
     segment_unref(segment);
     rowset_unref(dead);
     return e;
 }
 
-enum err state_load_table(struct op *op, struct store *store, const struct keys *keys,
+enum err state_load_table(struct op *op, struct cache *cache, const struct keys *keys,
                           const struct manifest *m, struct idempotency **table)
 {
-    struct buf bytes = BUF_INIT;
+    struct cache_pin pin = side_table(m->idempotency_key, m->idempotency_size);
     struct slice payload;
 
     if (!m->idempotency_key) {
         *table = idempotency_new();
         return ERR_OK;
     }
-    enum err e = read_side_table(op, store, keys, m->idempotency_key,
-                                 OBJECT_IDEMPOTENCY, &bytes, &payload);
+    enum err e = pin_side_table(op, cache, keys, &pin, OBJECT_IDEMPOTENCY, &payload);
     if (!e) e = idempotency_decode(op, payload, table);
-    buf_release(&bytes);
+    unpin_side_table(cache, &pin, e);
     return e;
 }
 
@@ -324,26 +355,31 @@ static bool is_open(const struct snapshot *old, const char *key)
     return false;
 }
 
-/* All ends of segments in two rounds, or opening them would take two rounds each. */
+/* The ends of all segments and the side tables in one round, seldom two: one by one
+ * they would take as many rounds as there are objects. */
 static void open_ahead(struct op *op, struct cache *cache, const struct manifest *m,
                        const struct snapshot *old)
 {
-    struct segment_object *objects =
-        mem_new_array(struct segment_object, m->segment_count);
-    size_t n = 0;
+    size_t room = (size_t)m->segment_count + 1, n = 0, tables = 0;
+    struct segment_object *objects = mem_new_array(struct segment_object, room);
+    struct cache_pin *more = mem_new_array(struct cache_pin, room);
 
-    for (uint32_t i = 0; i < m->segment_count; i++)
-        if (!is_open(old, m->segments[i].key))
-            objects[n++] = (struct segment_object){.key = m->segments[i].key,
-                                                   .size = m->segments[i].size};
-    segment_open_ahead(op, cache, objects, n);
+    if (m->idempotency_key && m->idempotency_size <= SIDE_TABLE_SIZE_MAX)
+        more[tables++] = side_table(m->idempotency_key, m->idempotency_size);
+    for (uint32_t i = 0; i < m->segment_count; i++) {
+        const struct manifest_segment *ms = &m->segments[i];
+        if (!is_open(old, ms->key)) objects[n++] = object_of(ms, m->schema);
+        if (ms->dead_count && ms->deletes_size <= SIDE_TABLE_SIZE_MAX)
+            more[tables++] = side_table(ms->deletes_key, ms->deletes_size);
+    }
+    segment_open_ahead(op, cache, objects, n, more, tables);
     mem_free(objects);
+    mem_free(more);
 }
 
-enum err state_load(struct op *op, struct store *store, struct cache *cache,
-                    const struct keys *keys, const struct manifest *m,
-                    const struct snapshot *old, struct snapshot **out,
-                    struct idempotency **table)
+enum err state_load(struct op *op, struct cache *cache, const struct keys *keys,
+                    const struct manifest *m, const struct snapshot *old,
+                    struct snapshot **out, struct idempotency **table)
 {
     struct draft d = draft_new(m->segment_count);
     enum err e = ERR_OK;
@@ -356,8 +392,8 @@ enum err state_load(struct op *op, struct store *store, struct cache *cache,
     d.s->manifest_version = m->version;
     open_ahead(op, cache, m, old);
     for (uint32_t i = 0; i < m->segment_count && !e; i++)
-        e = load_source(op, store, cache, keys, &m->segments[i], old, &d);
-    if (!e) e = state_load_table(op, store, keys, m, table);
+        e = load_source(op, cache, keys, &m->segments[i], old, &d);
+    if (!e) e = state_load_table(op, cache, keys, m, table);
     if (e) {
         draft_release(&d);
         return op_fail(op, e, "load manifest %llu of %s",

@@ -43,23 +43,23 @@ struct applied {
 struct snapshot *state_empty(const struct keys *keys, struct schema *schema);
 
 /*
- * What the manifest names, at slot wm - 1. Segments that old has open are shared. reads
- * through the cache; each segment's tail hash is compared. *table gets the idempotency
- * keys.
+ * What the manifest names, at slot wm - 1. Segments that old has open are shared. Reads
+ * through the cache, all in one round unless a segment keeps more in memory than was to
+ * be expected; each segment's tail hash is compared. *table gets the idempotency keys.
  */
-enum err state_load(struct op *op, struct store *store, struct cache *cache,
-                    const struct keys *keys, const struct manifest *m,
-                    const struct snapshot *old, struct snapshot **out,
-                    struct idempotency **table);
+enum err state_load(struct op *op, struct cache *cache, const struct keys *keys,
+                    const struct manifest *m, const struct snapshot *old,
+                    struct snapshot **out, struct idempotency **table);
 
 /* One segment of a manifest, compared with what the manifest says of it; *dead is NULL
  * when nothing of it was deleted. Both are the caller's. old may be NULL. */
-enum err state_load_segment(struct op *op, struct store *store, struct cache *cache,
-                            const struct keys *keys, const struct manifest_segment *ms,
+enum err state_load_segment(struct op *op, struct cache *cache, const struct keys *keys,
+                            const struct schema *schema,
+                            const struct manifest_segment *ms,
                             const struct snapshot *old, struct segment **segment,
                             struct rowset **dead);
 /* The table of keys that a manifest names, an empty one if it names none. */
-enum err state_load_table(struct op *op, struct store *store, const struct keys *keys,
+enum err state_load_table(struct op *op, struct cache *cache, const struct keys *keys,
                           const struct manifest *m, struct idempotency **table);
 
 /* base and n requests, in order, as one step: the state at slot. applied has n items.

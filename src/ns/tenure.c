@@ -482,7 +482,7 @@ static enum err look_at_end(struct op *op, void *arg)
 static enum err load_segments(struct op *op, void *arg)
 {
     struct second_look *l = arg;
-    return state_load(op, l->env->store, l->env->cache, l->keys, l->t->manifest, l->old,
+    return state_load(op, l->env->cache, l->keys, l->t->manifest, l->old,
                       &l->t->snapshot, &l->t->table);
 }
 
@@ -519,6 +519,37 @@ static enum err validate_first(struct op *op, const struct registry_options *env
     return e ? e : overtaken(op, keys);
 }
 
+/* What remains behind the fence: step 6, and the log's entries, which step 6 does not
+ * depend on. */
+struct last_look {
+    const struct registry_options *env;
+    const struct keys *keys;
+    struct tenure *t;
+    const struct wal_entry *fence;
+};
+
+static enum err validate_epoch(struct op *op, void *arg)
+{
+    const struct last_look *l = arg;
+    return validate_first(op, l->env, l->keys, l->t);
+}
+
+static enum err replay_log(struct op *op, void *arg)
+{
+    const struct last_look *l = arg;
+    return replay(op, l->env, l->keys, l->t, l->fence);
+}
+
+static enum err look_last(struct op *op, const struct registry_options *env,
+                          const struct keys *keys, struct tenure *t,
+                          const struct wal_entry *fence)
+{
+    struct last_look look = {.env = env, .keys = keys, .t = t, .fence = fence};
+    struct round_call calls[] = {{.run = validate_epoch, .arg = &look},
+                                 {.run = replay_log, .arg = &look}};
+    return round_run(op, calls, sizeof calls / sizeof calls[0]);
+}
+
 enum err tenure_open(struct op *op, const struct registry_options *env,
                      const struct keys *keys, struct schema *schema,
                      uint64_t next_record, const struct snapshot *old,
@@ -538,8 +569,7 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
     t.base = snapshot_ref(t.snapshot);
     t.table_stored = idempotency_version(t.table);
     e = put_fence(op, env, keys, &t, at_end, &fence);
-    if (!e) e = validate_first(op, env, keys, &t);
-    if (!e) e = replay(op, env, keys, &t, &fence);
+    if (!e) e = look_last(op, env, keys, &t, &fence);
     if (e == ERR_NOT_FOUND && t.fence_slot) e = tenure_missing(op, env, keys, &t);
     if (e) goto done;
     log_info(op, "namespace opened",

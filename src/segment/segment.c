@@ -12,7 +12,11 @@
 #include "text/text_index.h"
 
 enum {
-    UNIT_BLOCKS = 4 /* about 256 KiB: little to read for one row, much for a scan */
+    UNIT_BLOCKS = 4, /* about 256 KiB: little to read for one row, much for a scan */
+    /* What the end of an object is expected to hold. */
+    ROW_END_SIZE = 9,
+    ROWS_PER_CENTROID = 192,
+    END_SIZE_MAX = 32 << 20
 };
 
 /* ---- checks ---- */
@@ -270,58 +274,79 @@ static struct segment *segment_new(const char *key, uint64_t size)
     return s;
 }
 
-/* Puts the bytes from held_offset on, of which tail has the last, into s->held. */
-static void hold(struct segment *s, struct slice rest, struct slice tail)
+struct segment_end segment_end_of(const struct segment_object *object,
+                                  uint64_t tail_size)
 {
-    size_t size = (size_t)(s->size - s->held_offset);
-    size_t from_tail = size - rest.size;
-    buf_reserve(&s->held, size);
-    buf_append_slice(&s->held, rest);
-    buf_append(&s->held, tail.data + (tail.size - from_tail), from_tail);
+    /* Ids of 8 bytes, some bits beside; a byte a coordinate of each centroid. */
+    uint64_t rows = object->rows,
+             wanted =
+                 rows * ROW_END_SIZE + rows * object->vector_dim / ROWS_PER_CENTROID;
+    struct segment_end end = {.tail = {.key = object->key},
+                              .body = {.key = object->key}};
+
+    if (tail_size > object->size) tail_size = object->size;
+    end.tail.offset = object->size - tail_size;
+    end.tail.size = (size_t)tail_size;
+    if (wanted > END_SIZE_MAX) wanted = END_SIZE_MAX;
+    if (wanted <= tail_size || object->size <= tail_size) return end;
+    end.body.size = (size_t)(wanted < end.tail.offset ? wanted : end.tail.offset);
+    end.body.offset = end.tail.offset - end.body.size;
+    return end;
+}
+
+/* Appends what a range has from held_offset on. */
+static void hold(struct segment *s, const struct cache_pin *pin)
+{
+    uint64_t skip = s->held_offset > pin->offset ? s->held_offset - pin->offset : 0;
+    if (skip < pin->data.size)
+        buf_append(&s->held, pin->data.data + skip, pin->data.size - (size_t)skip);
 }
 
 /* Reads the end of the object: a guess, and in a second round what the footer says it
  * missed. */
 static enum err read_end(struct op *op, struct cache *cache, struct segment *s,
-                         uint64_t tail_size)
+                         const struct segment_end *end)
 {
-    struct cache_pin tail = {.key = s->key,
-                             .offset = s->size - tail_size,
-                             .size = (size_t)tail_size};
-    struct cache_pin rest = {.key = s->key};
+    struct cache_pin first[2] = {end->tail, end->body}, rest = {.key = s->key};
+    const struct cache_pin *tail = &first[0];
+    size_t count = end->body.size ? 2 : 1;
     struct segment_footer footer = {0};
-    struct slice end;
+    struct slice last;
     enum err e;
 
-    e = cache_pin(op, cache, &tail, 1);
+    e = cache_pin(op, cache, first, count);
     if (e) goto done;
-    end =
-        slice_of(tail.data.data + tail.size - SEGMENT_FOOTER_SIZE, SEGMENT_FOOTER_SIZE);
-    e = segment_footer_decode(op, end, s->size, &footer);
+    last = slice_of(tail->data.data + tail->size - SEGMENT_FOOTER_SIZE,
+                    SEGMENT_FOOTER_SIZE);
+    e = segment_footer_decode(op, last, s->size, &footer);
     if (e) goto done;
 
-    s->held_offset = tail.offset == 0 ? 0 : footer.resident_offset;
-    if (s->held_offset < tail.offset) {
+    s->held_offset = tail->offset == 0 ? 0 : footer.resident_offset;
+    if (s->held_offset < segment_end_offset(end)) {
         rest.offset = s->held_offset;
-        rest.size = (size_t)(tail.offset - s->held_offset);
+        rest.size = (size_t)(segment_end_offset(end) - s->held_offset);
         e = cache_pin(op, cache, &rest, 1);
         if (e) goto done;
     }
-    hold(s, rest.data, tail.data);
+    buf_reserve(&s->held, (size_t)(s->size - s->held_offset));
+    hold(s, &rest);
+    hold(s, &first[1]);
+    hold(s, tail);
 done:
-    cache_unpin(cache, &tail, 1);
+    cache_unpin(cache, first, count);
     cache_unpin(cache, &rest, 1);
     return e;
 }
 
 /* What was read to open it is damaged: whoever tries again reads the object again. */
-static void forget_end(struct cache *cache, const struct segment *s, uint64_t tail_size)
+static void forget_end(struct cache *cache, const struct segment *s,
+                       const struct segment_end *end)
 {
-    uint64_t tail_offset = s->size - tail_size;
-    cache_forget(cache, s->key, tail_offset, (size_t)tail_size);
-    if (s->held_offset < tail_offset)
-        cache_forget(cache, s->key, s->held_offset,
-                     (size_t)(tail_offset - s->held_offset));
+    uint64_t read = segment_end_offset(end);
+    cache_forget(cache, s->key, end->tail.offset, end->tail.size);
+    if (end->body.size) cache_forget(cache, s->key, end->body.offset, end->body.size);
+    if (s->held_offset < read)
+        cache_forget(cache, s->key, s->held_offset, (size_t)(read - s->held_offset));
 }
 
 /* What is held counts in the cache's budget for as long as the segment lives. */
@@ -338,28 +363,36 @@ static enum err reserve_held(struct op *op, struct cache *cache, struct segment 
     return ERR_OK;
 }
 
-enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
-                           uint64_t size, uint64_t tail_size, struct segment **out)
+static enum err open_object(struct op *op, struct cache *cache,
+                            const struct segment_object *object, uint64_t tail_size,
+                            struct segment **out)
 {
-    struct segment *s = segment_new(key, size);
+    struct segment *s = segment_new(object->key, object->size);
+    struct segment_end end = segment_end_of(object, tail_size);
     enum err e = ERR_OK;
 
     *out = NULL;
     assert(tail_size >= SEGMENT_FOOTER_SIZE);
-    if (size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
+    if (s->size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
         e = op_fail(op, ERR_CORRUPT, "too short for a segment");
-    if (tail_size > size) tail_size = size;
-    if (!e) e = read_end(op, cache, s, tail_size);
+    if (!e) e = read_end(op, cache, s, &end);
     if (!e) e = open_held(op, s);
     if (!e) e = reserve_held(op, cache, s);
     if (e) {
-        if (e == ERR_CORRUPT) forget_end(cache, s, tail_size);
+        if (e == ERR_CORRUPT) forget_end(cache, s, &end);
         segment_unref(s);
-        return op_fail(op, e, "open segment %s", key);
+        return op_fail(op, e, "open segment %s", object->key);
     }
     if (s->held_offset > 0) s->cache = cache;
     *out = s;
     return ERR_OK;
+}
+
+enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
+                           uint64_t size, uint64_t tail_size, struct segment **out)
+{
+    struct segment_object object = {.key = key, .size = size};
+    return open_object(op, cache, &object, tail_size, out);
 }
 
 /* Asking the footer for sizes first would cost a round, which is dearer than bytes:
@@ -368,6 +401,12 @@ enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out)
 {
     return segment_open_tail(op, cache, key, size, SEGMENT_OPEN_TAIL, out);
+}
+
+enum err segment_open_object(struct op *op, struct cache *cache,
+                             const struct segment_object *object, struct segment **out)
+{
+    return open_object(op, cache, object, SEGMENT_OPEN_TAIL, out);
 }
 
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out)

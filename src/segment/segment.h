@@ -13,9 +13,10 @@
  * Threads  a segment is shared by reference count and never changes; any thread may
  *          ask.
  * Time     open: one round for the last 64 KiB, another if what is kept in memory (ids
- *          above all) is larger. A search, view or fetch: one round for all it needs,
- *          more above a few MiB of vectors and documents, so that pins stay bounded.
- * Errors   ERR_CORRUPT names the object and section; errors of the cache and the op.
+ *          above all) is larger than was to be expected. A search, view or fetch: one
+ * round for all it needs, more above a few MiB of vectors and documents, so that pins
+ * stay bounded. Errors   ERR_CORRUPT names the object and section; errors of the cache
+ * and the op.
  */
 #ifndef SEGMENT_SEGMENT_H
 #define SEGMENT_SEGMENT_H
@@ -88,6 +89,16 @@ struct segment_growth segment_merge_index(const struct segment_options *options,
  * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
+/* What a manifest knows of a stored segment. rows 0: not known. */
+struct segment_object {
+    const char *key;
+    uint64_t size;
+    uint32_t rows, vector_dim;
+};
+/* As segment_open; with the rows known it reads in its first round what so many have at
+ * the end of the object, so that there is seldom a second one. */
+enum err segment_open_object(struct op *op, struct cache *cache,
+                             const struct segment_object *object, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
 enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **out);
 struct segment *segment_ref(struct segment *s);

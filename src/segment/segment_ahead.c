@@ -113,23 +113,25 @@ enum err segment_ahead_read(struct op *op, struct segment_ahead *a)
 
 /* ---- opening ---- */
 
-/* What of an object lies before its last SEGMENT_OPEN_TAIL bytes and is held. */
+/* What of an object lies before the end that is read first, and is held. */
 static struct cache_pin rest_of(struct op *op, const struct segment_object *object,
-                                const struct cache_pin *tail)
+                                const struct segment_end *end, struct slice tail)
 {
     struct cache_pin rest = {.key = object->key};
     struct segment_footer footer;
-    size_t skip = tail->size - SEGMENT_FOOTER_SIZE;
+    size_t skip = tail.size - SEGMENT_FOOTER_SIZE;
 
-    if (segment_footer_decode(op, slice_of(tail->data.data + skip, SEGMENT_FOOTER_SIZE),
+    if (end->tail.offset == 0) return rest; /* held whole */
+    if (segment_footer_decode(op, slice_of(tail.data + skip, SEGMENT_FOOTER_SIZE),
                               object->size, &footer) ||
-        footer.resident_offset >= tail->offset)
+        footer.resident_offset >= segment_end_offset(end))
         return rest;
     rest.offset = footer.resident_offset;
-    rest.size = (size_t)(tail->offset - footer.resident_offset);
+    rest.size = (size_t)(segment_end_offset(end) - footer.resident_offset);
     return rest;
 }
 
+/* tails: pins of the objects' tails, in their order. */
 static void rests_ahead(struct op *op, struct cache *cache,
                         const struct segment_object *objects,
                         const struct cache_pin *tails, size_t n)
@@ -139,8 +141,8 @@ static void rests_ahead(struct op *op, struct cache *cache,
     size_t count = 0;
 
     for (size_t i = 0; i < n; i++) {
-        if (tails[i].offset == 0) continue; /* held whole */
-        struct cache_pin rest = rest_of(op, &objects[i], &tails[i]);
+        struct segment_end end = segment_end_of(&objects[i], SEGMENT_OPEN_TAIL);
+        struct cache_pin rest = rest_of(op, &objects[i], &end, tails[i].data);
         if (rest.size == 0 || rest.size > AHEAD_BYTES_MAX - bytes) continue;
         rests[count++] = rest;
         bytes += rest.size;
@@ -151,24 +153,30 @@ static void rests_ahead(struct op *op, struct cache *cache,
 }
 
 void segment_open_ahead(struct op *op, struct cache *cache,
-                        const struct segment_object *objects, size_t n)
+                        const struct segment_object *objects, size_t n,
+                        const struct cache_pin *more, size_t more_count)
 {
-    if (n > AHEAD_PINS_MAX / 4) n = AHEAD_PINS_MAX / 4; /* 64 MiB of ends */
-    struct cache_pin *tails = mem_new_array(struct cache_pin, n);
-    size_t count = 0;
+    size_t tails = 0, count;
+    uint64_t bytes = 0;
 
-    if (n < 2) goto done;
-    for (; count < n && objects[count].size >= SEGMENT_FOOTER_SIZE; count++) {
-        uint64_t size = objects[count].size;
-        uint64_t tail_size = size < SEGMENT_OPEN_TAIL ? size : SEGMENT_OPEN_TAIL;
-        tails[count] = (struct cache_pin){.key = objects[count].key,
-                                          .offset = size - tail_size,
-                                          .size = (size_t)tail_size};
+    if (n > AHEAD_PINS_MAX / 4) n = AHEAD_PINS_MAX / 4;
+    if (more_count > AHEAD_PINS_MAX / 4) more_count = AHEAD_PINS_MAX / 4;
+    struct cache_pin *pins = mem_new_array(struct cache_pin, 2 * n + more_count);
+    for (; tails < n && objects[tails].size >= SEGMENT_FOOTER_SIZE; tails++)
+        pins[tails] = segment_end_of(&objects[tails], SEGMENT_OPEN_TAIL).tail;
+    count = tails;
+    for (size_t i = 0; i < tails; i++) {
+        struct cache_pin body = segment_end_of(&objects[i], SEGMENT_OPEN_TAIL).body;
+        if (body.size == 0 || body.size > AHEAD_BYTES_MAX - bytes) continue;
+        pins[count++] = body;
+        bytes += body.size;
     }
-    if (cache_pin_ahead(op, cache, tails, count) == ERR_OK)
-        rests_ahead(op, cache, objects, tails, count);
-    cache_unpin(cache, tails, count);
-done:
+    for (size_t i = 0; i < more_count; i++)
+        pins[count++] = more[i];
+    if (cache_pin_ahead(op, cache, pins, count) == ERR_OK) {
+        rests_ahead(op, cache, objects, pins, tails);
+        cache_unpin(cache, pins, count);
+    }
     op_clear_error(op);
-    mem_free(tails);
+    mem_free(pins);
 }

@@ -21,6 +21,7 @@
 
 struct op;
 struct cache;
+struct cache_pin;
 struct filter;
 struct segment_ahead;
 
@@ -43,14 +44,13 @@ void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,
 /* One round. Lack of room is no error; others are store_read's. */
 enum err segment_ahead_read(struct op *op, struct segment_ahead *a);
 
-/* An object that segment_open will open. */
-struct segment_object {
-    const char *key;
-    uint64_t size;
-};
-/* Brings the ends of n segments into the cache, where segment_open looks for them: two
- * rounds. Failures are left for segment_open to find. */
+/*
+ * Brings into the cache what segment_open_object will look for in n segments, and the
+ * ranges `more` beside it: one round, and one more for what was not to be expected.
+ * Failures are left for those who ask to find.
+ */
 void segment_open_ahead(struct op *op, struct cache *cache,
-                        const struct segment_object *objects, size_t n);
+                        const struct segment_object *objects, size_t n,
+                        const struct cache_pin *more, size_t more_count);
 
 #endif

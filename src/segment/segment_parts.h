@@ -127,4 +127,17 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out);
 
+/* The ranges at the end of an object that are read first: the tail, which has the
+ * footer, and before it what so many rows need. A range of no bytes: not wanted. */
+struct segment_end {
+    struct cache_pin tail, body;
+};
+struct segment_end segment_end_of(const struct segment_object *object,
+                                  uint64_t tail_size);
+/* Where what they hold begins. */
+static inline uint64_t segment_end_offset(const struct segment_end *end)
+{
+    return end->body.size ? end->body.offset : end->tail.offset;
+}
+
 #endif

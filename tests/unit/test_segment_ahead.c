@@ -73,7 +73,7 @@ static void segments_are_opened_in_two_rounds_however_many(void **state)
     (void)state;
     struct objects o;
     objects_make(&o);
-    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS, NULL, 0);
     assert_int_equal(o.op.counters.rounds, 2);
     uint64_t bytes = o.op.counters.store_bytes;
     open_all(&o);
@@ -89,6 +89,53 @@ static void segments_are_opened_in_two_rounds_however_many(void **state)
     objects_release(&o);
 }
 
+static void with_rows_known_segments_and_other_ranges_come_in_one_round(void **state)
+{
+    (void)state;
+    struct objects o;
+    objects_make(&o);
+    struct cache_pin more = {.key = o.names[1], .offset = 100, .size = 50};
+    for (size_t i = 0; i < SEGMENTS; i++)
+        o.list[i].rows = 20000; /* what string ids take, in rows with numbers */
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS, &more, 1);
+    assert_int_equal(o.op.counters.rounds, 1);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(segment_open_object(&o.op, o.cache, &o.list[i],
+                                             &o.segments[i]),
+                         ERR_OK);
+    assert_int_equal(cache_pin(&o.op, o.cache, &more, 1), ERR_OK);
+    assert_int_equal(o.op.counters.rounds, 1);
+    cache_unpin(o.cache, &more, 1);
+    close_all(&o);
+    objects_release(&o);
+}
+
+static void however_much_is_expected_at_its_end_a_segment_is_the_same(void **state)
+{
+    (void)state;
+    static const uint32_t rows[] = {1, 3000, 7000, 7500, 12000, 50000, UINT32_MAX};
+    struct objects o;
+    struct buf expected = BUF_INIT, described = BUF_INIT;
+    objects_make(&o);
+    open_all(&o);
+    segment_describe(o.segments[0], &expected);
+    close_all(&o);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct segment *s;
+        cold_cache(&o, CACHE_SIZE);
+        o.list[0].rows = rows[i];
+        assert_int_equal(segment_open_object(&o.op, o.cache, &o.list[0], &s), ERR_OK);
+        buf_clear(&described);
+        segment_describe(s, &described);
+        assert_true(slice_equal(buf_slice(&described), buf_slice(&expected)));
+        assert_int_equal(segment_verify(&o.op, s), ERR_OK);
+        segment_unref(s);
+    }
+    buf_release(&expected);
+    buf_release(&described);
+    objects_release(&o);
+}
+
 static void opening_ahead_leaves_failures_to_those_who_open(void **state)
 {
     (void)state;
@@ -96,7 +143,7 @@ static void opening_ahead_leaves_failures_to_those_who_open(void **state)
     objects_make(&o);
     const char *gone = o.names[2];
     assert_int_equal(store_delete(&o.op, o.store, &gone, 1), ERR_OK);
-    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS, NULL, 0);
     assert_string_equal(o.op.error, "");
     assert_int_equal(segment_open(&o.op, o.cache, o.list[0].key, o.list[0].size,
                                   &o.segments[0]),
@@ -106,9 +153,9 @@ static void opening_ahead_leaves_failures_to_those_who_open(void **state)
     segment_unref(o.segments[0]);
     cold_cache(&o, 1 << 16); /* and lack of room too */
     op_clear_error(&o.op);
-    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS, NULL, 0);
     assert_string_equal(o.op.error, "");
-    segment_open_ahead(&o.op, o.cache, o.list, 0);
+    segment_open_ahead(&o.op, o.cache, o.list, 0, NULL, 0);
     objects_release(&o);
 }
 
@@ -282,6 +329,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segments_are_opened_in_two_rounds_however_many),
+        cmocka_unit_test(with_rows_known_segments_and_other_ranges_come_in_one_round),
+        cmocka_unit_test(however_much_is_expected_at_its_end_a_segment_is_the_same),
         cmocka_unit_test(opening_ahead_leaves_failures_to_those_who_open),
         cmocka_unit_test(a_filter_over_many_segments_takes_one_round),
         cmocka_unit_test(views_and_documents_of_many_segments_take_one_round_each),
