@@ -87,6 +87,11 @@ void cache_gather(struct cache *c)
     c->gather = true;
 }
 
+bool cache_is_far(const struct cache *c)
+{
+    return c->gather;
+}
+
 void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max)
 {
     uint64_t share = c->ranges.memory_max / DISK_MEMORY_SHARE;

@@ -59,6 +59,8 @@ void cache_free(struct cache *c); /* nothing may be pinned */
 /* The store is far away: ranges close together are read by one request (gather.h).
  * Before anything else is done with the cache. */
 void cache_gather(struct cache *c);
+/* Was it said that the store is far away? Then a round costs more than bytes. */
+bool cache_is_far(const struct cache *c);
 /* Puts a disk cache of size_max bytes below the memory, before anything else is done
  * with the cache. Its index and queue take a thirty-second of the memory, at
  * least a MiB. */

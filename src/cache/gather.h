@@ -17,7 +17,7 @@
 #include "store/store.h"
 
 enum {
-    GATHER_GAP_MAX = 16 << 10,
+    GATHER_GAP_MAX = 256 << 10,
     GATHER_SIZE_MAX = 1 << 20,
     GATHER_BUFFER_MAX = 8 << 20
 };

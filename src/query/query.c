@@ -233,29 +233,34 @@ static bool any_phrase(const struct query *q)
     return any;
 }
 
-static enum err open_views(struct op *op, struct exec *x)
+/* The attributes that views are opened for. */
+struct viewed {
+    struct attr_list texts, columns;
+    bool positions;
+};
+
+static enum err list_viewed(struct op *op, const struct exec *x, struct viewed *out)
 {
     size_t room = x->snapshot->schema->attr_count + 1;
-    struct attr_list texts = {op_new_array(op, int, room), 0};
-    struct attr_list columns = {op_new_array(op, int, room), 0};
-    bool positions = any_phrase(x->query);
-    if (!texts.attrs || !columns.attrs) return ERR_LIMIT;
-    add_text_attrs(x->query, &texts);
-    add_column_attrs(x->query, &columns);
+    *out = (struct viewed){.texts.attrs = op_new_array(op, int, room),
+                           .columns.attrs = op_new_array(op, int, room),
+                           .positions = any_phrase(x->query)};
+    if (!out->texts.attrs || !out->columns.attrs) return ERR_LIMIT;
+    add_text_attrs(x->query, &out->texts);
+    add_column_attrs(x->query, &out->columns);
+    return ERR_OK;
+}
 
-    if (texts.count + columns.count == 0) return ERR_OK;
-    struct segment_ahead *ahead = segment_ahead_new();
-    for (uint32_t i = 0; i < x->snapshot->source_count; i++)
-        if (!x->allowed.none[i] || texts.count > 0)
-            segment_ahead_view(ahead, x->snapshot->sources[i].segment, texts.attrs,
-                               texts.count, positions, columns.attrs, columns.count);
-    enum err e = segment_ahead_read(op, ahead);
+static enum err open_views(struct op *op, struct exec *x, const struct viewed *v)
+{
+    enum err e = ERR_OK;
+
+    if (v->texts.count + v->columns.count == 0) return ERR_OK;
     for (uint32_t i = 0; i < x->snapshot->source_count && !e; i++)
-        if (!x->allowed.none[i] || texts.count > 0)
-            e = segment_view_open(op, x->snapshot->sources[i].segment, texts.attrs,
-                                  texts.count, positions, columns.attrs, columns.count,
-                                  &x->views[i]);
-    segment_ahead_free(ahead);
+        if (!x->allowed.none[i] || v->texts.count > 0)
+            e = segment_view_open(op, x->snapshot->sources[i].segment, v->texts.attrs,
+                                  v->texts.count, v->positions, v->columns.attrs,
+                                  v->columns.count, &x->views[i]);
     return e;
 }
 
@@ -294,7 +299,9 @@ enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
     const struct snapshot *s = x->snapshot;
     struct segment_near near = {.metric = s->schema->metric,
                                 .query = rank->vector,
-                                .recall = recall_of(x->query)};
+                                .recall = recall_of(x->query),
+                                .documents = x->query->rank_count == 1 &&
+                                             x->query->include_attributes};
     struct segment_target *targets =
         op_new_array(op, struct segment_target, s->source_count + 1);
     struct topk best;
@@ -528,34 +535,48 @@ static enum err put_hits(struct op *op, const struct exec *x, const struct score
     return e;
 }
 
-/* The columns of all sources that the filter looks at, in one round. They stay pinned
- * until all sources are filtered. */
-static enum err plan_all(struct op *op, struct exec *x)
+/* What filters, ranks, orders and aggregates will look at in a source. That a filter
+ * may leave nothing of it, and its columns are not needed then, is not waited for. */
+static void add_ahead(struct segment_ahead *ahead, struct segment *s,
+                      const struct query *q, const struct viewed *v)
 {
-    const struct snapshot *s = x->snapshot;
-    struct segment_ahead *ahead = segment_ahead_new();
-
-    for (uint32_t i = 0; x->query->filter && i < s->source_count; i++)
-        segment_ahead_filter(ahead, s->sources[i].segment, x->query->filter);
-    enum err e = segment_ahead_read(op, ahead);
-    for (uint32_t i = 0; !e && i < s->source_count; i++)
-        e = plan_source(op, x, i);
-    segment_ahead_free(ahead);
-    return e;
+    if (q->filter) segment_ahead_filter(ahead, s, q->filter);
+    for (size_t i = 0; i < q->rank_count; i++)
+        if (q->ranks[i].filter) segment_ahead_filter(ahead, s, q->ranks[i].filter);
+    segment_ahead_view(ahead, s, v->texts.attrs, v->texts.count, v->positions,
+                       v->columns.attrs, v->columns.count);
 }
 
-static enum err run(struct op *op, struct exec *x, struct query_result *r)
+/* Filters all sources and opens their views: one round for all that is read. */
+static enum err plan_all(struct op *op, struct exec *x, struct segment_ahead *ahead,
+                         struct query_explain *explain)
 {
-    struct scored *hits = NULL;
+    const struct snapshot *s = x->snapshot;
+    struct viewed viewed;
     int64_t since_us = clock_us();
 
-    enum err e = plan_all(op, x);
-    lap(&since_us, &r->explain.filter_us);
-    if (!e) e = open_views(op, x);
+    enum err e = list_viewed(op, x, &viewed);
+    if (e) return e;
+    for (uint32_t i = 0; i < s->source_count; i++)
+        add_ahead(ahead, s->sources[i].segment, x->query, &viewed);
+    e = segment_ahead_read(op, ahead);
+    for (uint32_t i = 0; !e && i < s->source_count; i++)
+        e = plan_source(op, x, i);
+    lap(&since_us, &explain->filter_us);
+    return e ? e : open_views(op, x, &viewed);
+}
+
+/* What was read ahead stays pinned until the ranks' own filters have looked at it. */
+static enum err run(struct op *op, struct exec *x, struct query_result *r)
+{
+    struct segment_ahead *ahead = segment_ahead_new();
+    struct scored *hits = NULL;
+
+    enum err e = plan_all(op, x, ahead, &r->explain);
     if (!e) e = survey(op, x, r);
     if (!e) e = rank_all(op, x, &hits, r);
-    if (!e) e = put_hits(op, x, hits, r);
-    return e;
+    segment_ahead_free(ahead);
+    return e ? e : put_hits(op, x, hits, r);
 }
 
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,

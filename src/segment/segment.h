@@ -161,6 +161,9 @@ struct segment_near {
     enum metric_kind metric;
     const float *query;
     float recall; /* wanted, of the nearest that there are; 1 or more: exact */
+    /* The documents of the results will be fetched next: where the store is far away
+     * those of all that may become one are read beside their vectors. */
+    bool documents;
 };
 
 /* What a search of neighbours looked at. */

@@ -10,8 +10,7 @@
 
 struct segment_ahead {
     struct cache *cache; /* of the segments added; NULL: none yet */
-    const struct segment *first;
-    bool several; /* segments */
+    size_t waits;        /* calls that would each wait for a round */
     bool pinned;
     struct cache_pin *pins;
     size_t count, room;
@@ -46,8 +45,6 @@ static void add(struct segment_ahead *a, const struct segment *s, struct cache_p
         a->room = a->room ? 2 * a->room : 64;
         a->pins = mem_realloc(a->pins, a->room * sizeof *a->pins);
     }
-    if (!a->first) a->first = s;
-    a->several |= a->first != s;
     a->cache = s->cache;
     a->pins[a->count++] = pin;
     a->bytes += pin.size;
@@ -61,38 +58,56 @@ static void add_section(struct segment_ahead *a, const struct segment *s,
     if (section) add(a, s, segment_section_range(s, section));
 }
 
+/* Behind what one call will read; there were count pins before. */
+static void end_call(struct segment_ahead *a, size_t count)
+{
+    a->waits += a->count > count;
+}
+
 void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
                         const int *text_attrs, size_t text_count, bool positions,
                         const int *column_attrs, size_t column_count)
 {
+    size_t before = a->count;
     for (size_t i = 0; i < text_count; i++)
         add_section(a, s, SECTION_TEXT, text_attrs[i]);
     for (size_t i = 0; i < text_count && positions; i++)
         add_section(a, s, SECTION_POSITIONS, text_attrs[i]);
     for (size_t i = 0; i < column_count; i++)
         add_section(a, s, SECTION_COLUMN, column_attrs[i]);
+    end_call(a, before);
 }
 
 /* Depth is at most FILTER_DEPTH_MAX. */
-void segment_ahead_filter(struct segment_ahead *a, const struct segment *s,
-                          const struct filter *filter)
+static void add_columns(struct segment_ahead *a, const struct segment *s,
+                        const struct filter *filter)
 {
     for (size_t i = 0; i < filter->child_count; i++)
-        segment_ahead_filter(a, s, filter->children[i]);
+        add_columns(a, s, filter->children[i]);
     if (filter->op == FILTER_AND || filter->op == FILTER_OR || filter->op == FILTER_NOT)
         return;
     add_section(a, s, SECTION_COLUMN, filter->attr);
 }
 
+void segment_ahead_filter(struct segment_ahead *a, const struct segment *s,
+                          const struct filter *filter)
+{
+    size_t before = a->count;
+    add_columns(a, s, filter);
+    end_call(a, before);
+}
+
 void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,
                          const uint32_t *rows, size_t n, struct segment_fetch what)
 {
+    size_t before = a->count;
     if (!s->cache) return;
     for (size_t i = 0; i < n && what.attributes && s->blocks; i++)
         add(a, s, segment_block_range(s, segment_block_of(s, rows[i])));
     for (size_t i = 0; i < n && what.vector; i++)
         if (segment_has_vector(s, rows[i]))
             add(a, s, segment_unit_range(s, segment_slot(s, rows[i]) / s->unit_slots));
+    end_call(a, before);
 }
 
 /* Whether a failure only means that it is not worth it. */
@@ -105,7 +120,7 @@ static enum err forgive(struct op *op, enum err e)
 
 enum err segment_ahead_read(struct op *op, struct segment_ahead *a)
 {
-    if (!a->several) return ERR_OK;
+    if (a->waits < 2) return ERR_OK;
     enum err e = cache_pin_ahead(op, a->cache, a->pins, a->count);
     a->pinned = !e;
     return forgive(op, e);

@@ -1,12 +1,12 @@
 /*
- * segment_ahead.h - what a stage is about to read of several segments, in one round.
+ * segment_ahead.h - what the next calls are about to read of segments, in one round.
  *
  * The functions of segment.h read one segment each, and each of them waits for what it
  * reads. Whoever calls one of them on many segments says first what that will be: it is
  * fetched in one round and stays pinned, so that the calls find it in memory. Answers
  * do not depend on it. What is left out costs a round where it is needed: held segments
  * (nothing to read), more than AHEAD_BYTES_MAX, and all of it when there is no room, or
- * when it is of one segment only.
+ * when it is for one call only, which would read it in one round itself.
  *
  * Threads  one at a time. Memory: the cache's budget; the pins are the ahead's.
  */

@@ -287,10 +287,25 @@ static enum err score_hit(struct op *op, const struct near *n, struct hit hit,
     return ERR_OK;
 }
 
-/* Scores hits [first, end) of one round; the ranges lie in their order. */
+/* Adds the documents of the hits, as far as the round has room for them: they stay in
+ * the cache for who fetches them. */
+static void add_documents(struct near *n, const struct hit *hits, size_t count)
+{
+    for (size_t i = 0; i < count && !round_is_full(n->round); i++) {
+        const struct segment_target *t = target_of(n, hits[i].source);
+        assert(t); /* whose vectors wait is a target's */
+        const struct segment *s = t->segment;
+        if (!s->cache || !s->blocks || !cache_is_far(s->cache)) continue;
+        uint32_t block = segment_block_of(s, hits[i].row);
+        round_add(n->round, s, segment_block_range(s, block));
+    }
+}
+
+/* Scores the hits of one round, whose vectors' ranges are at their places in it. */
 static enum err score_round(struct op *op, struct near *n, const struct hit *hits,
                             size_t count, const size_t *places, struct topk *best)
 {
+    if (n->what->documents) add_documents(n, hits, count);
     enum err e = round_pin(op, n->round);
     for (size_t i = 0; i < count && !e; i++) {
         const struct range *range = &n->round->ranges[places[i]];
