@@ -22,7 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SERVER = [str(ROOT / "tools/s3_server.sh")]
 PYTHON = "build/venv/bin/python"
 E2E = [f"tests/e2e/test_{name}.py" for name in
-       ("s3", "write", "query", "filters", "namespaces", "durability", "node")]
+       ("s3", "write", "query", "filters", "namespaces", "durability", "node",
+        "disk_cache")]
 CANNOT_BE_HAD = 3
 TIMEOUT_S, ROUND_MAX_S = 900, 15
 

@@ -1,6 +1,10 @@
-"""The disk cache of a node on S3: what a restart finds, and what damage does not do."""
+"""The disk cache of a node on S3: what a restart finds, and what damage does not do.
+
+On the simulator, and by tools/s3_test.py on real servers."""
 import random
 import shutil
+import subprocess
+import threading
 import time
 
 import pytest
@@ -138,6 +142,67 @@ def test_without_its_caches_a_node_answers_from_the_bucket(s3, loaded):
     client.close()
 
 
+def test_kills_while_the_cache_is_written_change_no_answer(loaded):
+    """Each life begins with an empty cache half of the time, fills it, and ends amid that."""
+    client = restart(loaded)
+    before = answers(client)
+    client.close()
+    chance = random.Random(5)
+    written_in_all = 0
+    for life in range(6):
+        loaded.kill()
+        if life % 2:
+            slab(loaded).unlink(missing_ok=True)
+        loaded.start()
+        client = loaded.client()
+        dying = threading.Timer(chance.uniform(0, 0.15), loaded.process.kill)
+        dying.start()
+        try:
+            for question in questions():
+                client.namespace("sea").results(**question)
+                written_in_all += metric(client, "elacsym_cache_disk_written_bytes_total") > 0
+        except OSError:
+            pass
+        dying.join()
+        client.close()
+    assert written_in_all > 0
+    loaded.kill()
+    loaded.start()
+    client = loaded.client()
+    assert answers(client) == before
+    client.close()
+
+
+def test_a_full_file_system_changes_no_answer(s3, loaded):
+    """The cache may take 1 GiB, its file system has 2 MiB."""
+    client = restart(loaded)
+    before = answers(client)
+    client.close()
+    assert loaded.stop() == 0
+    folder = loaded.root / "cache"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], capture_output=True).returncode:
+        pytest.skip("a file system of its own needs the right to mount one")
+    try:
+        loaded.environment["ELACSYM_CACHE_DISK_SIZE"] = str(1 << 30)
+        loaded.start()
+        client = loaded.client()
+        assert answers(client) == before
+        (folder / "hog").write_bytes(bytes(shutil.disk_usage(folder).free))
+        for _ in range(3):
+            assert answers(client) == before
+        client.close()
+        assert loaded.stop() == 0
+        loaded.start()
+        client = loaded.client()
+        assert answers(client) == before
+        client.close()
+        assert loaded.stop() == 0
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 def test_a_folder_deleted_under_a_running_node_changes_no_answer(loaded):
     client = restart(loaded)
     before = answers(client)
@@ -223,6 +288,46 @@ def test_the_budget_holds(s3, loaded):
     used = sum(path.stat().st_blocks * 512 for path in [slab(loaded), slab(loaded).parent])
     assert 0 < used <= 1 << 20
     client.close()
+
+
+def test_a_scan_of_ten_times_the_budget_stays_inside_it(s3, tmp_path):
+    """1 MiB of disk under 11 MiB of vectors, looked at while they are read."""
+    dim, rows, budget = 1024, 2800, 1 << 20
+    server = s3.server(tmp_path, ELACSYM_CACHE_DISK_SIZE=str(budget))
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    sea.create(vector_dim=dim)
+    chance = random.Random(1)
+    for at in range(0, rows, 400):
+        sea.upsert(*({"id": i, "vector": [chance.randrange(-9, 9) / 4 for _ in range(dim)]} for i in range(at, at + 400)))
+    sea.compact()
+    client.close()
+    server.kill()
+    server.environment["ELACSYM_CACHE_MEMORY_SIZE"] = str(16 << 20)
+    server.start()
+    client, most, scanned = server.client(), [0], threading.Event()
+
+    def watch():
+        while not scanned.is_set():
+            used = sum(path.stat().st_blocks * 512 for path in [slab(server), slab(server).parent] if path.exists())
+            most[0] = max(most[0], used)
+            time.sleep(0.002)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for turn in range(4):
+        query = {"vector": [1.0] * dim, "top_k": 3, "search": {"exact": True}, "include_attributes": False}
+        client.namespace("sea").results(**query)
+        assert metric(client, "elacsym_cache_memory_bytes") <= 16 << 20
+        if turn == 0:
+            assert s3.segment_reads() > 0
+    written(client)
+    scanned.set()
+    watching.join()
+    assert 0 < most[0] <= budget
+    client.close()
+    assert server.stop() == 0
 
 
 def test_rounds_do_not_grow_with_the_number_of_segments(s3, tmp_path):
