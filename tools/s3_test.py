@@ -23,7 +23,7 @@ SERVER = [str(ROOT / "tools/s3_server.sh")]
 PYTHON = "build/venv/bin/python"
 E2E = [f"tests/e2e/test_{name}.py" for name in
        ("s3", "write", "query", "filters", "namespaces", "durability", "node",
-        "disk_cache")]
+        "disk_cache", "cold")]
 CANNOT_BE_HAD = 3
 TIMEOUT_S, ROUND_MAX_S = 900, 15
 

@@ -1,0 +1,73 @@
+"""What the first query of a node without caches reads of a bucket: rounds, requests, bytes.
+
+On the simulator, and by tools/s3_test.py on real servers; bench/bench_s3_cold.py measures a million rows."""
+import random
+import re
+
+import pytest
+
+from s3 import S3
+
+DIM, ROWS = 64, 6000
+OPENING_ROUNDS = 7  # of which two end with the manifest
+NEAR = [round(random.Random(8).gauss(0, 1), 3) for _ in range(DIM)]  # the first vectors lie around it
+WORDS = [f"{stem}{i}" for stem in ("sea", "ship", "storm", "anchor") for i in range(250)]
+# The catalog: one LIST, one GET. The namespace is opened beside the query, which waits for it.
+CATALOG_ROUNDS, CATALOG_REQUESTS = 2, 2
+QUERIES = {
+    # name: query, rounds, requests and bytes behind the catalog and the opening. A vector index is
+    # another one in each namespace: nearly always it is asked once.
+    "text": ({"full_text": {"field": "body", "query": "storm7 sea9 ship3"}}, 2, 11, 1 << 20),
+    "text and filter": ({"full_text": {"field": "body", "query": "storm7 sea9 ship3"},
+                         "filter": {"field": "year", "op": "gte", "value": 1910}}, 2, 11, 1 << 20),
+    "vector": ({"vector": NEAR}, 3, 16, 4 << 20),
+    "vector and filter": ({"vector": NEAR, "filter": {"field": "year", "op": "gte", "value": 1960}}, 6, 24, 4 << 20),
+    "listing": ({"filter": {"field": "year", "op": "eq", "value": 1950}, "order_by": {"field": "rank"}}, 2, 11, 1 << 20),
+}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    s3 = S3()
+    server = s3.server(tmp_path_factory.mktemp("cold"), ELACSYM_CACHE_DISK_SIZE="0", ELACSYM_TAIL_INDEX_ROWS="1000000")
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    sea.create(vector_dim=DIM, attributes={"body": {"type": "string", "full_text": True}, "year": "int", "rank": "int"})
+    chance = random.Random(3)
+    centres = [NEAR] + [[chance.gauss(0, 1) for _ in range(DIM)] for _ in range(29)]
+    for at in range(0, ROWS, 1000):
+        sea.upsert(*({"id": i, "vector": [round(x + chance.gauss(0, 0.3), 3) for x in centres[i % 30]],
+                      "attributes": {"body": " ".join(chance.choices(WORDS, k=30)), "year": 1900 + i % 100, "rank": i * 7 % ROWS}}
+                     for i in range(at, at + 1000)))
+    sea.compact()
+    client.close()
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+    s3.stop()
+
+
+def first_answer(server, query):
+    """explain of the first query of a fresh process, and what it logged of the opening."""
+    server.kill()
+    (server.root / "log").unlink()
+    server.start()
+    client = server.client()
+    sea = client.namespace("sea")
+    asked = {**query, "top_k": 10, "include_attributes": True}
+    first = sea.query(**asked, explain=True)
+    assert first["results"] and first["results"] == sea.results(**asked)
+    client.close()
+    opened = re.search(r"namespace opened.*?rounds\W+(\d+)", server.log())
+    return first["explain"], int(opened[1])
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_cold_query_takes_few_rounds_requests_and_bytes(loaded, name):
+    query, rounds, requests, size = QUERIES[name]
+    explain, opening = first_answer(loaded, query)
+    assert explain["rounds"] <= CATALOG_ROUNDS + rounds
+    assert explain["store_requests"] <= CATALOG_REQUESTS + requests
+    assert 0 < explain["store_bytes"] <= size
+    assert opening <= OPENING_ROUNDS
