@@ -990,8 +990,10 @@ struct deaf_store {
     atomic_bool deaf, denied; /* creates are not answered, or refused … */
     atomic_int refusals;      /* … so many times */
     atomic_bool catalog_denied;
-    atomic_int hold;     /* the put that makes this 0 waits … */
-    atomic_bool holding; /* … while this is true */
+    atomic_int hold;                /* the put that makes this 0 waits … */
+    atomic_bool holding;            /* … while this is true */
+    atomic_int calls;               /* of all kinds */
+    atomic_bool hold_get, get_held; /* the next get waits until the first is false */
 };
 
 static struct deaf_store *deaf(struct store *s)
@@ -1002,12 +1004,18 @@ static struct deaf_store *deaf(struct store *s)
 static enum err deaf_read(struct op *op, struct store *s, struct store_range *ranges,
                           size_t n)
 {
+    atomic_fetch_add(&deaf(s)->calls, 1);
     return store_read(op, deaf(s)->inner, ranges, n);
 }
 
 static enum err deaf_get(struct op *op, struct store *s, const char *key,
                          size_t size_max, struct buf *out)
 {
+    atomic_fetch_add(&deaf(s)->calls, 1);
+    while (atomic_load(&deaf(s)->hold_get)) {
+        atomic_store(&deaf(s)->get_held, true);
+        task_sleep_ms(1);
+    }
     return store_get(op, deaf(s)->inner, key, size_max, out);
 }
 
@@ -1039,6 +1047,7 @@ static enum err deaf_list(struct op *op, struct store *s, const char *prefix,
                           const char *after, char delimiter, const char **keys,
                           size_t *n)
 {
+    atomic_fetch_add(&deaf(s)->calls, 1);
     return store_list(op, deaf(s)->inner, prefix, after, delimiter, keys, n);
 }
 
@@ -1068,6 +1077,109 @@ static struct store *deaf_new(struct store *inner)
     d->store.ops = &ops;
     d->inner = inner;
     return &d->store;
+}
+
+static enum err read_one(struct node *n, enum consistency consistency)
+{
+    struct op op;
+    struct read_options options = {.consistency = consistency};
+    struct snapshot *s = NULL;
+    init_op(&op);
+    enum err e = registry_snapshot(&op, n->registry, "x", &options, &s);
+    snapshot_unref(s);
+    op_release(&op);
+    return e;
+}
+
+static void a_strong_read_of_an_owner_is_one_call_an_eventual_none(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 9, .value = 1});
+    atomic_store(&deaf(store)->calls, 0);
+    for (int i = 1; i <= 5; i++) {
+        assert_int_equal(read_one(&n, CONSISTENCY_STRONG), ERR_OK);
+        assert_int_equal(atomic_load(&deaf(store)->calls), i);
+    }
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(read_one(&n, CONSISTENCY_EVENTUAL), ERR_OK);
+    assert_int_equal(atomic_load(&deaf(store)->calls), 5);
+    node_stop(&n);
+    store_free(store);
+}
+
+struct reader {
+    struct node *node;
+    atomic_int *begun;
+    enum err err;
+};
+
+static void read_in_thread(void *arg)
+{
+    struct reader *r = arg;
+    atomic_fetch_add(r->begun, 1);
+    r->err = read_one(r->node, CONSISTENCY_STRONG);
+}
+
+/* One is on its way when the others arrive: it began too early for them. */
+static void all_strong_reads_that_wait_share_one_call(void **state)
+{
+    enum { READERS = 12, ARRIVAL_MS = 500 };
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct node n = node_start(store, "a", false);
+    struct reader readers[READERS];
+    struct thread *threads[READERS];
+    atomic_int begun = 0;
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 9, .value = 1});
+
+    atomic_store(&deaf(store)->calls, 0);
+    atomic_store(&deaf(store)->hold_get, true);
+    for (int i = 0; i < READERS; i++) {
+        readers[i] = (struct reader){.node = &n, .begun = &begun};
+        threads[i] = thread_start("reader", read_in_thread, &readers[i]);
+        while (i == 0 && !atomic_load(&deaf(store)->get_held))
+            task_sleep_ms(1);
+    }
+    while (atomic_load(&begun) < READERS)
+        task_sleep_ms(1);
+    task_sleep_ms(ARRIVAL_MS);
+    assert_int_equal(atomic_load(&deaf(store)->calls), 1);
+    atomic_store(&deaf(store)->hold_get, false);
+    for (int i = 0; i < READERS; i++) {
+        thread_join(threads[i]);
+        assert_int_equal(readers[i].err, ERR_OK);
+    }
+    assert_int_equal(atomic_load(&deaf(store)->calls), 2);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void the_reader_that_opens_a_namespace_needs_no_other_look(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct node n = node_start(store, "a", false);
+    int calls[2];
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 9, .value = 1});
+    for (int strong = 0; strong < 2; strong++) {
+        node_stop(&n);
+        n = node_start(store, "a", false);
+        atomic_store(&deaf(store)->calls, 0);
+        assert_int_equal(read_one(&n,
+                                  strong ? CONSISTENCY_STRONG : CONSISTENCY_EVENTUAL),
+                         ERR_OK);
+        calls[strong] = atomic_load(&deaf(store)->calls);
+    }
+    assert_int_equal(count_of(&n, "x"), 9);
+    /* A fence more to be read the second time. */
+    assert_int_equal(calls[1], calls[0] + 1);
+    node_stop(&n);
+    store_free(store);
 }
 
 static void a_node_stops_in_time_though_the_store_is_silent(void **state)
@@ -1885,6 +1997,9 @@ int main(void)
         cmocka_unit_test(a_request_without_memory_left_says_so),
         cmocka_unit_test(random_writes_restarts_and_maintenance_equal_an_array),
         cmocka_unit_test(many_threads_share_commits_and_lose_nothing),
+        cmocka_unit_test(a_strong_read_of_an_owner_is_one_call_an_eventual_none),
+        cmocka_unit_test(all_strong_reads_that_wait_share_one_call),
+        cmocka_unit_test(the_reader_that_opens_a_namespace_needs_no_other_look),
     };
     log_init(LOG_ERROR, LOG_TEXT);
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
