@@ -1,9 +1,11 @@
 #include "ns/follower.h"
 
+#include "base/mem.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "ns/catalog.h"
 #include "ns/registry.h"
+#include "ns/round.h"
 #include "ns/state.h"
 #include "ns/wal.h"
 #include "store/store.h"
@@ -12,7 +14,8 @@ enum {
     RELOADS_MAX = 5,
     TAIL_ROWS_MAX = 200000,
     LOOK_INTERVAL_MS = 1000,
-    HELP_TIMEOUT_MS = 2000
+    HELP_TIMEOUT_MS = 2000,
+    LARGE_ENTRY_SIZE = 4 << 20 /* not several of them at once */
 };
 
 void follower_release(struct follower *f, struct cache *cache)
@@ -29,37 +32,165 @@ static enum err absent(struct op *op, const struct keys *keys)
     return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
 }
 
-/* Starts again from the newest manifest; without one, from nothing. */
+/* ---- starting again, in two rounds ---- */
+
+/* What the first one asks: does the incarnation exist, and what is its newest manifest?
+ */
+struct first_look {
+    const struct registry_options *env;
+    const struct keys *keys;
+    uint64_t next_record;
+    bool current;
+    struct manifest *newest; /* NULL: there is none yet */
+};
+
+static enum err look_at_catalog(struct op *op, void *arg)
+{
+    struct first_look *l = arg;
+    return catalog_is_current(op, l->env->store, l->keys->name, l->keys->incarnation,
+                              &l->next_record, &l->current);
+}
+
+static enum err look_at_manifest(struct op *op, void *arg)
+{
+    struct first_look *l = arg;
+    return manifest_newest(op, l->env->store, l->keys, &l->newest);
+}
+
+static enum err look_first(struct op *op, const struct registry_options *env,
+                           const struct keys *keys, struct follower *f,
+                           struct manifest **newest)
+{
+    struct first_look look = {.env = env, .keys = keys, .next_record = f->next_record};
+    struct round_call calls[] = {{.run = look_at_catalog, .arg = &look},
+                                 {.run = look_at_manifest, .arg = &look}};
+
+    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
+    f->next_record = look.next_record;
+    if (!e && !look.current) e = absent(op, keys);
+    if (e)
+        manifest_unref(look.newest);
+    else
+        *newest = look.newest;
+    return e;
+}
+
+/* The slots that the log has from `first` on, and whether the anchor is the entry that
+ * the manifest means and not a late stranger. What is listed behind it must chain on
+ * from the manifest's own word, so it does not matter which is asked first. */
+struct log_look {
+    uint64_t first;
+    uint64_t *slots; /* the caller's to free */
+    size_t count;
+    bool anchored;
+};
+
+/* What the second one asks: what the manifest's segments hold, and the log. */
+struct second_look {
+    const struct registry_options *env;
+    const struct keys *keys;
+    const struct manifest *m;
+    const struct snapshot *old;
+    struct snapshot *snapshot;
+    struct idempotency *table;
+    struct log_look log;
+};
+
+static enum err load_segments(struct op *op, void *arg)
+{
+    struct second_look *l = arg;
+    return state_load(op, l->env->cache, l->keys, l->m, l->old, &l->snapshot,
+                      &l->table);
+}
+
+static enum err look_at_log(struct op *op, void *arg)
+{
+    struct second_look *l = arg;
+    uint64_t *slots;
+    enum err e =
+        wal_list(op, l->env->store, l->keys, l->log.first, &slots, &l->log.count);
+    if (!e) l->log.slots = mem_dup(slots, l->log.count * sizeof *slots);
+    return e;
+}
+
+static enum err look_at_anchor(struct op *op, void *arg)
+{
+    struct second_look *l = arg;
+    struct buf bytes = BUF_INIT;
+    struct wal_entry entry;
+
+    enum err e = wal_read(op, l->env->store, l->keys, l->m->wm - 1, &bytes, &entry);
+    l->log.anchored = !e && put_id_equal(&entry.put_id, &l->m->anchor);
+    buf_release(&bytes);
+    if (e != ERR_NOT_FOUND) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
+/* The log behind the manifest, and its segments if load; the anchor if nothing behind
+ * it is known. */
+static enum err look_second(struct op *op, struct second_look *look, bool load,
+                            bool anchor)
+{
+    struct round_call calls[3] = {{.run = look_at_log, .arg = look}};
+    size_t n = 1;
+
+    look->log = (struct log_look){.anchored = true};
+    if (look->m && look->m->wm) look->log.first = look->m->wm - 1;
+    if (load) calls[n++] = (struct round_call){.run = load_segments, .arg = look};
+    if (anchor) calls[n++] = (struct round_call){.run = look_at_anchor, .arg = look};
+    return round_run(op, calls, n);
+}
+
+/* Starts again from the newest manifest, taken over; without one, from nothing. */
 static enum err reload(struct op *op, const struct registry_options *env,
                        const struct keys *keys, struct schema *schema,
-                       const struct snapshot *old, struct follower *f)
+                       const struct snapshot *old, struct manifest *m,
+                       struct follower *f, struct log_look *log)
 {
-    struct manifest *m = NULL;
-    struct snapshot *snapshot = NULL;
-    struct idempotency *table = NULL;
-
-    enum err e = manifest_newest(op, env->store, keys, &m);
-    if (!e && m)
-        e = state_load(op, env->cache, keys, m, f->snapshot ? f->snapshot : old,
-                       &snapshot, &table);
+    struct second_look look = {.env = env,
+                               .keys = keys,
+                               .m = m,
+                               .old = f->snapshot ? f->snapshot : old};
+    enum err e = look_second(op, &look, m != NULL, m && m->wm);
     if (e) {
+        snapshot_unref(look.snapshot);
+        idempotency_free(look.table);
+        mem_free(look.log.slots);
         manifest_unref(m);
         return e;
     }
     if (!m) {
-        snapshot = state_empty(keys, schema);
-        table = idempotency_new();
+        look.snapshot = state_empty(keys, schema);
+        look.table = idempotency_new();
     }
     uint64_t next_record = f->next_record;
     follower_release(f, env->cache);
     *f = (struct follower){.manifest = m,
-                           .snapshot = snapshot,
-                           .table = table,
+                           .snapshot = look.snapshot,
+                           .table = look.table,
                            .last = m ? m->anchor : (struct put_id){{0}},
                            .next_record = next_record,
                            .looked_ms = clock_ms()};
+    *log = look.log;
     return ERR_OK;
 }
+
+/* The log behind a prefix that is of use still. */
+static enum err look_behind(struct op *op, const struct registry_options *env,
+                            const struct keys *keys, const struct follower *f,
+                            struct log_look *log)
+{
+    const struct manifest *m = f->manifest;
+    struct second_look look = {.env = env, .keys = keys, .m = m};
+    bool fresh = m && m->wm && f->snapshot->slot + 1 == m->wm;
+
+    enum err e = look_second(op, &look, false, fresh);
+    *log = look.log;
+    return e;
+}
+
+/* ---- following ---- */
 
 /* Whoever sees the DROP helps. A reader whose credentials do not let it write leaves it
  * to others, after one attempt. */
@@ -74,23 +205,36 @@ static void help_drop(const struct registry_options *env, const struct keys *key
     op_release(&op);
 }
 
-/* Reads slot and applies it if it chains. *chained false: it does not, or is gone. */
+/* One log entry on its way. */
+struct entry_fetch {
+    struct store *store;
+    struct key key;
+    struct buf bytes;
+    bool gone;
+};
+
+static enum err fetch_entry(struct op *op, void *arg)
+{
+    struct entry_fetch *f = arg;
+    enum err e = store_get(op, f->store, f->key.text, OBJECT_SIZE_MAX, &f->bytes);
+    f->gone = e == ERR_NOT_FOUND;
+    if (!f->gone) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
+/* Applies the entry of a slot if it chains. *chained false: it does not. */
 static enum err follow(struct op *op, const struct registry_options *env,
                        const struct keys *keys, struct follower *f, uint64_t slot,
-                       bool *chained)
+                       struct slice bytes, bool *chained)
 {
     struct op step;
-    struct buf bytes = BUF_INIT;
     struct wal_entry entry;
     struct snapshot *next = NULL, *joined = NULL;
 
     *chained = false;
     op_init(&step, op->deadline_ms, 0);
-    enum err e = wal_read(&step, env->store, keys, slot, &bytes, &entry);
-    if (e == ERR_NOT_FOUND) {
-        e = ERR_OK;
-        goto done;
-    }
+    enum err e = wal_entry_decode(&step, keys, slot, bytes, &entry);
     if (e) goto done;
     if (slot && !put_id_equal(&entry.prev, &f->last)) goto done;
     if (entry.kind == OBJECT_DROP) {
@@ -120,54 +264,67 @@ done:
         snapshot_unref(next);
         (void)op_fail(op, e, "%s", step.error);
     }
-    buf_release(&bytes);
     op_release(&step);
     return e;
 }
 
-/* The anchor itself must be the entry the manifest means, not a late stranger. */
-static enum err check_anchor(struct op *op, const struct registry_options *env,
-                             const struct keys *keys, const struct manifest *m,
-                             bool *same)
+/* Fetches n entries at once and applies them in order. *chained false: the chain breaks
+ * at slot *broken. *large: one of them is a large one. */
+static enum err follow_some(struct op *op, const struct registry_options *env,
+                            const struct keys *keys, struct follower *f, size_t n,
+                            bool *chained, uint64_t *broken, bool *large)
 {
-    struct buf bytes = BUF_INIT;
-    struct wal_entry entry;
+    struct entry_fetch fetches[ROUND_CALLS_MAX] = {0};
+    struct round_call calls[ROUND_CALLS_MAX];
+    uint64_t first = f->snapshot->slot + 1;
 
-    enum err e = wal_read(op, env->store, keys, m->wm - 1, &bytes, &entry);
-    *same = !e && put_id_equal(&entry.put_id, &m->anchor);
-    buf_release(&bytes);
-    if (e != ERR_NOT_FOUND) return e;
-    op_clear_error(op);
-    return ERR_OK;
+    for (size_t i = 0; i < n; i++) {
+        fetches[i] =
+            (struct entry_fetch){.store = env->store, .key = key_wal(keys, first + i)};
+        calls[i] = (struct round_call){.run = fetch_entry, .arg = &fetches[i]};
+    }
+    enum err e = round_run(op, calls, n);
+    *chained = true;
+    for (size_t i = 0; i < n; i++) {
+        *large |= fetches[i].bytes.size > LARGE_ENTRY_SIZE;
+        if (!e && *chained) {
+            *broken = first + i;
+            *chained = !fetches[i].gone;
+            if (*chained)
+                e = follow(op, env, keys, f, first + i, buf_slice(&fetches[i].bytes),
+                           chained);
+        }
+        buf_release(&fetches[i].bytes);
+    }
+    return e;
 }
 
 /* Applies what the log holds behind the prefix. *complete false: it is broken at slot
  * *broken, so start again. */
 static enum err catch_up(struct op *op, const struct registry_options *env,
-                         const struct keys *keys, struct follower *f, bool *complete,
-                         uint64_t *broken)
+                         const struct keys *keys, struct follower *f,
+                         const struct log_look *log, bool *complete, uint64_t *broken)
 {
-    uint64_t wm = f->manifest ? f->manifest->wm : 0;
-    uint64_t first = wm ? wm - 1 : 0;
-    bool fresh = f->snapshot->slot + 1 == wm;
-    uint64_t *slots;
-    size_t count;
+    uint64_t end = log->first + log->count;
+    size_t window = 1;
 
     *complete = false;
-    enum err e = wal_list(op, env->store, keys, first, &slots, &count);
-    if (e) return e;
-    if (wal_gap(slots, count, first, f->snapshot->slot + 1, broken)) return ERR_OK;
-    if (wm && fresh) {
-        bool same;
-        *broken = first;
-        e = check_anchor(op, env, keys, f->manifest, &same);
-        if (e || !same) return e;
+    if (wal_gap(log->slots, log->count, log->first, f->snapshot->slot + 1, broken))
+        return ERR_OK;
+    if (!log->anchored) {
+        *broken = log->first;
+        return ERR_OK;
     }
-    for (uint64_t slot = f->snapshot->slot + 1; slot < first + count; slot++) {
-        bool chained;
-        *broken = slot;
-        e = follow(op, env, keys, f, slot, &chained);
+    while (f->snapshot->slot + 1 < end) {
+        uint64_t left = end - (f->snapshot->slot + 1);
+        bool chained, large = false;
+        enum err e =
+            follow_some(op, env, keys, f, left < window ? (size_t)left : window,
+                        &chained, broken, &large);
         if (e || !chained) return e;
+        window = large                          ? 1
+                 : 2 * window < ROUND_CALLS_MAX ? 2 * window
+                                                : ROUND_CALLS_MAX;
     }
     *complete = true;
     return ERR_OK;
@@ -218,6 +375,52 @@ static enum err judge(struct op *op, const struct registry_options *env,
     return current ? wal_broken(op, keys, slot) : absent(op, keys);
 }
 
+/* Does the incarnation exist, and if the prefix is of no use any more: what is the
+ * newest manifest? It is the caller's. */
+static enum err look(struct op *op, const struct registry_options *env,
+                     const struct keys *keys, struct follower *f, bool *stale,
+                     struct manifest **newest)
+{
+    bool current;
+
+    *newest = NULL;
+    if (*stale) return look_first(op, env, keys, f, newest);
+    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
+                                    &f->next_record, &current);
+    if (!e && !current) e = absent(op, keys);
+    if (!e) e = look_for_newer(op, env, keys, f, stale);
+    if (!e && *stale) e = manifest_newest(op, env->store, keys, newest);
+    return e;
+}
+
+/* One attempt. *complete false: the log is broken at slot *broken, or (UINT64_MAX) an
+ * object was collected between manifest and segment. */
+static enum err refresh_once(struct op *op, const struct registry_options *env,
+                             const struct keys *keys, struct schema *schema,
+                             const struct snapshot *old, bool stale, struct follower *f,
+                             bool *complete, uint64_t *broken)
+{
+    struct log_look log = {.anchored = true};
+    struct manifest *newest;
+
+    *complete = false;
+    *broken = UINT64_MAX;
+    enum err e = look(op, env, keys, f, &stale, &newest);
+    if (e) return e;
+    if (stale) {
+        e = reload(op, env, keys, schema, old, newest, f, &log);
+        if (e == ERR_NOT_FOUND) {
+            op_clear_error(op);
+            return ERR_OK;
+        }
+    } else {
+        e = look_behind(op, env, keys, f, &log);
+    }
+    if (!e) e = catch_up(op, env, keys, f, &log, complete, broken);
+    mem_free(log.slots);
+    return e;
+}
+
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
                           const struct snapshot *old, bool gone, struct follower *f)
@@ -226,21 +429,13 @@ enum err follower_refresh(struct op *op, const struct registry_options *env,
     struct breach breach = {.slot = UINT64_MAX};
 
     for (int i = 0; i <= RELOADS_MAX; i++) {
-        bool current, complete = false, stale = i > 0 || gone || !f->snapshot;
-        uint64_t broken = UINT64_MAX;
+        bool complete, stale = i > 0 || gone || !f->snapshot;
+        uint64_t broken;
 
-        enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                        &f->next_record, &current);
-        if (!e && !current) e = absent(op, keys);
-        if (!e && !stale) e = look_for_newer(op, env, keys, f, &stale);
-        if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
-        if (stale) e = reload(op, env, keys, schema, old, f);
-        if (e == ERR_NOT_FOUND) {
-            op_clear_error(op); /* collected between manifest and segment */
-            continue;
-        }
-        if (!e) e = catch_up(op, env, keys, f, &complete, &broken);
-        if (!e && !complete) e = judge(op, env, keys, f, broken, &breach);
+        enum err e =
+            refresh_once(op, env, keys, schema, old, stale, f, &complete, &broken);
+        if (!e && !complete && broken != UINT64_MAX)
+            e = judge(op, env, keys, f, broken, &breach);
         if (e == ERR_BUSY) follower_release(f, env->cache);
         if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
         if (!complete) continue;

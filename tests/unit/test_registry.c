@@ -1182,6 +1182,46 @@ static void the_reader_that_opens_a_namespace_needs_no_other_look(void **state)
     store_free(store);
 }
 
+/* Waits for the store, one behind the other, until the first strong answer. */
+static uint64_t rounds_of_first_read(struct store *store)
+{
+    struct node q = node_start(store, "q", true);
+    struct op op;
+    struct read_options options = {.consistency = CONSISTENCY_STRONG};
+    struct snapshot *s = NULL;
+    init_op(&op);
+    assert_int_equal(registry_snapshot(&op, q.registry, "x", &options, &s), ERR_OK);
+    uint64_t rounds = op.counters.rounds;
+    snapshot_unref(s);
+    op_release(&op);
+    node_stop(&q);
+    return rounds;
+}
+
+static void a_reader_asks_for_what_it_can_at_once(void **state)
+{
+    enum { CATALOG = 2, MANIFEST = 2, SEGMENTS_AND_LOG = 1, FENCE = 1 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    for (uint64_t i = 0; i < 4; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = 50 * i, .count = 50});
+        assert_int_equal(maintain(&n, "x"), ERR_OK);
+    }
+    (void)write_ok(&n, "x", (struct write){.first = 7, .count = 1, .remove = true});
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    uint64_t indexed = rounds_of_first_read(store);
+    assert_in_range(indexed, 1, CATALOG + MANIFEST + SEGMENTS_AND_LOG + FENCE);
+
+    /* 1, 2, 4, 8 and 5 entries at a time. */
+    for (uint64_t i = 0; i < 20; i++)
+        (void)write_ok(&n, "x", (struct write){.first = i, .count = 1, .value = 2});
+    assert_in_range(rounds_of_first_read(store), indexed, indexed + 5);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void a_node_stops_in_time_though_the_store_is_silent(void **state)
 {
     (void)state;
@@ -2000,6 +2040,7 @@ int main(void)
         cmocka_unit_test(a_strong_read_of_an_owner_is_one_call_an_eventual_none),
         cmocka_unit_test(all_strong_reads_that_wait_share_one_call),
         cmocka_unit_test(the_reader_that_opens_a_namespace_needs_no_other_look),
+        cmocka_unit_test(a_reader_asks_for_what_it_can_at_once),
     };
     log_init(LOG_ERROR, LOG_TEXT);
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
