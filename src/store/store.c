@@ -33,13 +33,13 @@ bool store_key_valid(const char *key)
 
 /* ---- counting ---- */
 
-enum call { READ, GET, CREATE, PUT, LIST, DELETE, CALLS };
+enum call { READ, GET, CREATE, PUT, LIST, DELETE, SWEEP, CALLS };
 enum what { ROUNDS, REQUESTS, BYTES, WHATS };
 
 static void count(enum call call, enum what what, uint64_t n)
 {
-    static const char *const calls[CALLS] = {"read", "get",  "create",
-                                             "put",  "list", "delete"};
+    static const char *const calls[CALLS] = {"read", "get",    "create", "put",
+                                             "list", "delete", "sweep"};
     static const struct {
         const char *name, *help;
     } metrics[WHATS] = {
@@ -164,6 +164,16 @@ enum err store_delete(struct op *op, struct store *s, const char *const *keys, s
         assert(store_key_valid(keys[i]));
     begin_write(op, DELETE, 0);
     return s->ops->delete (op, s, keys, n);
+}
+
+enum err store_sweep(struct op *op, struct store *s, const char *prefix, int64_t age_ms,
+                     uint64_t *ended)
+{
+    assert(prefix && age_ms >= 0);
+    *ended = 0;
+    if (!s->ops->sweep) return ERR_OK;
+    enum err e = begin(op, SWEEP, 1);
+    return e ? e : s->ops->sweep(op, s, prefix, age_ms, ended);
 }
 
 void store_free(struct store *s)
