@@ -10,6 +10,7 @@
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
 #   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
+#   make corrupt         damage to every bit of every stored file (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -103,6 +104,8 @@ $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
 $(B)/tests/test_sim $(B)/tests/test_s3_watch $(B)/tests/test_registry_time: $(SIM)
+# A node without sockets, for whoever asks thousands of them.
+$(B)/tests/run_corrupt: $(B)/tests/engine/engine.o
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
@@ -120,6 +123,9 @@ crash-kill: all
 	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+.PHONY: corrupt
+corrupt: $(B)/tests/run_corrupt
+	$< $(if $(STRIDE),--stride $(STRIDE)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
 query-random: $(B)/tests/test_query_random
 	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
@@ -185,6 +191,8 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_lucene 200' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
+  --test 'build/release/tests/run_corrupt --stride 97' \
+  --test 'build/address-undefined/tests/run_corrupt --stride 997' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
