@@ -30,9 +30,9 @@ static enum err decode(struct op *op, const char *name, const char *key,
     struct schema *schema = NULL;
 
     uint8_t version = get_u8(&r);
+    uint8_t deleted = get_u8(&r);
     enum err e = check_name(op, &r, version, name, key);
     if (e) return e;
-    uint8_t deleted = get_u8(&r);
     struct slice prefix = get_sized(&r);
     (void)get_sized(&r); /* node id */
     uint64_t wall_ms = get_u64(&r);
@@ -85,8 +85,8 @@ void catalog_encode(const char *name, const struct catalog_record *record,
     struct buf payload = BUF_INIT;
 
     put_u8(&payload, VERSION);
-    put_sized(&payload, slice_str(name));
     put_u8(&payload, schema ? 0 : 1);
+    put_sized(&payload, slice_str(name));
     put_sized(&payload, slice_str(record->wal_prefix));
     put_sized(&payload, slice_str(node_id));
     put_u64(&payload, record->wall_ms);

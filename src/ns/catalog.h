@@ -3,7 +3,7 @@
  *
  * The catalog of a name is a chain of numbered records, never deleted: CREATE with a
  * new random incarnation and the schema, or DELETE of one. The newest record is the
- * truth. Record payload: u8 version 2 | sized name | u8 deleted | sized wal_prefix |
+ * truth. Record payload: u8 version 2 | u8 deleted | sized name | sized wal_prefix |
  * sized node id | u64 wall milliseconds | schema (CREATE only). Version 1 had no name.
  */
 #ifndef NS_CATALOG_H
