@@ -235,7 +235,7 @@ static const struct question questions[] = {
      "{\"order_by\":{\"field\":\"id\"},\"top_k\":100,\"include_vector\":true}"},
     {"POST", NS "/query", "{\"vector\":[3,1,4,1],\"top_k\":5}"},
     {"POST", NS "/query",
-     "{\"text\":{\"fields\":[\"title\"],\"query\":\"film seven\"},\"top_k\":5}"},
+     "{\"full_text\":{\"fields\":[\"title\"],\"query\":\"film seven\"},\"top_k\":5}"},
     {"POST", NS "/query",
      "{\"filter\":{\"field\":\"year\",\"op\":\"gte\",\"value\":1905},\"top_k\":50,"
      "\"count\":true}"},
@@ -352,7 +352,7 @@ static void make_world(void)
 
     e = node(true, world.cache);
     for (size_t q = 0; q < QUESTIONS; q++)
-        (void)ask(e, &questions[q], &right[q]);
+        if (ask(e, &questions[q], &right[q]) == 400) stop("a question is no question");
     engine_free(e);
     read_file(world.slab, &world.slab_bytes);
 }

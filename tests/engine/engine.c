@@ -21,6 +21,7 @@ enum {
 };
 
 struct engine {
+    int64_t request_ms;
     struct cache *cache;
     struct registry *registry;
     struct api *api;
@@ -55,6 +56,7 @@ struct engine *engine_new(const struct engine_options *options)
     struct registry_options o = registry_options_default();
     struct api_options api = {.body_bytes_max = BODY_MAX, .version = "test"};
 
+    e->request_ms = options->request_ms ? options->request_ms : REQUEST_MS;
     e->cache = cache_new(options->store, CACHE_MEMORY);
     if (options->cache_folder)
         cache_add_disk(e->cache, options->cache_folder, ENGINE_DISK_SIZE);
@@ -73,7 +75,7 @@ void engine_free(struct engine *e)
 {
     if (!e) return;
     api_free(e->api);
-    registry_free(e->registry, clock_ms() + REQUEST_MS);
+    registry_free(e->registry, clock_ms() + e->request_ms);
     cache_free(e->cache);
     mem_free(e);
 }
@@ -93,7 +95,7 @@ int engine_ask(struct engine *e, const char *method, const char *path, const cha
     struct http_response response = {.status = 200};
     struct op op;
 
-    op_init(&op, clock_ms() + REQUEST_MS, OP_MEMORY_MAX);
+    op_init(&op, clock_ms() + e->request_ms, OP_MEMORY_MAX);
     struct http_handler handler = api_handler(e->api);
     handler.handle(handler.context, &op, &request, &response);
     buf_append_slice(answer, buf_slice(&response.body));

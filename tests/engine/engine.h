@@ -25,6 +25,7 @@ struct engine_options {
     struct store *store;      /* borrowed */
     const char *cache_folder; /* of a disk cache of ENGINE_DISK_SIZE, or NULL */
     bool read_only;           /* follows and never opens for writing */
+    int64_t request_ms;       /* a request's time; 0: 20 s */
 };
 
 struct engine *engine_new(const struct engine_options *options);
