@@ -10,6 +10,8 @@
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
 #   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
+#   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
+#                        system, every allocation failing (docs/testing.md)
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -96,13 +98,20 @@ $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(LIB)
 program_objects = $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$1/*.c)))
 define PROGRAM_RULE
 $(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
+	$(CXX) $$(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
 endef
 $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
 $(B)/tests/test_sim $(B)/tests/test_s3_watch $(B)/tests/test_registry_time: $(SIM)
+# A node without sockets, for whoever asks thousands of them.
+$(B)/tests/run_corrupt: $(B)/tests/engine/engine.o
+# … and whose calls to the system fail when they should.
+$(B)/tests/run_ioerr: $(B)/tests/engine/engine.o
+$(B)/tests/run_ioerr: LDFLAGS_ALL += $(addprefix -Wl$(comma)--wrap=,open openat __openat_2 read pread \
+  preadv write pwrite pwritev fsync fdatasync linkat unlinkat mkdir mkdirat fstat stat fstatat \
+  fstatvfs ftruncate fallocate posix_fallocate mmap fdopendir readdir pthread_create)
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
@@ -120,6 +129,13 @@ crash-kill: all
 	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+.PHONY: corrupt
+corrupt: $(B)/tests/run_corrupt
+	$< $(if $(STRIDE),--stride $(STRIDE)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
+.PHONY: ioerr oom
+ioerr oom: $(B)/tests/run_ioerr
+	$< $(if $(filter oom,$@),--memory) $(if $(STRIDE),--stride $(STRIDE)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
 query-random: $(B)/tests/test_query_random
 	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
@@ -185,6 +201,11 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_lucene 200' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
+  --test 'build/release/tests/run_corrupt --stride 97' \
+  --test 'build/address-undefined/tests/run_corrupt --stride 997' \
+  --test 'build/release/tests/run_ioerr --stride 29' \
+  --test 'build/release/tests/run_ioerr --memory --stride 97' \
+  --test 'build/address-undefined/tests/run_ioerr --stride 61' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
