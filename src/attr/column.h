@@ -84,6 +84,9 @@ enum err column_filter(struct op *op, const struct column *c, const struct filte
 enum err column_filter_among(struct op *op, const struct column *c,
                              const struct filter *f, enum truth wanted,
                              const struct rowset *among, struct rowset *out);
+/* The cost, in rows of a scan, of as many rows that come out of the index of row_count
+ * rows; a scan where that is quicker. */
+uint64_t column_index_cost(uint64_t rows, uint64_t row_count);
 /* A few look-ups in the index; without one by `sample` rows, or a blind half for 0. */
 enum err column_estimate(struct op *op, const struct column *c, const struct filter *f,
                          uint32_t sample, struct column_estimate *out);

@@ -34,6 +34,7 @@
 #include "base/rowset.h"
 #include "cache/cache.h"
 #include "ns/spool.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 enum {
@@ -82,6 +83,7 @@ static void job_release(struct job *j)
     mem_free(j->fences);
     mem_free(j->taken);
     mem_free(j->entry.key);
+    segment_stats_unref(j->entry.stats);
     buf_release(&j->table);
     for (uint32_t i = 0; i < j->written_count; i++)
         mem_free(j->written[i]);
@@ -280,14 +282,22 @@ static enum err store_segment(struct op *op, struct namespace *ns, struct job *j
                               struct slice bytes, uint32_t rows)
 {
     struct key key = new_key(ns, j, "seg");
+    struct segment_stats *stats = NULL;
 
-    enum err e = store_put(op, ns->env->store, key.text, &bytes, 1);
-    if (e) return e;
+    enum err e = segment_stats_make(op, bytes, &stats);
+    if (!e) e = store_put(op, ns->env->store, key.text, &bytes, 1);
+    if (e) {
+        segment_stats_unref(stats);
+        return e;
+    }
     j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
                                          .size = bytes.size,
-                                         .row_count = rows};
+                                         .row_count = rows,
+                                         .stats = stats};
     segment_tail_hash(bytes, j->entry.tail_hash);
-    return segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    if (!e) segment_stats_attach(j->made, stats);
+    return e;
 }
 
 /* Takes what the merge needs from the memory that all share. The tail's job goes on
@@ -429,8 +439,10 @@ static enum err list_segments(struct op *op, struct namespace *ns, struct job *j
     uint32_t at = 0;
 
     if (j->made) {
-        manifest_add_segment(j->next, j->entry);
-        j->next->segments[j->next->segment_count - 1].key = mem_strdup(j->entry.key);
+        struct manifest_segment entry = j->entry;
+        entry.key = mem_strdup(entry.key);
+        entry.stats = segment_stats_ref(entry.stats);
+        manifest_add_segment(j->next, entry);
     }
     for (uint32_t i = 0; i < base->source_count && base->sources[i].stored; i++, at++) {
         const char *key = segment_key(base->sources[i].segment);

@@ -162,18 +162,50 @@ struct query_hit {
     size_t highlight_count;
 };
 
+/* How a source is searched under the query's filter. */
+enum plan {
+    PLAN_NONE,
+    PLAN_UNFILTERED,   /* every row matches: the filter is not asked */
+    PLAN_SKIPPED,      /* no row matches: nothing of it is read */
+    PLAN_FILTER_FIRST, /* the filter's rows are found, and handed to the search */
+    PLAN_EXACT,        /* the same, and they are so few that each of them is scored */
+    /* More is searched for than was asked, and the filter is asked about that; where
+     * too little is left, the filter comes first after all. */
+    PLAN_SEARCH_FIRST
+};
+
+/* What the estimate stands on. */
+enum plan_basis { PLANNED_BLINDLY, PLANNED_BY_STATISTICS, PLANNED_BY_SAMPLES };
+
+enum { QUERY_EXPLAIN_SOURCES_MAX = 100 };
+
+struct source_explain {
+    const char *segment; /* its key */
+    uint64_t rows, live_rows;
+    uint64_t estimate;      /* rows that match, about, dead ones too */
+    enum plan_basis basis;  /* of the estimate */
+    const char *plan;       /* the last one, in a word; static */
+    const char *why;        /* static */
+    bool counted;           /* the rows that match were found: */
+    uint64_t matching_rows; /* live ones */
+};
+
 /* Microseconds and counts per stage, for explain. */
 struct query_explain {
     uint64_t filter_us, vector_us, text_us, order_us, fuse_us, aggregate_us, fetch_us;
     uint64_t total_us;
     uint64_t sources, stored_sources, rows, live_rows;
     uint64_t filtered_rows; /* estimated in sources that were searched first */
-    /* Sources by the way they were searched under the filter; plan.c. */
-    uint64_t filter_first, exact, search_first;
+    /* Sources by the way they were searched. */
+    uint64_t filter_first, exact, search_first, skipped, unfiltered;
     uint64_t retried; /* searched first in vain */
     struct filter_work filter;
     struct segment_work vectors;
     const char *plan; /* static: "vector", "text", "hybrid", "listing" */
+    /* With a filter: of each source, but no more than QUERY_EXPLAIN_SOURCES_MAX, those
+     * with the most rows; in op's arena. */
+    struct source_explain *filtered;
+    size_t filtered_count;
 };
 
 struct query_result {

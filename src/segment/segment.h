@@ -139,6 +139,10 @@ uint32_t segment_vector_count(const struct segment *s);
 /* Has the segment a vector index? */
 bool segment_indexed(const struct segment *s);
 
+/* So many allowed rows are scanned and not looked for by an index: so many exact
+ * distances are as quick. */
+enum { SEGMENT_SCAN_MAX = 512 };
+
 /* A segment, and those of its rows that may be found. */
 struct segment_target {
     struct segment *segment;

@@ -9,6 +9,7 @@
 #include "base/rowset.h"
 #include "cache/cache.h"
 #include "ns/snapshot.h"
+#include "segment/segment_stats.h"
 #include "store/store_mem.h"
 #include "unit/query_model.h"
 
@@ -22,7 +23,7 @@ struct backing {
 
 /* What was asked, so that the run can say so. */
 static struct {
-    uint64_t worlds, rows, questions[4], filtered, plans[3], conditions[3];
+    uint64_t worlds, rows, questions[4], filtered, plans[4], conditions[3];
 } asked;
 
 /* ---- worlds ---- */
@@ -42,8 +43,12 @@ static struct segment *segment_of(struct op *op, struct backing *b,
     if (stored) {
         (void)snprintf(key, sizeof key, "segment-%u", b->objects++);
         struct slice whole = buf_slice(&bytes);
+        struct segment_stats *stats = NULL;
         assert_int_equal(store_put(op, b->store, key, &whole, 1), ERR_OK);
         assert_int_equal(segment_open(op, b->cache, key, bytes.size, &s), ERR_OK);
+        assert_int_equal(segment_stats_make(op, whole, &stats), ERR_OK);
+        if (b->objects % 4) segment_stats_attach(s, stats);
+        segment_stats_unref(stats);
     } else {
         assert_int_equal(segment_open_memory(op, &bytes, &s), ERR_OK);
     }
@@ -122,7 +127,8 @@ static void note_plans(const struct query_result *r)
 {
     asked.plans[0] += r->explain.filter_first;
     asked.plans[1] += r->explain.exact;
-    asked.plans[2] += r->explain.search_first;
+    asked.plans[2] += r->explain.skipped;
+    asked.plans[3] += r->explain.unfiltered;
     asked.conditions[0] += r->explain.filter.indexed;
     asked.conditions[1] += r->explain.filter.scanned;
     asked.conditions[2] += r->explain.filter.checked;
@@ -327,12 +333,14 @@ static void random_questions_to_random_worlds_equal_a_loop(void **state)
                   (unsigned long long)asked.questions[3],
                   (unsigned long long)asked.filtered);
     print_message(
-        "sources: %llu filter first, %llu exact, %llu search first; conditions: "
-        "%llu indexed, %llu scanned, %llu checked\n",
+        "sources: %llu filter first, %llu exact, %llu skipped, %llu unfiltered; "
+        "conditions: %llu indexed, %llu scanned, %llu checked\n",
         (unsigned long long)asked.plans[0], (unsigned long long)asked.plans[1],
-        (unsigned long long)asked.plans[2], (unsigned long long)asked.conditions[0],
+        (unsigned long long)asked.plans[2], (unsigned long long)asked.plans[3],
+        (unsigned long long)asked.conditions[0],
         (unsigned long long)asked.conditions[1],
         (unsigned long long)asked.conditions[2]);
+    assert_true(asked.plans[2] && asked.plans[3]);
     assert_true(asked.conditions[0] && asked.conditions[1] && asked.conditions[2]);
 }
 
