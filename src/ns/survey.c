@@ -363,29 +363,25 @@ enum err survey_run(struct op *op, struct survey *s,
                     void (*work)(void *context, const char *name), void *context,
                     uint64_t *count)
 {
-    struct round *r = mem_new(struct round);
+    struct round r = {.survey = s, .work = work, .context = context};
     int64_t began_ms = clock_ms();
 
-    r->survey = s;
-    r->work = work;
-    r->context = context;
     if (s->full_ms == INT64_MIN || began_ms - s->full_ms >= FULL_MS) {
         s->known.count = 0;
         s->full_ms = began_ms;
         end_uploads(op, s->env);
     }
-    enum err e = list_logs(op, s, &r->logs);
-    if (!e) e = each_key(op, s->env->store, "ns/", '/', each_namespace, r);
-    if (!e) e = look_at_all(op, r);
+    enum err e = list_logs(op, s, &r.logs);
+    if (!e) e = each_key(op, s->env->store, "ns/", '/', each_namespace, &r);
+    if (!e) e = look_at_all(op, &r);
     if (!e) {
-        sights_sort(&r->next);
+        sights_sort(&r.next);
         struct sights old = s->known;
-        s->known = r->next;
-        r->next = old;
-        *count = r->count;
+        s->known = r.next;
+        r.next = old;
+        *count = r.count;
     }
-    mem_free(r->logs.items);
-    mem_free(r->next.items);
-    mem_free(r);
+    mem_free(r.logs.items);
+    mem_free(r.next.items);
     return e ? op_fail(op, e, "survey the namespaces") : ERR_OK;
 }

@@ -62,7 +62,7 @@ enum err store_s3_probe_again(struct op *op, struct store *s);
  * metrics, and removes what it wrote under probe/. What cannot be learnt stays
  * S3_NOT_KNOWN: not knowing is no reason not to start.
  */
-void store_s3_learn(struct op *op, struct store *s, struct store_s3_quirks *out);
+void store_s3_learn(struct op *op, struct store *base, struct store_s3_quirks *out);
 
 /* Repeats store_s3_probe_again on a store of store_s3_open, as often as s3_watch.h
  * says, until store_free. broken is called at most once, from another thread, when the
