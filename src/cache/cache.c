@@ -94,7 +94,7 @@ struct cache {
     uint64_t hits, misses, evictions;
 };
 
-static void make_metrics(struct cache *c)
+static void make_metrics(struct cache *c, uint64_t memory_max)
 {
     static const char *const labels[TIERS] = {[MEMORY] = "tier=\"memory\"",
                                               [DISK] = "tier=\"disk\"",
@@ -107,6 +107,9 @@ static void make_metrics(struct cache *c)
             metric_counter("elacsym_cache_bytes_total",
                            "Bytes of these ranges, by what answered.", labels[i]);
     }
+    metric_set(metric_gauge("elacsym_cache_memory_limit_bytes",
+                            "What it may have, as configured.", NULL),
+               (double)memory_max);
     c->memory_used =
         metric_gauge("elacsym_cache_memory_bytes",
                      "Memory of cached ranges, their tables and reservations.", NULL);
@@ -142,7 +145,7 @@ struct cache *cache_new(struct store *store, uint64_t memory_max)
     cond_init(&c->fetched);
     c->buckets = mem_new_array(struct cache_entry *, c->slots);
     c->ghosts = mem_new_array(uint64_t, c->slots);
-    make_metrics(c);
+    make_metrics(c, memory_max);
     show_memory(c);
     return c;
 }
