@@ -12,6 +12,8 @@
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
 #                        system, every allocation failing (docs/testing.md)
+#   make http-abuse | api-abuse   hostile clients, while its health is asked for
+#   make valgrind        memcheck on the unit tests
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -132,6 +134,10 @@ powerfail: $(B)/tests/test_powerfail
 .PHONY: corrupt
 corrupt: $(B)/tests/run_corrupt
 	$< $(if $(STRIDE),--stride $(STRIDE)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
+.PHONY: http-abuse api-abuse
+http-abuse api-abuse: all
+	@tools/setup.sh test
+	$(ABUSE)/test_$(subst -,_,$@).py -s --long $(if $(SEED),--seed $(SEED))
 .PHONY: ioerr oom
 ioerr oom: $(B)/tests/run_ioerr
 	$< $(if $(filter oom,$@),--memory) $(if $(STRIDE),--stride $(STRIDE)) \
@@ -193,8 +199,23 @@ VENV := build/venv/bin/python
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
 CLUSTER := $(VENV) -m pytest -q tests/cluster
 E2E := $(VENV) -m pytest -q tests/e2e
+ABUSE := $(VENV) -m pytest -q tests/abuse
 # The whole server under the sanitizers too, without the large collections.
 E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test_s3_trouble.py
+
+# Numbers in, numbers out, minutes of them: no thread for a thread sanitizer to watch.
+THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
+
+# memcheck on the unit tests, but for those that compute for minutes at its pace (the vector
+# index, long comparisons of text) and start no code that the others do not.
+VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+  --show-leak-kinds=definite --fair-sched=yes
+TOO_SLOW := $(THREADLESS) test_relevance test_text_index test_analyze test_golden_segment
+.PHONY: valgrind
+valgrind: $(UNIT)
+	@tools/run_tests.py --jobs 1 \
+	  $(foreach t,$(filter-out $(TOO_SLOW:%=$(B)/tests/%),$(UNIT)), \
+	    --test 'env ELACSYM_SIMD=avx2 $(VALGRIND) $t')
 
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
@@ -209,14 +230,12 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
-  --alone '$(CLUSTER)' \
+  --alone '$(CLUSTER)' --alone '$(ABUSE)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(ABUSE)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
-
-# Numbers in, numbers out, minutes of them: no thread for a thread sanitizer to watch.
-THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 

@@ -147,6 +147,7 @@ static enum err look_at_segment(struct op *op, struct look *l,
     enum err e =
         state_load_segment(op, l->store, l->cache, &l->keys, ms, NULL, &segment, &dead);
     if (!e) e = segment_verify(op, segment);
+    if (!e) e = segment_verify_counts(op, segment, l->manifest->schema);
     if (!e) e = check_end(op, l, ms);
     if (!e) e = segment_stats_verify(op, segment);
     if (!e) live_ids_add(ids, segment, dead);

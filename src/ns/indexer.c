@@ -29,10 +29,10 @@
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "cache/cache.h"
+#include "ns/ns_metrics.h"
 #include "ns/spool.h"
 #include "segment/segment_stats.h"
 #include "store/store.h"
@@ -531,16 +531,6 @@ static enum err begin_publish(struct op *op, struct namespace *ns, struct job *j
     return e;
 }
 
-static void count_bytes(const struct job *j)
-{
-    const char *help =
-        "Bytes of segments written, by what they were made of: their sum "
-        "by those of tails is the write amplification.";
-    metric_add(metric_counter("elacsym_index_bytes_total", help,
-                              j->merge ? "from=\"segments\"" : "from=\"tail\""),
-               j->entry.size);
-}
-
 /* Our manifest is the newest: the snapshots follow it. Lock held. */
 static void adopt(struct namespace *ns, struct job *j)
 {
@@ -554,7 +544,6 @@ static void adopt(struct namespace *ns, struct job *j)
     t->base = snapshot_ref(j->base);
     namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
                                                     j->made, version));
-    count_bytes(j);
     if (j->merge) {
         if (!ns->frozen) return;
         struct snapshot *frozen = ns->frozen;
@@ -619,9 +608,7 @@ static void note_damage(struct op *op, struct namespace *ns, const struct job *j
 {
     log_error(op, "a segment is damaged", "namespace=%s key=%s error=%s", ns->keys.name,
               segment_key(segment), op->error);
-    metric_add(metric_counter("elacsym_damaged_segments_total",
-                              "Segments that a merge found damaged or missing.", NULL),
-               1);
+    ns_count(NS_DAMAGED_SEGMENTS);
     mutex_lock(&ns->lock);
     if (ours(ns, j) && !is_damaged(ns, segment)) {
         uint32_t count = ns->damaged_count + 1;
@@ -676,12 +663,15 @@ static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eag
     op_clear_error(op);
     if (!freeze(ns, j, eager)) return ERR_OK;
     e = execute(op, ns, j, &outcome);
-    if (conclude(ns, j, e, outcome))
+    if (conclude(ns, j, e, outcome)) {
+        int64_t took_us = clock_us() - began_us;
+        ns_count_index(j->merge, j->entry.size, took_us);
         log_info(op, j->merge ? "segments merged" : "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
                  ns->keys.name, (unsigned long long)j->next->version, j->taken_count,
                  j->entry.row_count, (unsigned long long)j->entry.size,
-                 (long long)(clock_us() - began_us) / 1000);
+                 (long long)took_us / 1000);
+    }
     if (e && e != ERR_UNKNOWN) discard(ns, j);
     return e;
 }

@@ -98,6 +98,11 @@ void segment_unref(struct segment *s); /* NULL is fine */
 /* Reads every byte once and compares it with its checksum. ERR_CORRUPT names the
  * section and block. Holds some MiB at a time, in the cache's budget. */
 enum err segment_verify(struct op *op, struct segment *s);
+/* Reads every document under the namespace's schema and compares what the segment says
+ * of them, by which filters and searches are planned: how many have a vector, how many
+ * a value of each attribute. ERR_CORRUPT with the difference. */
+enum err segment_verify_counts(struct op *op, struct segment *s,
+                               const struct schema *schema);
 /* Counts, attributes and sections for a person to read: a line each, appended. */
 void segment_describe(const struct segment *s, struct buf *out);
 
