@@ -43,6 +43,7 @@ struct exec {
     struct filter_work work;
     struct segment_work vectors;
     uint64_t retried;              /* sources where searching first left too little */
+    uint64_t walked;               /* sources listed in the order of an index */
     struct segment_view **views;   /* per source: text indexes and columns */
     struct text_plan **text_plans; /* per rank: of a text that was ranked */
 };
@@ -96,8 +97,7 @@ enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
 enum err mark_hits(struct op *op, const struct exec *x, struct query_result *r);
 
 /* The first `count` allowed rows in the query's order, from its place on. */
-enum err list_rows(struct op *op, const struct exec *x, size_t count,
-                   struct ranking *out);
+enum err list_rows(struct op *op, struct exec *x, size_t count, struct ranking *out);
 /* Where a hit stands in the query's order; its id borrows from the segment. */
 struct query_place list_place(const struct exec *x, const struct hit *hit);
 

@@ -341,7 +341,7 @@ static enum err copy_place(struct op *op, const struct exec *x, struct query_pla
 }
 
 /* One row more than was asked for says whether there is more. */
-static enum err run_listing(struct op *op, const struct exec *x, struct scored **hits,
+static enum err run_listing(struct op *op, struct exec *x, struct scored **hits,
                             struct query_result *r)
 {
     struct ranking list = {NULL, 0};

@@ -199,6 +199,7 @@ struct query_explain {
     /* Sources by the way they were searched. */
     uint64_t filter_first, exact, search_first, skipped, unfiltered;
     uint64_t retried; /* searched first in vain */
+    uint64_t walked;  /* listed in the order of an index, not by a look at all rows */
     struct filter_work filter;
     struct segment_work vectors;
     const char *plan; /* static: "vector", "text", "hybrid", "listing" */

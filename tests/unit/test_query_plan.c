@@ -191,6 +191,56 @@ static void an_indexed_segment_is_planned_by_its_statistics(void **state)
     }
 }
 
+/* All pages of the listing are what the filter leaves, in order; *x of the last one. */
+static void expect_pages(const struct query *query, uint64_t count, uint32_t first,
+                         int32_t step, struct query_explain *x)
+{
+    struct query q = *query;
+    struct query_place place;
+    uint64_t seen = 0;
+    for (bool more = true; more;) {
+        struct query_result r = run_ok(&line.w, &q);
+        for (size_t i = 0; i < r.count; i++, seen++)
+            assert_int_equal(r.hits[i].doc.id.u64,
+                             (int64_t)first + (int64_t)seen * step);
+        if (seen <= q.top_k) *x = r.explain;
+        more = r.more;
+        place = r.last;
+        q.after = &place;
+    }
+    assert_int_equal(seen, count);
+}
+
+static void
+a_listing_takes_its_order_from_the_index_and_filters_what_it_takes(void **state)
+{
+    (void)state;
+    struct query_explain x;
+    struct query q = {.ordered = true,
+                      .order_attr = ATTR_YEAR,
+                      .top_k = 50,
+                      .filter = &quarter};
+    expect_pages(&q, LONG / 4, 1, 4, &x);
+    assert_true(x.search_first == 1 && x.walked == 1 && x.retried == 0);
+    q.descending = true;
+    expect_pages(&q, LONG / 4, LONG - 3, -4, &x);
+    assert_true(x.search_first == 1 && x.walked == 1 && x.retried == 0);
+    q.ordered = q.descending = false; /* by id */
+    expect_pages(&q, LONG / 4, 1, 4, &x);
+    assert_true(x.search_first == 1 && x.walked == 0 && x.retried == 0);
+
+    q.ordered = true; /* the half that comes last */
+    q.filter = &far;
+    expect_pages(&q, LONG / 2, LONG / 2, 1, &x);
+    assert_true(x.filter_first == 1 && x.retried == 1);
+    q.filter = &narrow;
+    expect_pages(&q, 400, 0, 1, &x);
+    assert_true(x.filter_first == 1 && x.walked == 0 && x.retried == 0);
+    q.filter = NULL;
+    expect_pages(&q, LONG, 0, 1, &x);
+    assert_true(x.unfiltered == 1 && x.walked == 1);
+}
+
 static void samples_stand_in_for_statistics(void **state)
 {
     (void)state;
@@ -252,6 +302,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_indexed_segment_is_planned_by_its_statistics),
+        cmocka_unit_test(
+            a_listing_takes_its_order_from_the_index_and_filters_what_it_takes),
         cmocka_unit_test(samples_stand_in_for_statistics),
         cmocka_unit_test(searching_first_is_for_the_best_only),
         cmocka_unit_test(a_segment_where_no_row_can_match_is_not_read),

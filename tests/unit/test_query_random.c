@@ -23,7 +23,7 @@ struct backing {
 
 /* What was asked, so that the run can say so. */
 static struct {
-    uint64_t worlds, rows, questions[4], filtered, plans[4], conditions[3];
+    uint64_t worlds, rows, questions[4], filtered, plans[4], conditions[3], walked;
 } asked;
 
 /* ---- worlds ---- */
@@ -129,6 +129,7 @@ static void note_plans(const struct query_result *r)
     asked.plans[1] += r->explain.exact;
     asked.plans[2] += r->explain.skipped;
     asked.plans[3] += r->explain.unfiltered;
+    asked.walked += r->explain.walked;
     asked.conditions[0] += r->explain.filter.indexed;
     asked.conditions[1] += r->explain.filter.scanned;
     asked.conditions[2] += r->explain.filter.checked;
@@ -333,14 +334,15 @@ static void random_questions_to_random_worlds_equal_a_loop(void **state)
                   (unsigned long long)asked.questions[3],
                   (unsigned long long)asked.filtered);
     print_message(
-        "sources: %llu filter first, %llu exact, %llu skipped, %llu unfiltered; "
+        "sources: %llu filter first, %llu exact, %llu skipped, %llu unfiltered, %llu "
+        "in the order of an index; "
         "conditions: %llu indexed, %llu scanned, %llu checked\n",
         (unsigned long long)asked.plans[0], (unsigned long long)asked.plans[1],
         (unsigned long long)asked.plans[2], (unsigned long long)asked.plans[3],
-        (unsigned long long)asked.conditions[0],
+        (unsigned long long)asked.walked, (unsigned long long)asked.conditions[0],
         (unsigned long long)asked.conditions[1],
         (unsigned long long)asked.conditions[2]);
-    assert_true(asked.plans[2] && asked.plans[3]);
+    assert_true(asked.plans[2] && asked.plans[3] && asked.walked);
     assert_true(asked.conditions[0] && asked.conditions[1] && asked.conditions[2]);
 }
 
