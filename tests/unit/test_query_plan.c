@@ -241,6 +241,41 @@ a_listing_takes_its_order_from_the_index_and_filters_what_it_takes(void **state)
     assert_true(x.unfiltered == 1 && x.walked == 1);
 }
 
+static void lists_are_as_deep_as_it_takes_that_nobody_outside_them_can_win(void **state)
+{
+    (void)state;
+    const struct rank ranks[] = {by_vector, by_text};
+    struct score leaves[] = {{.op = SCORE_RECIPROCAL, .weight = 1, .k = 60},
+                             {.op = SCORE_RECIPROCAL, .weight = 1, .rank = 1, .k = 60}};
+    struct score sum = {.op = SCORE_SUM,
+                        .weight = 1,
+                        .children = leaves,
+                        .child_count = 2};
+    struct query q = {.ranks = ranks, .rank_count = 2, .score = &sum, .top_k = 10};
+    assert_int_equal(run_ok(&line.w, &q).explain.depth, 100);
+
+    /* One list is about nothing: half of what two could give is what the best have. */
+    struct filter nobody = narrow;
+    const union scalar before = {.i = 10};
+    struct rank few[] = {by_vector, by_text};
+    nobody.values = &before;
+    few[1].filter = &nobody;
+    leaves[0].k = leaves[1].k = 1000;
+    q.ranks = few;
+    assert_int_equal(run_ok(&line.w, &q).explain.depth, 100); /* that list ends */
+
+    struct rank away[] = {by_vector, by_text};
+    away[1].filter = &far;
+    q.ranks = away;
+    struct query_result r = run_ok(&line.w, &q);
+    double bar = r.hits[9].score;
+    assert_true(r.explain.depth > 100 && 2.0 / (1001 + (double)r.explain.depth) < bar);
+    assert_true(2.0 / (1001 + (double)r.explain.depth / 2) >= bar);
+
+    leaves[0].op = leaves[1].op = SCORE_MINMAX; /* its scale ends with the list */
+    assert_int_equal(run_ok(&line.w, &q).explain.depth, 100);
+}
+
 static void samples_stand_in_for_statistics(void **state)
 {
     (void)state;
@@ -304,6 +339,8 @@ int main(void)
         cmocka_unit_test(an_indexed_segment_is_planned_by_its_statistics),
         cmocka_unit_test(
             a_listing_takes_its_order_from_the_index_and_filters_what_it_takes),
+        cmocka_unit_test(
+            lists_are_as_deep_as_it_takes_that_nobody_outside_them_can_win),
         cmocka_unit_test(samples_stand_in_for_statistics),
         cmocka_unit_test(searching_first_is_for_the_best_only),
         cmocka_unit_test(a_segment_where_no_row_can_match_is_not_read),
