@@ -829,6 +829,8 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "live_rows", x->live_rows);
     put_count(w, "filtered_rows", x->filtered_rows);
     plans_write(w, x);
+    put_count(w, "depth", x->depth);
+    put_count(w, "ordered_by_index", x->walked);
     put_count(w, "rows_scored", cost->rows_scored);
     json_key(w, "vector_index");
     json_begin_object(w);

@@ -64,6 +64,27 @@ uint64_t column_key_from(const struct column *c, const union scalar *v, bool *eq
 /* Distinct values of a string or uuid column, whose keys are below it; else 0. */
 uint32_t column_dict_count(const struct column *c);
 
+/*
+ * The rows of a scalar column with an index in the order of their values, from a key
+ * on: of one value ascending, nulls left out. Starts with column_walk_begin, which is
+ * false where there is no index to do so.
+ */
+struct column_walk {
+    const struct column *column;
+    bool descending, open;  /* open: `number` is at hand */
+    uint32_t number, count; /* the next value, and how many come yet */
+    uint64_t at, end;       /* rows of the value at hand in the list, or */
+    struct rowset *set;     /* its set, and the row to go on from */
+    uint32_t from;
+};
+/* Descending from `key` downwards; UINT64_MAX is fine. */
+bool column_walk_begin(const struct column *c, bool descending, uint64_t key,
+                       struct column_walk *out);
+/* The next rows, at most max, all of one value; *n is 0 at the end. ERR_CORRUPT. */
+enum err column_walk_next(struct op *op, struct column_walk *w, uint32_t *rows,
+                          size_t max, size_t *n, uint64_t *key);
+void column_walk_end(struct column_walk *w);
+
 /* What it would take to evaluate a condition on all rows. */
 struct column_estimate {
     uint64_t rows;      /* that make it true, about */

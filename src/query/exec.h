@@ -43,6 +43,8 @@ struct exec {
     struct filter_work work;
     struct segment_work vectors;
     uint64_t retried;              /* sources where searching first left too little */
+    uint64_t depth;                /* of the ranks' lists */
+    uint64_t walked;               /* sources listed in the order of an index */
     struct segment_view **views;   /* per source: text indexes and columns */
     struct text_plan **text_plans; /* per rank: of a text that was ranked */
 };
@@ -96,8 +98,7 @@ enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
 enum err mark_hits(struct op *op, const struct exec *x, struct query_result *r);
 
 /* The first `count` allowed rows in the query's order, from its place on. */
-enum err list_rows(struct op *op, const struct exec *x, size_t count,
-                   struct ranking *out);
+enum err list_rows(struct op *op, struct exec *x, size_t count, struct ranking *out);
 /* Where a hit stands in the query's order; its id borrows from the segment. */
 struct query_place list_place(const struct exec *x, const struct hit *hit);
 
@@ -111,6 +112,11 @@ struct scored {
 enum err score_rankings(struct op *op, const struct exec *x,
                         const struct ranking *rankings, struct scored **out,
                         size_t *count);
+
+/* How deep the rankings, which were listed to depth, have to be so that no document
+ * outside all of them can be among the best; depth if they are. */
+size_t score_depth(const struct query *q, const struct ranking *rankings,
+                   const struct scored *best, size_t count, size_t depth);
 
 /* Fills in all but the times. */
 enum err explain_query(struct op *op, const struct exec *x, struct query_explain *out);

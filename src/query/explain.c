@@ -94,6 +94,8 @@ enum err explain_query(struct op *op, const struct exec *x, struct query_explain
     out->filter = x->work;
     out->vectors = x->vectors;
     out->retried = x->retried;
+    out->walked = x->walked;
+    out->depth = x->depth;
     for (uint32_t i = 0; i < s->source_count; i++) {
         uint64_t allowed = exec_allowed_count(x, &x->allowed, i);
         bool estimated = x->plans[i].plan == PLAN_SEARCH_FIRST;

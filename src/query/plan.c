@@ -38,12 +38,26 @@ static void decide(struct exec *x, uint32_t source, enum plan plan, const char *
     x->plans[source].why = why;
 }
 
-/* Searches want the best only; counts and whatever else the filter itself decides need
- * all of its rows. Without an index, a scan of vectors is the shorter the fewer rows
- * are left. */
-static bool may_search_first(const struct query *q, const struct segment *s)
+static bool needs_all(const struct query *q)
 {
-    if (q->rank_count == 0 || q->count || q->aggregate) return false;
+    return q->count || q->aggregate;
+}
+
+/* Is the order of a listing at hand: that of ids, or of an index? */
+static bool has_order(const struct exec *x)
+{
+    const struct query *q = x->query;
+    if (!q->ordered || q->order_attr == FILTER_ATTR_ID) return true;
+    return x->snapshot->schema->attrs[q->order_attr].indexed;
+}
+
+/* Searches and pages want the best only; counts and whatever else the filter itself
+ * decides need all of its rows. Without an index, a scan is the shorter the fewer rows
+ * are left. */
+static bool may_search_first(const struct exec *x, const struct segment *s)
+{
+    const struct query *q = x->query;
+    if (needs_all(q) || (q->rank_count == 0 && !has_order(x))) return false;
     for (size_t i = 0; i < q->rank_count; i++) {
         if (q->ranks[i].filter) return false;
         if (q->ranks[i].kind == RANK_VECTOR && (!segment_indexed(s) || q->recall >= 1))
@@ -57,7 +71,8 @@ static bool is_cheaper(const struct query *q, double fraction, uint64_t scan_row
 {
     if (fraction < FRACTION_MIN || scan_rows < SCAN_ROWS_MIN) return false;
     double hits = (double)plan_trial_depth(exec_depth(q), fraction);
-    return hits * CANDIDATE_COST * (double)q->rank_count < (double)scan_rows;
+    double lists = q->rank_count ? (double)q->rank_count : 1;
+    return hits * CANDIDATE_COST * lists < (double)scan_rows;
 }
 
 static const char WHY_ALL_NEEDED[] = "every match is needed, not only the best";
@@ -68,9 +83,11 @@ static const char WHY_FILTER[] = "filtering costs less than searching for more";
 
 static const char *why_not_first(const struct query *q, const struct segment *s)
 {
-    bool all = q->rank_count == 0 || q->count || q->aggregate;
+    bool all = needs_all(q);
     if (!all && segment_row_count(s) < SCAN_ROWS_MIN) return WHY_SMALL;
-    return all ? WHY_ALL_NEEDED : "each match left out makes the search shorter";
+    if (all) return WHY_ALL_NEEDED;
+    return q->rank_count ? "the fewer rows are left, the shorter the search"
+                         : "no index has the order, so every match is looked at";
 }
 
 /* ---- by the statistics ---- */
@@ -94,7 +111,7 @@ static void plan_by_statistics(struct exec *x, uint32_t source)
         plan->basis = PLANNED_BY_STATISTICS;
         plan->fraction = 1;
         decide(x, source, PLAN_UNFILTERED, "every row matches");
-    } else if (!may_search_first(q, s)) {
+    } else if (!may_search_first(x, s)) {
         decide(x, source, PLAN_FILTER_FIRST, why_not_first(q, s));
     } else if (!answer.blind) {
         uint64_t cost = segment_stats_scan_rows(s, x->snapshot->schema, q->filter);

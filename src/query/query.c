@@ -341,7 +341,7 @@ static enum err copy_place(struct op *op, const struct exec *x, struct query_pla
 }
 
 /* One row more than was asked for says whether there is more. */
-static enum err run_listing(struct op *op, const struct exec *x, struct scored **hits,
+static enum err run_listing(struct op *op, struct exec *x, struct scored **hits,
                             struct query_result *r)
 {
     struct ranking list = {NULL, 0};
@@ -362,21 +362,39 @@ static enum err run_listing(struct op *op, const struct exec *x, struct scored *
     return e;
 }
 
+/* Joins the lists, deeper ones if a document that none of them holds could be among the
+ * best. A deeper list begins with the shorter one, so the best only gain and the second
+ * depth is enough, but for scores that take something off. */
+static enum err join_ranks(struct op *op, struct exec *x, struct scored **hits,
+                           struct query_result *r)
+{
+    const struct query *q = x->query;
+    struct ranking rankings[QUERY_RANKS_MAX] = {{0}};
+    enum err e = ERR_OK;
+
+    for (size_t depth = exec_depth(q); !e && x->depth != depth;) {
+        x->depth = depth;
+        e = run_ranks(op, x, depth, rankings, &r->explain);
+        int64_t since_us = clock_us();
+        if (!e) e = score_rankings(op, x, rankings, hits, &r->count);
+        if (!e) depth = score_depth(q, rankings, *hits, r->count, depth);
+        lap(&since_us, &r->explain.fuse_us);
+    }
+    return e;
+}
+
 /* What the query asks for, with final scores, best first. */
 static enum err rank_all(struct op *op, struct exec *x, struct scored **hits,
                          struct query_result *r)
 {
     const struct query *q = x->query;
-    struct ranking rankings[QUERY_RANKS_MAX] = {{0}};
+    struct ranking only = {NULL, 0};
 
     if (q->rank_count == 0) return run_listing(op, x, hits, r);
-    enum err e = run_ranks(op, x, exec_depth(q), rankings, &r->explain);
-    if (e) return e;
-    if (!q->score) return keep_scores(op, &rankings[0], hits, &r->count);
-    int64_t since_us = clock_us();
-    e = score_rankings(op, x, rankings, hits, &r->count);
-    lap(&since_us, &r->explain.fuse_us);
-    return e;
+    if (q->score) return join_ranks(op, x, hits, r);
+    x->depth = exec_depth(q);
+    enum err e = run_ranks(op, x, x->depth, &only, &r->explain);
+    return e ? e : keep_scores(op, &only, hits, &r->count);
 }
 
 static bool wants_highlights(const struct query *q)
