@@ -2,7 +2,7 @@
  * bench_text.c - building and asking a text index, on real short texts.
  *
  *     bench_text [docs.jsonl[.zst] in $ELACSYM_DATA] [queries per class] [copies]
- *     bench_text --dump FOLDER [queries per class] [copies]
+ * [class] bench_text --dump FOLDER [queries per class] [copies]
  *
  * With --dump the terms of documents and queries, and our results, go to files for
  * bench_text_peers.py.
@@ -301,6 +301,7 @@ int main(int argc, char **argv)
         argv++;
         argc--;
     }
+    const char *only = argc > 4 ? argv[4] : NULL;
     size_t queries = argc > 2 ? strtoull(argv[2], NULL, 10) : 300;
     bool named = argc > 1 && !dump.folder;
     if (!collection_read(named ? argv[1] : "pkg200k/docs.jsonl.zst", &docs)) return 0;
@@ -326,7 +327,8 @@ int main(int argc, char **argv)
     (void)printf("%-6s %10s %12s %9s %12s %7s\n", "class", "pruned", "exhaustive",
                  "ratio", "postings", "scored");
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        run_class(&s, &classes[i], &docs, t, inverse, queries, &dump);
+        if (!only || strcmp(classes[i].name, only) == 0)
+            run_class(&s, &classes[i], &docs, t, inverse, queries, &dump);
     if (dump.folder) {
         FILE *f = dump_open(dump.folder, "ours.json");
         (void)fprintf(f,

@@ -70,6 +70,12 @@ static inline uint32_t cursor_lower(const struct cursor *c, uint32_t row)
     return (uint32_t)(base - c->rows.rows) + (*base < row);
 }
 
+/* Does the row lie within the block that is loaded? */
+static inline bool cursor_covers(const struct cursor *c, uint32_t row)
+{
+    return c->loaded == c->block && c->rows.rows[0] <= row && row <= c->block_last;
+}
+
 /* Moves to the first row >= row; UINT32_MAX when there is none. ERR_CORRUPT. */
 static inline enum err cursor_seek(struct op *op, struct cursor *c, uint32_t row,
                                    uint32_t *found)

@@ -139,17 +139,22 @@ struct query {
     size_t k;
 };
 
+/* The same rows are asked as two sources, so that many hits tie across sources. */
+static const uint32_t SOURCES[] = {3, 7};
+
 static int by_row(const void *context, const struct hit *a, const struct hit *b)
 {
-    /* Ids in an order of their own, so that ties are not decided by row order. */
-    const uint32_t *mix = context;
-    uint32_t x = a->row * 2654435761u ^ *mix, y = b->row * 2654435761u ^ *mix;
+    /* As ids do, keys ascend with the rows of a source, and the ones of two sources lie
+     * between each other: a pair of equal hits is decided either way. */
+    const uint32_t *shift = context;
+    uint64_t x = 2ull * a->row + (a->source == SOURCES[1] ? 2ull * *shift + 1 : 0);
+    uint64_t y = 2ull * b->row + (b->source == SOURCES[1] ? 2ull * *shift + 1 : 0);
     return x < y ? -1 : x > y;
 }
 
 /* The definition in text_index.h, word by word. */
 static void naive_search(const struct corpus *fields, const struct query *q,
-                         struct topk *best)
+                         uint32_t source, struct topk *best)
 {
     uint32_t row_count = fields[0].row_count;
     float *scores = mem_new_array(float, row_count);
@@ -169,7 +174,7 @@ static void naive_search(const struct corpus *fields, const struct query *q,
     for (uint32_t row = 0; row < row_count; row++) {
         bool matches = q->all ? groups[row] == wanted : groups[row] != 0;
         if (!matches || (q->allowed && !rowset_has(q->allowed, row))) continue;
-        topk_push(best, (struct hit){scores[row], 3, row});
+        topk_push(best, (struct hit){scores[row], source, row});
     }
     mem_free(scores);
     mem_free(groups);
@@ -180,27 +185,29 @@ static void query_check(struct op *op, const struct corpus *fields,
 {
     struct hit got_hits[K_MAX], wanted_hits[K_MAX];
     struct topk got, wanted;
-    uint32_t mix = (uint32_t)q->count * 77;
+    uint32_t row_count = fields[0].row_count, shift = row_count / (uint32_t)q->count;
     uint64_t scored = 0;
     struct text_search search = {.clauses = q->clauses,
                                  .clause_count = q->count,
                                  .group_count = q->groups,
                                  .all_groups = q->all,
                                  .allowed = q->allowed,
-                                 .source = 3,
-                                 .row_count = fields[0].row_count};
+                                 .row_count = row_count};
 
-    topk_init(&got, got_hits, q->k, by_row, &mix);
-    topk_init(&wanted, wanted_hits, q->k, by_row, &mix);
-    assert_int_equal(text_index_search(op, &search, &got, &scored), ERR_OK);
-    naive_search(fields, q, &wanted);
+    topk_init(&got, got_hits, q->k, by_row, &shift);
+    topk_init(&wanted, wanted_hits, q->k, by_row, &shift);
+    for (size_t i = 0; i < COUNT_OF(SOURCES); i++) {
+        search.source = SOURCES[i];
+        assert_int_equal(text_index_search(op, &search, &got, &scored), ERR_OK);
+        naive_search(fields, q, SOURCES[i], &wanted);
+    }
     topk_finish(&got);
     topk_finish(&wanted);
     assert_int_equal(got.count, wanted.count);
     for (size_t i = 0; i < wanted.count; i++) {
         assert_int_equal(got_hits[i].row, wanted_hits[i].row);
         assert_memory_equal(&got_hits[i].score, &wanted_hits[i].score, sizeof(float));
-        assert_int_equal(got_hits[i].source, 3);
+        assert_int_equal(got_hits[i].source, wanted_hits[i].source);
     }
 }
 
