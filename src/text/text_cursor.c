@@ -20,6 +20,7 @@ enum err cursor_open(struct op *op, struct cursor *c, const struct text_clause *
     c->loaded = NO_BLOCK;
     c->rated = NO_BLOCK;
     c->rows.count = 0;
+    c->rows.bits = NULL;
     c->at = 0;
     c->scored = 0;
     if (!list->small) {
@@ -71,16 +72,42 @@ bool cursor_skip(struct cursor *c, uint32_t row)
     return true;
 }
 
-enum err cursor_load(struct op *op, struct cursor *c)
+/* Rows that are bits stay so. */
+static enum err load_lazy(struct op *op, struct cursor *c)
 {
     assert(c->block < c->list.block_count);
     if (c->loaded == c->block) return ERR_OK;
     c->loaded = NO_BLOCK;
-    if (!postings_decode_rows(&c->list, c->block, &c->rows))
+    if (!postings_load(&c->list, c->block, &c->rows))
         return op_fail(op, ERR_CORRUPT, "text index: damaged postings");
     c->loaded = c->block;
     c->at = 0;
     c->scored += c->rows.count;
+    return ERR_OK;
+}
+
+enum err cursor_load(struct op *op, struct cursor *c)
+{
+    enum err e = load_lazy(op, c);
+    if (!e && c->rows.bits) {
+        postings_rows(&c->rows);
+        c->at = 0;
+    }
+    return e;
+}
+
+enum err cursor_find(struct op *op, struct cursor *c, uint32_t row, bool *has)
+{
+    *has = false;
+    if (!cursor_skip(c, row)) return ERR_OK;
+    enum err e = load_lazy(op, c);
+    if (e) return e;
+    if (c->rows.bits) {
+        *has = postings_has(&c->rows, row, &c->at);
+        return ERR_OK;
+    }
+    c->at = cursor_lower(c, row);
+    *has = c->at < c->rows.count && c->rows.rows[c->at] == row;
     return ERR_OK;
 }
 
@@ -112,10 +139,10 @@ void cursor_rate(struct cursor *c)
     c->rated = c->loaded;
 }
 
-float cursor_score(const struct cursor *c)
+float cursor_score(const struct cursor *c, uint32_t row)
 {
     if (c->rated == c->loaded) return c->scores[c->at];
-    float inverse = c->clause->inverse[c->lengths[c->rows.rows[c->at]]];
+    float inverse = c->clause->inverse[c->lengths[row]];
     return bm25_score(c->clause->weight, postings_frequency(&c->rows, c->at), inverse);
 }
 

@@ -132,11 +132,11 @@ static void row_drop(struct search *s)
 static enum err row_look_up(struct search *s, struct cursor *c, uint32_t row,
                             bool *found, double *sum)
 {
-    uint32_t at;
-    enum err e = cursor_seek(s->op, c, row, &at);
-    if (e || at != row) return e;
+    bool has;
+    enum err e = cursor_find(s->op, c, row, &has);
+    if (e || !has) return e;
 
-    float score = cursor_score(c);
+    float score = cursor_score(c, row);
     *found = true;
     *place_of(s, c) = score;
     *sum += (double)score;
@@ -150,7 +150,7 @@ static enum err essential_score(struct search *s, struct cursor *c, uint32_t row
                                 float *score)
 {
     enum err e = ERR_OK;
-    uint32_t at;
+    bool has;
 
     if (!cursor_covers(c, row)) {
         struct cursor *probe = &s->probes[c - s->cursors];
@@ -159,8 +159,8 @@ static enum err essential_score(struct search *s, struct cursor *c, uint32_t row
         c = probe;
     }
     c->at = 0;
-    e = cursor_seek(s->op, c, row, &at);
-    *score = !e && at == row ? cursor_score(c) : 0;
+    e = cursor_find(s->op, c, row, &has);
+    *score = !e && has ? cursor_score(c, row) : 0;
     return e;
 }
 
