@@ -1,5 +1,9 @@
-"""Phrases, beginnings of words, misspellings, accents and highlights; before and after compaction."""
+"""Phrases, beginnings of words, misspellings, accents and highlights; before and after compaction. Scores of the log, the tail and segments."""
+import random
+
 import pytest
+
+from bm25 import Bm25
 
 TITLES = {
     1: "The lord of the rings",
@@ -83,6 +87,61 @@ def test_a_changed_analysis_is_a_conflict(ns):
     ns.create(attributes={"title": {"type": "string", "full_text": True}})
     answer = ns.ask("PUT", "", {"attributes": {"title": {"type": "string", "full_text": {"ascii_folding": True}}}})
     assert answer.status == 409 and "full_text.ascii_folding" in answer.error
+
+
+WORDS = "red green blue boat boats sailing sailor harbour light lighthouse the and storm".split()
+ASKED = [{"query": "red boat"}, {"query": "sail light storm", "operator": "and"}, {"query": '"red boat" harbour'}, {"query": "storm li", "prefix": True},
+         {"query": "harbor strom", "fuzzy": 2}, {"query": "green blue red boat storm the sailor"}]
+
+
+def sentences(count):
+    generator = random.Random(7)
+    return [" ".join(generator.choices(WORDS, k=generator.randrange(1, 60))) for _ in range(count)]
+
+
+def scored(ns):
+    """Ids and scores, to the last bit, of each kind of query over a string and an array."""
+    return [[(r["id"], r["score"]) for r in ns.results(full_text={"fields": ["t", "tags"], **asked}, top_k=50)] for asked in ASKED]
+
+
+def test_the_log_the_tail_and_segments_score_alike(own_server):
+    ns = own_server.client().namespace("alike")
+    ns.create(attributes={"t": {"type": "string", "full_text": True}, "tags": {"type": "array_string", "full_text": True}})
+    texts = sentences(120)
+    documents = [{"id": i, "attributes": {"t": texts[i], "tags": texts[-i].split()[:4]}} for i in range(120)]
+    ns.upsert(*documents[:50])
+    ns.compact()  # one segment and several batches of a log
+    for begin in range(50, 120, 7):
+        ns.upsert(*documents[begin:begin + 7])
+    before = scored(ns)
+    assert all(before)
+    own_server.kill()
+    own_server.start()
+    ns = own_server.client().namespace("alike")
+    assert scored(ns) == before
+    ns.compact()
+    assert scored(ns) == before
+
+
+def agree(ns, texts, query):
+    """Does the query score as the definition has it over just these texts?"""
+    wanted = Bm25(texts, [query]).scores(query)
+    return all(r["score"] == pytest.approx(wanted[r["id"]], rel=1e-5) for r in ns.results(full_text={"field": "t", "query": query}, top_k=1000))
+
+
+def test_deleted_and_replaced_documents_count_until_they_are_merged_away(ns):
+    ns.create(attributes={"t": {"type": "string", "full_text": True}})
+    texts = dict(enumerate(sentences(60)))
+    ns.upsert(*({"id": id, "attributes": {"t": text}} for id, text in texts.items()))
+    ns.compact()
+    assert agree(ns, texts, "red boat storm")
+    ns.delete(ids=list(range(20)))
+    ns.upsert({"id": 30, "attributes": {"t": "red"}})
+    live = {id: text for id, text in texts.items() if id >= 20} | {30: "red"}
+    counted = texts | {30: "red", "replaced": texts[30]}
+    assert agree(ns, counted, "red boat storm") and not agree(ns, live, "red boat storm")
+    ns.compact()
+    assert agree(ns, live, "red boat storm") and not agree(ns, counted, "red boat storm")
 
 
 @pytest.mark.parametrize("options, place", [
