@@ -164,3 +164,43 @@ def test_a_query_of_ten_megabytes_is_refused(titles):
 def test_a_query_of_too_many_words_is_refused(titles):
     answer = titles.ask("POST", "/query", {"full_text": {"field": "title", "query": " ".join(f"w{i}" for i in range(1100))}})
     assert answer.status == 400 and answer.error.startswith("full_text.query: more than 1024 words")
+
+
+HOSTILE = {
+    1: " ".join(f"t{i:x}" for i in range(1_000_000)),
+    2: "alpha " + "x" * 65536 + " omega",
+    3: "\u0301\u0302" * 50_000 + " e" + "\u0301" * 5000 + " \u202eebrew\u202c \u2066isolate",
+    4: "tame " * 500_000,
+    5: "\u0301 \u202e \u2069 \u200d \ufe0f",
+}
+
+
+def test_hostile_texts_are_stored_found_and_marked_in_bounded_memory(own_server):
+    ns = own_server.client().namespace("hostile")
+    ns.create(attributes={"t": {"type": "string", "full_text": True}})
+    before = own_server.resident_bytes()
+    ns.upsert(*({"id": id, "attributes": {"t": text}} for id, text in HOSTILE.items()))
+    for _ in range(2):  # in the log, then in a segment
+        for query, options, wanted in (
+            ("tf423f", {}, [1]), ("t", {"prefix": True}, [1]), ("t12345x", {"fuzzy": 1}, [1]), ('"t1000 t1001 t1002"', {}, [1]),
+            ("omega alpha", {"operator": "and"}, [2]), ("x" * 65536, {}, []), ("alpha " + "x" * 65000, {}, [2]),
+            ("ebrew isolate", {"operator": "and"}, [3]), (HOSTILE[3][-5100:], {}, [3]), ("\u202e \u0301\u0301", {}, []), ('"tame tame tame"', {}, [4]),
+        ):
+            text = {"field": "t", "query": query, "highlight": ["t"], **options}
+            answer = ns.ask("POST", "/query", {"full_text": text, "include_attributes": False})
+            assert answer.status == 200, answer
+            assert sorted(r["id"] for r in answer.json["results"]) == wanted, query[:40]
+        assert ns.ids(top_k=10, filter={"field": "id", "op": "gte", "value": 0}) == list(HOSTILE)
+        ns.compact()
+    assert own_server.resident_bytes() < before + (2 << 30)
+
+
+def test_bytes_that_are_no_utf8_are_refused_wherever_they_stand(titles):
+    for body in (b'{"full_text": {"field": "title", "query": "quick \xff"}}', b'{"full_text": {"field": "ti\xc0\xaftle", "query": "quick"}}',
+                 b'{"full_text": {"field": "title", "query": "\xed\xa0\x80"}}', b'{"full_text": {"field": "title", "query": "\\ud800"}}'):
+        answer = titles.ask("POST", "/query", body)
+        assert answer.status == 400 and answer.error
+    for text in (b"\xff", b"a\xe2\x82", b"\xf5\x80\x80\x80", b"\\udc00"):
+        body = b'{"documents": [{"id": 99, "attributes": {"title": "' + text + b'"}}]}'
+        assert titles.ask("POST", "/upsert", body).status == 400
+    assert titles.ask("GET", "/documents/99").status == 404
