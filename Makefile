@@ -314,7 +314,7 @@ bench: all $(BENCH)
 bench-%: $(B)/bench/bench_%
 	@$<
 # With the peers beside it: bench/bench_text_peers.py says which and how.
-bench-text: $(B)/bench/bench_text
+bench-text: $(B)/bench/bench_text $(B)/elacsym
 	@python3 bench/bench_text_peers.py $(QUERIES)
 # With the libraries of others beside us, as far as build/venv has them.
 bench-vector: $(B)/bench/bench_vector
