@@ -339,7 +339,7 @@ def main():
         time.sleep(max(0, run.began + run.loaded + 60 - time.time()))
         print(f"a minute later: {metric(run.client, 'elacsym_wal_objects'):.0f} log objects that no segment has replaced, "
               f"{log_objects(server)} log objects in the store (fences stay), {metric(run.client, 'elacsym_gc_failures_total'):.0f} "
-              f"deletions failed, {run.client.namespace('load').info()['documents']} documents")
+              f"deletions failed, {run.client.namespace('load').info()['document_count']} documents")
         server.stop()
         if options.peers:
             lance(options.count // 10, str(folder / "lance"))
