@@ -63,6 +63,8 @@ struct job {
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
 
     uint64_t reserved;             /* of the budget, for the merge */
+    struct spool spool;            /* of the merge, if it is large */
+    int64_t rested_us;             /* when that was let go of last */
     struct segment *made;          /* NULL: nothing lived */
     struct manifest_segment entry; /* of made */
     char **written;                /* keys of the objects of this job */
@@ -315,41 +317,55 @@ static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
                    (unsigned long long)bytes);
 }
 
-/* A file for a result that will have about so many bytes. Without one, merges are kept
- * small enough for memory from now on. */
-static enum err open_spool(struct op *op, struct namespace *ns, uint64_t bytes,
-                           struct spool *spool)
+/* A file for what a merge writes and works on. Without one, merges are kept small
+ * enough for memory from now on. */
+static enum err open_spool(struct op *op, struct namespace *ns,
+                           const struct segment_needs *needs, struct spool *spool)
 {
     enum { SPARE = 16 << 20 };
-    size_t capacity = (size_t)(bytes + bytes / 4 + SPARE);
-    enum err e = spool_open(op, ns->env->scratch, capacity, spool);
+    size_t result = (size_t)(needs->result + needs->result / 8 + SPARE);
+    enum err e = spool_open(op, ns->env->scratch, result, (size_t)needs->room, spool);
     if (e) ns->scratch_failed = true;
     return e;
 }
 
+/* op.rest: the spool's pages are the kernel's as soon as they have been worked on. */
+static void rest(void *context)
+{
+    enum { REST_US = 10000 };
+    struct job *j = context;
+    int64_t now_us = clock_us();
+
+    if (now_us - j->rested_us < REST_US) return;
+    j->rested_us = now_us;
+    spool_rest(&j->spool);
+}
+
 static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
-                             const struct segment_input *inputs, size_t n,
-                             uint64_t bytes)
+                             const struct segment_input *inputs, size_t n)
 {
     struct segment_options options = {.zstd_level = ZSTD_LEVEL,
                                       .index_from = VECTOR_INDEX_FROM};
-    struct segment_growth index = segment_merge_index(&options, inputs, n);
-    bytes += index.bytes;
+    struct segment_needs needs = segment_merge_needs(&options, inputs, n);
     bool spooled =
-        bytes >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
-    struct spool spool = {.buf = BUF_INIT};
-    uint64_t memory =
-        segment_merge_memory(inputs, n) + index.memory + (spooled ? 0 : bytes);
+        needs.result >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
+    uint64_t memory = needs.heap + (spooled ? 0 : needs.room + needs.result);
     uint32_t rows = 0;
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
-    if (!e && spooled) e = open_spool(op, ns, bytes, &spool);
+    if (!e && spooled) e = open_spool(op, ns, &needs, &j->spool);
+    if (!e && spooled) {
+        options.room = &j->spool.room;
+        op->rest = rest;
+        op->rest_context = j;
+    }
     if (!e)
-        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &spool.buf,
+        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &j->spool.buf,
                           &rows);
-    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&spool.buf), rows);
-    spool_close(&spool);
+    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
+    op->rest = NULL;
+    spool_close(&j->spool);
     cache_unreserve(ns->env->cache, j->reserved);
     j->reserved = 0;
     return e;
@@ -358,16 +374,14 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
 static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
 {
     struct segment_input *inputs = mem_new_array(struct segment_input, j->taken_count);
-    uint64_t bytes = 0;
     size_t n = 0;
 
     for (uint32_t i = 0; i < j->frozen->source_count; i++) {
         const struct source *source = &j->frozen->sources[i];
         if (!j->taken[i]) continue;
         inputs[n++] = (struct segment_input){source->segment, source->dead};
-        bytes += segment_size(source->segment);
     }
-    enum err e = write_inputs(op, ns, j, inputs, n, bytes);
+    enum err e = write_inputs(op, ns, j, inputs, n);
     mem_free(inputs);
     return e;
 }
