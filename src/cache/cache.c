@@ -41,7 +41,7 @@ struct cache {
     struct ranges ranges;
 };
 
-static void make_metrics(struct cache *c)
+static void make_metrics(struct cache *c, uint64_t memory_max)
 {
     static const char *const labels[TIERS] = {[MEMORY] = "tier=\"memory\"",
                                               [DISK] = "tier=\"disk\"",
@@ -54,6 +54,9 @@ static void make_metrics(struct cache *c)
             metric_counter("elacsym_cache_bytes_total",
                            "Bytes of these ranges, by what answered.", labels[i]);
     }
+    metric_set(metric_gauge("elacsym_cache_memory_limit_bytes",
+                            "What it may have, as configured.", NULL),
+               (double)memory_max);
     c->memory_used =
         metric_gauge("elacsym_cache_memory_bytes",
                      "Memory of cached ranges, their tables and reservations.", NULL);
@@ -77,7 +80,7 @@ struct cache *cache_new(struct store *store, uint64_t memory_max)
     memset(c, 0, sizeof *c);
     c->store = store;
     ranges_init(&c->ranges, memory_max);
-    make_metrics(c);
+    make_metrics(c, memory_max);
     show_memory(c);
     return c;
 }
