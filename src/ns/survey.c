@@ -39,6 +39,7 @@ struct round {
     void (*work)(void *context, const char *name);
     void *context;
     uint64_t count;
+    bool missed; /* some could not be looked at */
 };
 
 struct survey *survey_new(const struct registry_options *env)
@@ -291,6 +292,7 @@ static enum err each_namespace(void *context, struct op *op, const char *key)
         enum err e = text ? look(op, r, text, &now.deleted, &settled) : ERR_LIMIT;
         bool absent = e == ERR_NOT_FOUND; /* a folder without a catalog */
         if (e == ERR_CANCELED || e == ERR_TIMEOUT) return e;
+        r->missed |= e && !absent;
         if (e && !absent)
             log_warn(op, "a namespace was not looked at, will try again",
                      "namespace=%s error=%s", text ? text : "", op->error);
@@ -304,7 +306,7 @@ static enum err each_namespace(void *context, struct op *op, const char *key)
 
 enum err survey_run(struct op *op, struct survey *s,
                     void (*work)(void *context, const char *name), void *context,
-                    uint64_t *count)
+                    uint64_t *count, bool *all)
 {
     struct round r = {.survey = s, .work = work, .context = context};
     int64_t began_ms = clock_ms();
@@ -321,6 +323,7 @@ enum err survey_run(struct op *op, struct survey *s,
         s->known = r.next;
         r.next = old;
         *count = r.count;
+        *all = !r.missed;
     }
     mem_free(r.logs.items);
     mem_free(r.next.items);
