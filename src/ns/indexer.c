@@ -29,11 +29,12 @@
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "cache/cache.h"
+#include "ns/ns_metrics.h"
 #include "ns/spool.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 enum {
@@ -84,6 +85,7 @@ static void job_release(struct job *j)
     mem_free(j->fences);
     mem_free(j->taken);
     mem_free(j->entry.key);
+    segment_stats_unref(j->entry.stats);
     buf_release(&j->table);
     for (uint32_t i = 0; i < j->written_count; i++)
         mem_free(j->written[i]);
@@ -282,14 +284,22 @@ static enum err store_segment(struct op *op, struct namespace *ns, struct job *j
                               struct slice bytes, uint32_t rows)
 {
     struct key key = new_key(ns, j, "seg");
+    struct segment_stats *stats = NULL;
 
-    enum err e = store_put(op, ns->env->store, key.text, &bytes, 1);
-    if (e) return e;
+    enum err e = segment_stats_make(op, bytes, &stats);
+    if (!e) e = store_put(op, ns->env->store, key.text, &bytes, 1);
+    if (e) {
+        segment_stats_unref(stats);
+        return e;
+    }
     j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
                                          .size = bytes.size,
-                                         .row_count = rows};
+                                         .row_count = rows,
+                                         .stats = stats};
     segment_tail_hash(bytes, j->entry.tail_hash);
-    return segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    if (!e) segment_stats_attach(j->made, stats);
+    return e;
 }
 
 /* Takes what the merge needs from the memory that all share. The tail's job goes on
@@ -443,8 +453,10 @@ static enum err list_segments(struct op *op, struct namespace *ns, struct job *j
     uint32_t at = 0;
 
     if (j->made) {
-        manifest_add_segment(j->next, j->entry);
-        j->next->segments[j->next->segment_count - 1].key = mem_strdup(j->entry.key);
+        struct manifest_segment entry = j->entry;
+        entry.key = mem_strdup(entry.key);
+        entry.stats = segment_stats_ref(entry.stats);
+        manifest_add_segment(j->next, entry);
     }
     for (uint32_t i = 0; i < base->source_count && base->sources[i].stored; i++, at++) {
         const char *key = segment_key(base->sources[i].segment);
@@ -533,16 +545,6 @@ static enum err begin_publish(struct op *op, struct namespace *ns, struct job *j
     return e;
 }
 
-static void count_bytes(const struct job *j)
-{
-    const char *help =
-        "Bytes of segments written, by what they were made of: their sum "
-        "by those of tails is the write amplification.";
-    metric_add(metric_counter("elacsym_index_bytes_total", help,
-                              j->merge ? "from=\"segments\"" : "from=\"tail\""),
-               j->entry.size);
-}
-
 /* Our manifest is the newest: the snapshots follow it. Lock held. */
 static void adopt(struct namespace *ns, struct job *j)
 {
@@ -556,7 +558,6 @@ static void adopt(struct namespace *ns, struct job *j)
     t->base = snapshot_ref(j->base);
     namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
                                                     j->made, version));
-    count_bytes(j);
     if (j->merge) {
         if (!ns->frozen) return;
         struct snapshot *frozen = ns->frozen;
@@ -621,9 +622,7 @@ static void note_damage(struct op *op, struct namespace *ns, const struct job *j
 {
     log_error(op, "a segment is damaged", "namespace=%s key=%s error=%s", ns->keys.name,
               segment_key(segment), op->error);
-    metric_add(metric_counter("elacsym_damaged_segments_total",
-                              "Segments that a merge found damaged or missing.", NULL),
-               1);
+    ns_count(NS_DAMAGED_SEGMENTS);
     mutex_lock(&ns->lock);
     if (ours(ns, j) && !is_damaged(ns, segment)) {
         uint32_t count = ns->damaged_count + 1;
@@ -678,12 +677,15 @@ static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eag
     op_clear_error(op);
     if (!freeze(ns, j, eager)) return ERR_OK;
     e = execute(op, ns, j, &outcome);
-    if (conclude(ns, j, e, outcome))
+    if (conclude(ns, j, e, outcome)) {
+        int64_t took_us = clock_us() - began_us;
+        ns_count_index(j->merge, j->entry.size, took_us);
         log_info(op, j->merge ? "segments merged" : "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
                  ns->keys.name, (unsigned long long)j->next->version, j->taken_count,
                  j->entry.row_count, (unsigned long long)j->entry.size,
-                 (long long)(clock_us() - began_us) / 1000);
+                 (long long)took_us / 1000);
+    }
     if (e && e != ERR_UNKNOWN) discard(ns, j);
     return e;
 }

@@ -5,12 +5,12 @@
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
 #include "ns/admission.h"
 #include "ns/namespace.h"
+#include "ns/ns_metrics.h"
 #include "ns/survey.h"
 #include "store/store.h"
 
@@ -65,6 +65,7 @@ struct registry {
     bool survey_failed;     /* of the surveyor: something is left to be done */
     int64_t totals_ms;      /* of maintenance: when the gauges are due, … */
     size_t close_hand;      /* … and where the next look for idle namespaces begins */
+    size_t closed;          /* such ones in this round */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -590,11 +591,7 @@ static void note_work(struct op *op, struct namespace *ns, struct pause *pause,
     unsigned times = pause->times;
     mutex_unlock(&ns->lock);
     if (!e) return;
-    metric_add(metric_counter("elacsym_maintenance_failures_total",
-                              "Background work on a namespace (settling, indexing, "
-                              "merging, deleting) that failed.",
-                              NULL),
-               1);
+    ns_count(NS_WORK_FAILURES);
     log_warn(op, "background work failed, will try again",
              "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name, times,
              (long long)pause_ms, op->error);
@@ -876,16 +873,17 @@ static void close_idle(struct registry *r)
             next = slot->next;
             namespace_unref(slot->ns);
             mem_free(slot);
+            r->closed++;
         }
+    }
+    if (r->close_hand == 0 && r->closed > 0) {
+        mem_trim();
+        r->closed = 0;
     }
 }
 
 /* What the open namespaces have, all together, for /metrics. */
-struct totals {
-    uint64_t namespaces, segments, tail_bytes, tail_rows, wal_objects;
-};
-
-static void add_totals(struct namespace *ns, struct totals *t)
+static void add_totals(struct namespace *ns, struct ns_totals *t)
 {
     mutex_lock(&ns->lock);
     if (ns->state == NS_READY) {
@@ -902,7 +900,7 @@ static void add_totals(struct namespace *ns, struct totals *t)
 static void publish_totals(struct registry *r)
 {
     struct walk walk = {0};
-    struct totals t = {0};
+    struct ns_totals t = {0};
     struct namespace *ns;
 
     if (clock_ms() < r->totals_ms) return;
@@ -911,21 +909,7 @@ static void publish_totals(struct registry *r)
         add_totals(ns, &t);
         namespace_unref(ns);
     }
-    const struct {
-        const char *name, *help;
-        uint64_t value;
-    } gauges[] = {
-        {"elacsym_open_namespaces", "Namespaces open on this node.", t.namespaces},
-        {"elacsym_segments", "Stored segments of the open namespaces.", t.segments},
-        {"elacsym_tail_bytes", "Memory of writes that wait to be indexed.",
-         t.tail_bytes},
-        {"elacsym_unindexed_rows", "Rows that wait to be indexed.", t.tail_rows},
-        {"elacsym_wal_objects", "Log objects that no segment has replaced.",
-         t.wal_objects},
-    };
-    for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
-        metric_set(metric_gauge(gauges[i].name, gauges[i].help, NULL),
-                   (double)gauges[i].value);
+    ns_metrics_set(&t);
 }
 
 static void maintenance_main(void *arg)
@@ -1027,6 +1011,7 @@ struct registry *registry_new(const struct registry_options *options)
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
+    ns_metrics_init();
     r->queries = admission_new(REGISTRY_QUERIES_MAX);
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {

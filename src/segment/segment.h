@@ -100,6 +100,11 @@ void segment_unref(struct segment *s); /* NULL is fine */
 /* Reads every byte once and compares it with its checksum. ERR_CORRUPT names the
  * section and block. Holds some MiB at a time, in the cache's budget. */
 enum err segment_verify(struct op *op, struct segment *s);
+/* Reads every document under the namespace's schema and compares what the segment says
+ * of them, by which filters and searches are planned: how many have a vector, how many
+ * a value of each attribute. ERR_CORRUPT with the difference. */
+enum err segment_verify_counts(struct op *op, struct segment *s,
+                               const struct schema *schema);
 /* Counts, attributes and sections for a person to read: a line each, appended. */
 void segment_describe(const struct segment *s, struct buf *out);
 
@@ -140,6 +145,10 @@ enum err segment_vector_search(struct op *op, struct segment *s,
 uint32_t segment_vector_count(const struct segment *s);
 /* Has the segment a vector index? */
 bool segment_indexed(const struct segment *s);
+
+/* So many allowed rows are scanned and not looked for by an index: so many exact
+ * distances are as quick. */
+enum { SEGMENT_SCAN_MAX = 512 };
 
 /* A segment, and those of its rows that may be found. */
 struct segment_target {
