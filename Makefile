@@ -10,6 +10,7 @@
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
 #   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
+#   make soak | ingest-1m   half an hour of mixed load with kills; a million documents
 #   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
 #                        system, every allocation failing (docs/testing.md)
 #   make http-abuse | api-abuse   hostile clients, while its health is asked for
@@ -118,7 +119,7 @@ $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
 # of a real process, every prefix of what reached the disk.
-.PHONY: model sim crash-sweep crash-kill powerfail query-random
+.PHONY: model sim crash-sweep crash-kill powerfail query-random soak ingest-1m
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
 sim: $(B)/tests/run_sim
@@ -131,6 +132,14 @@ crash-kill: all
 	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+soak: all
+	@tools/setup.sh test
+	$(VENV) tests/soak/soak.py --program $(B)/elacsym --minutes $(or $(MINUTES),30) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
+# A million documents with vectors, text and attributes over HTTP, with queries beside it.
+ingest-1m: all
+	@tools/setup.sh test
+	$(VENV) bench/bench_ingest.py --count $(or $(N),1000000) --folder build $(ARGS)
 .PHONY: corrupt
 corrupt: $(B)/tests/run_corrupt
 	$< $(if $(STRIDE),--stride $(STRIDE)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))

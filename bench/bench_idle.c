@@ -6,8 +6,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/task.h"
 #include "namespaces.h"
 #include "store/store_fault.h"
@@ -26,6 +28,50 @@ static void idle(struct bench_node *n, const char *when)
                  (unsigned long long)(store_fault_calls(n->store) - calls),
                  IDLE_SECONDS);
     (void)fflush(stdout);
+}
+
+static double open_now(void)
+{
+    static const char name[] = "\nelacsym_open_namespaces ";
+    struct buf text = BUF_INIT;
+    metrics_write(&text);
+    buf_append_byte(&text, 0);
+    const char *at = strstr((const char *)text.data, name);
+    double value = at ? strtod(at + strlen(name), NULL) : 0;
+    buf_release(&text);
+    return value;
+}
+
+/* All are asked for once, and then left alone. */
+static void watch_closing(struct bench_node *n, struct registry_options o,
+                          unsigned long names)
+{
+    enum { CLOSE_MS = 20000, MINUTE = 60 };
+    uint64_t random = 2;
+    char name[32];
+
+    o.idle_close_ms = CLOSE_MS;
+    o.tail_index_idle_ms = 1000;
+    o.gc_grace_ms = 1000;
+    bench_node_start(n, o, (uint64_t)1 << 30);
+    for (unsigned long i = 0; i < names; i++) {
+        (void)snprintf(name, sizeof name, "n%06lu", i);
+        bench_write(n, name, 8, 0, 1, false, &random);
+    }
+    task_sleep_ms(6000);
+    (void)printf("all were written to once more: %.0f open, %.0f MiB\n", open_now(),
+                 bench_rss_mib());
+    for (int i = 0; i < 300 && open_now() > 0; i++)
+        task_sleep_ms(1000);
+    uint64_t calls = store_fault_calls(n->store);
+    double cpu = bench_cpu_seconds();
+    task_sleep_ms(MINUTE * 1000);
+    (void)printf("idle for long: %.0f open, %.0f MiB, %llu store calls and %.1f ms CPU "
+                 "in a minute\n",
+                 open_now(), bench_rss_mib(),
+                 (unsigned long long)(store_fault_calls(n->store) - calls),
+                 (bench_cpu_seconds() - cpu) * 1000);
+    bench_node_stop(n);
 }
 
 int main(int argc, char **argv)
@@ -68,6 +114,7 @@ int main(int argc, char **argv)
                (double)(store_fault_calls(n.store) - calls) / (double)names);
     idle(&n, "open, indexed");
     bench_node_stop(&n);
+    watch_closing(&n, o, names);
 
     calls = store_fault_calls(n.store);
     bench_node_start(&n, o, (uint64_t)1 << 30);

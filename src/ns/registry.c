@@ -31,6 +31,7 @@ enum {
     MERGE_TIMEOUT_MS = 24 * 3600 * 1000, /* many GiB, on a busy machine */
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     SURVEY_PAUSE_MIN_MS = 1000,
+    SURVEY_AGAIN_MS = 60000, /* after one that failed, in whole or in part */
     TOTALS_PAUSE_MS = 5000,
     LIST_PAGE = 1000,
     TAIL_ENTRIES_MAX = 1000 /* log entries that a restart may have to replay */
@@ -61,8 +62,10 @@ struct registry {
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct worker maintenance, merger, surveyor;
+    bool survey_failed;     /* of the surveyor: something is left to be done */
     int64_t totals_ms;      /* of maintenance: when the gauges are due, … */
     size_t close_hand;      /* … and where the next look for idle namespaces begins */
+    size_t closed;          /* such ones in this round */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -870,7 +873,12 @@ static void close_idle(struct registry *r)
             next = slot->next;
             namespace_unref(slot->ns);
             mem_free(slot);
+            r->closed++;
         }
+    }
+    if (r->close_hand == 0 && r->closed > 0) {
+        mem_trim();
+        r->closed = 0;
     }
 }
 
@@ -950,6 +958,7 @@ static void work_on(void *context, const char *name)
     if (e && e != ERR_CANCELED)
         log_warn(&op, "an idle namespace was not indexed, will try again",
                  "namespace=%s error=%s", name, op.error);
+    r->survey_failed |= e != ERR_OK;
     (void)surveyor_turn_to(r, survey);
     op_release(&op);
 }
@@ -958,11 +967,13 @@ static void survey(struct registry *r, struct survey *s)
 {
     struct op op;
     uint64_t count;
+    bool all = false;
 
     op_init(&op, OP_NO_DEADLINE, 0);
     (void)surveyor_turn_to(r, &op);
-    enum err e = survey_run(&op, s, work_on, r, &count);
+    enum err e = survey_run(&op, s, work_on, r, &count, &all);
     if (!e) atomic_store(&r->count, count);
+    r->survey_failed |= !all;
     if (e && e != ERR_CANCELED)
         log_warn(&op, "namespaces were not counted", "error=%s", op.error);
     work_end(r, &r->surveyor, &op);
@@ -976,9 +987,11 @@ static void surveyor_main(void *arg)
     int64_t pause_ms = r->options.interval_ms;
 
     if (pause_ms < SURVEY_PAUSE_MIN_MS) pause_ms = SURVEY_PAUSE_MIN_MS;
+    int64_t again_ms = pause_ms < SURVEY_AGAIN_MS ? pause_ms : SURVEY_AGAIN_MS;
     do {
+        r->survey_failed = false;
         survey(r, s);
-    } while (!stop_after(r, pause_ms));
+    } while (!stop_after(r, r->survey_failed ? again_ms : pause_ms));
     survey_free(s);
 }
 

@@ -53,6 +53,7 @@ struct round {
     void (*work)(void *context, const char *name);
     void *context;
     uint64_t count;
+    bool missed; /* some could not be looked at */
 };
 
 struct survey *survey_new(const struct registry_options *env)
@@ -316,6 +317,7 @@ static enum err look_at_all(struct op *op, struct round *r)
     for (size_t i = 0; i < n && !e; i++) {
         const struct glance *g = &r->glances[i];
         if (!g->absent) note(r, g->now, g->settled);
+        r->missed |= !g->absent && !g->settled && !g->work;
         if (g->work) r->work(r->context, g->name);
         e = op_check(op);
     }
@@ -361,7 +363,7 @@ static void end_uploads(struct op *op, const struct registry_options *env)
 
 enum err survey_run(struct op *op, struct survey *s,
                     void (*work)(void *context, const char *name), void *context,
-                    uint64_t *count)
+                    uint64_t *count, bool *all)
 {
     struct round r = {.survey = s, .work = work, .context = context};
     int64_t began_ms = clock_ms();
@@ -380,6 +382,7 @@ enum err survey_run(struct op *op, struct survey *s,
         s->known = r.next;
         r.next = old;
         *count = r.count;
+        *all = !r.missed;
     }
     mem_free(r.logs.items);
     mem_free(r.next.items);

@@ -14,6 +14,7 @@
 #ifndef NS_SURVEY_H
 #define NS_SURVEY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -29,10 +30,10 @@ void survey_free(struct survey *s);
  * Counts the namespaces that exist, finishes what purges of dropped ones left, and
  * calls work for each that this node owns and that has unindexed writes or segments
  * that could be fewer. What goes wrong with one namespace is logged, and it is looked
- * at again the next time. An error is that of a listing, or of op.
+ * at again the next time; *all is false then. An error is that of a listing, or of op.
  */
 enum err survey_run(struct op *op, struct survey *s,
                     void (*work)(void *context, const char *name), void *context,
-                    uint64_t *count);
+                    uint64_t *count, bool *all);
 
 #endif

@@ -1,5 +1,7 @@
 import itertools
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -14,6 +16,7 @@ collect_ignore = [] if buckets.ENDPOINT else ["test_s3.py", "test_s3_refused.py"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "folder: about objects in a folder, not in a bucket")
+    config.addinivalue_line("markers", "damages: leaves a store that is not whole")
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +25,27 @@ def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("elacsym")).start()
     yield server
     assert server.stop() == 0
+    verify(server)
+
+
+def verify(server):
+    """What is in its store is what its manifests and logs say."""
+    if not buckets.ENDPOINT:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ELACSYM_")}
+        environment["ELACSYM_STORAGE_LOCAL_ROOT_PATH"] = str(server.root / "data")
+        found = subprocess.run([str(server.binary), "verify"], env=environment, cwd=server.root, text=True, capture_output=True, timeout=300, check=False)
+        assert found.returncode == 0, found
 
 
 @pytest.fixture
-def own_server(tmp_path):
-    """A server of the test's own, which it may kill, damage and restart."""
+def own_server(tmp_path, request):
+    """A server of the test's own, which it may kill and restart; and damage, if it is marked so."""
     server = Server(tmp_path).start()
     yield server
     if server.process.poll() is None:
         server.stop()
+    if not request.node.get_closest_marker("damages"):
+        verify(server)
 
 
 @pytest.fixture

@@ -130,6 +130,7 @@ def test_readers_never_see_part_of_a_request(own_server):
 
 
 @pytest.mark.folder
+@pytest.mark.damages
 def test_a_changed_byte_in_a_segment_is_an_error_that_names_it_and_never_a_wrong_result(own_server):
     """Whatever byte of the segment is changed: the right results, or 500 with the object's name."""
     ns = own_server.client().namespace("damaged")

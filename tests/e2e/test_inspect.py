@@ -102,6 +102,7 @@ def test_a_flipped_bit_anywhere_in_an_object_is_found_and_named(filled, kind):
     assert command(filled, "verify").returncode == 0
 
 
+@pytest.mark.damages
 def test_a_missing_segment_and_a_gap_in_the_log_are_found(filled):
     client = filled.client()
     for i in range(3):
@@ -161,6 +162,7 @@ def test_dump_refuses_what_is_no_key_of_ours_and_says_what_one_looks_like(filled
         assert "is no key of an object of ours" in result.stderr and "SLOT.wal" in result.stderr
 
 
+@pytest.mark.damages
 def test_dump_of_damage_says_what_is_wrong(filled):
     filled.kill()
     key = keys(filled, r"\.wal$")[-1]

@@ -1580,6 +1580,18 @@ static void maintain_thread(void *arg)
     assert_int_equal(maintain(n, "x"), ERR_OK);
 }
 
+struct merge_call {
+    struct node *node;
+    struct op *op;
+    enum err err;
+};
+
+static void merge_thread(void *arg)
+{
+    struct merge_call *call = arg;
+    call->err = registry_maintain(call->op, call->node->registry, "x", true);
+}
+
 static void writes_are_indexed_while_segments_merge(void **state)
 {
     enum { FIRST = 3, ROWS = 100 };
@@ -1633,6 +1645,93 @@ static void writes_are_indexed_while_segments_merge(void **state)
     node_stop(&n);
     node_stop(&q);
     store_free(store);
+}
+
+static void a_namespace_dropped_during_its_merge_leaves_nothing(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    struct op op, drop;
+    create(&n, "x");
+    for (uint64_t i = 0; i < 3; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i * 10, .count = 10});
+        tick(&n, "x");
+    }
+    atomic_store(&deaf(store)->hold, 1); /* the merge's segment */
+    init_op(&op);
+    struct merge_call call = {&n, &op, ERR_OK};
+    struct thread *merge = thread_start("merge", merge_thread, &call);
+    while (!atomic_load(&deaf(store)->holding))
+        task_sleep_ms(1);
+    init_op(&drop);
+    assert_int_equal(registry_drop(&drop, n.registry, "x"), ERR_OK);
+    op_release(&drop);
+    create(&n, "x"); /* another one of that name, at once */
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 4, .value = 5});
+    atomic_store(&deaf(store)->holding, false);
+    thread_join(merge);
+
+    assert_int_not_equal(call.err, ERR_OK);
+    assert_int_equal(segment_objects(store), 0);
+    assert_int_equal(count_of(&n, "x"), 4);
+    assert_int_equal(value_of(&n, "x", 3), 5);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_int_equal(segment_objects(store), 1);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+/* Injects a fault at each call of indexing, merging and collecting in turn. */
+static void the_store_may_be_full_or_fail_at_every_call_of_a_merge(void **state)
+{
+    static const enum fault faults[] = {FAULT_FULL, FAULT_FAIL, FAULT_UNKNOWN,
+                                        FAULT_LOST_ANSWER};
+    (void)state;
+    for (size_t f = 0; f < COUNT_OF(faults); f++) {
+        bool met = true;
+        for (uint64_t at = 1; met; at++) {
+            struct fault_plan plan = {0};
+            struct store *store = store_fault_new(store_mem_new(), &plan);
+            struct registry_options o = options_of("a");
+            o.tail_index_rows = 1;
+            struct node n = node_with(store, 64 << 20, o);
+            create(&n, "x");
+            for (uint64_t i = 0; i < 3; i++) {
+                (void)write_ok(
+                    &n, "x", (struct write){.first = i * 10, .count = 15, .value = 1});
+                tick(&n, "x");
+            }
+            (void)write_ok(&n, "x",
+                           (struct write){.first = 5, .count = 10, .remove = true});
+            uint64_t before = store_fault_calls(store);
+            plan.at_call = before + at;
+            plan.at_fault = faults[f];
+            store_fault_plan(store, &plan);
+            struct op op;
+            init_op(&op);
+            (void)registry_maintain(&op, n.registry, "x", true);
+            op_release(&op);
+            met = store_fault_calls(store) >= plan.at_call;
+            plan.at_call = 0;
+            store_fault_plan(store, &plan);
+            assert_int_equal(count_of(&n, "x"), 25);
+            assert_int_equal(maintain(&n, "x"), ERR_OK);
+            assert_int_equal(info_of(&n, "x").segments, 1);
+            assert_int_equal(count_of(&n, "x"), 25);
+            assert_int_equal(value_of(&n, "x", 34), 1);
+            node_stop(&n);
+            n = node_start(store, "a", false); /* a new epoch collects orphans */
+            assert_int_equal(maintain(&n, "x"), ERR_OK);
+            assert_int_equal(segment_objects(store), 1);
+            assert_int_equal(count_of(&n, "x"), 25);
+            node_stop(&n);
+            store_free(store);
+        }
+    }
 }
 
 /* The value of a counter, 0 if there is none. */
@@ -1718,6 +1817,91 @@ static void a_damaged_segment_is_named_and_the_others_merge(void **state)
     assert_int_equal(count_of(&n, "x"), ROWS + 800);
     buf_release(&bytes);
     op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+/* The three knobs of a namespace; the fourth, how often it is looked at, needs hours
+ * (test_registry_time). */
+static void without_compaction_segments_stay_until_it_is_asked_for(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    o.segments_max = 3;
+    o.compaction = false;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (uint64_t i = 0; i < 20; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i * 10, .count = 10});
+        tick(&n, "x");
+    }
+    assert_int_equal(info_of(&n, "x").segments, 20);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_int_equal(info_of(&n, "x").segments, 1);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_merge_makes_no_segment_above_the_largest_allowed(void **state)
+{
+    enum { DOCS_MAX = 100, ROWS = 10, WRITES = 64 };
+    (void)state;
+    struct store *store = store_mem_new();
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    o.segment_docs_max = DOCS_MAX;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (uint64_t i = 0; i < WRITES; i++) {
+        (void)write_ok(&n, "x", (struct write){.first = i * ROWS, .count = ROWS});
+        tick(&n, "x");
+        struct snapshot *s = read_strong(&n, "x");
+        for (uint32_t k = 0; k < s->source_count; k++)
+            assert_in_range(segment_row_count(s->sources[k].segment), 1, DOCS_MAX);
+        snapshot_unref(s);
+    }
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_in_range(info_of(&n, "x").segments, WRITES * ROWS / DOCS_MAX,
+                    2 * WRITES * ROWS / DOCS_MAX);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void deletions_that_fail_are_counted_and_tried_again(void **state)
+{
+    (void)state;
+    struct fault_plan plan = {0};
+    struct store *store = store_fault_new(store_mem_new(), &plan);
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = 1;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    for (int i = 0; i < 10; i++)
+        (void)write_ok(&n, "x", (struct write){.first = 0, .count = 10});
+    double failures = metric_value("\nelacsym_gc_failures_total ");
+    size_t logs = objects_under(store, "wal/");
+    uint64_t deletes = 0;
+    for (uint64_t at = 1; deletes == 0 && at < 20; at++) {
+        struct op op;
+        plan.at_call = store_fault_calls(store) + at;
+        plan.at_fault = FAULT_FAIL;
+        store_fault_plan(store, &plan);
+        init_op(&op);
+        (void)registry_maintain(&op, n.registry, "x", true);
+        op_release(&op);
+        deletes = store_fault_hits(store, FAULT_FAIL, CALL_DELETE);
+        if (deletes == 0)
+            (void)write_ok(&n, "x", (struct write){.first = 0, .count = 10});
+    }
+    assert_int_equal(deletes, 1);
+    assert_true(metric_value("\nelacsym_gc_failures_total ") > failures);
+    plan.at_call = 0;
+    store_fault_plan(store, &plan);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_true(objects_under(store, "wal/") < logs);
+    assert_int_equal(segment_objects(store), 1);
     node_stop(&n);
     store_free(store);
 }
@@ -2120,6 +2304,11 @@ int main(void)
         cmocka_unit_test(a_reader_with_a_long_tail_does_not_read_it_again),
         cmocka_unit_test(writes_are_indexed_while_segments_merge),
         cmocka_unit_test(a_row_is_written_a_logarithmic_number_of_times),
+        cmocka_unit_test(a_namespace_dropped_during_its_merge_leaves_nothing),
+        cmocka_unit_test(the_store_may_be_full_or_fail_at_every_call_of_a_merge),
+        cmocka_unit_test(without_compaction_segments_stay_until_it_is_asked_for),
+        cmocka_unit_test(a_merge_makes_no_segment_above_the_largest_allowed),
+        cmocka_unit_test(deletions_that_fail_are_counted_and_tried_again),
         cmocka_unit_test(a_damaged_segment_is_named_and_the_others_merge),
         cmocka_unit_test(a_large_merge_goes_through_a_file_and_without_one_stays_small),
         cmocka_unit_test(tails_stay_inside_the_budget_and_indexing_makes_room),

@@ -62,11 +62,11 @@ static void create(struct world *w, const char *name)
     op_release(&op);
 }
 
-static void write_one(struct world *w, const char *name)
+static void write_id(struct world *w, const char *name, uint64_t id)
 {
     struct op op = op_soon();
     struct schema *schema = NULL;
-    struct doc doc = {.id = {.kind = ID_U64, .u64 = 7}};
+    struct doc doc = {.id = {.kind = ID_U64, .u64 = id}};
     struct batch batch = {.docs = &doc, .doc_count = 1};
     struct write_request request = {.batch = &batch};
     struct write_result result;
@@ -75,6 +75,11 @@ static void write_one(struct world *w, const char *name)
     if (schema) note(w, registry_write(&op, w->registry, name, &request, &result));
     schema_unref(schema);
     op_release(&op);
+}
+
+static void write_one(struct world *w, const char *name)
+{
+    write_id(w, name, 7);
 }
 
 static uint64_t objects(struct world *w, const char *prefix, const char *part)
@@ -228,6 +233,128 @@ static void namespaces_that_nobody_asks_for_are_closed(void **state)
     assert_int_equal(w.found[7], 1);
 }
 
+/* Segments that are to be merged by the background, while the store goes away for ten
+ * minutes from the storm_after-th call on. */
+static uint64_t storm_after;
+
+static void lose_the_store(void *arg)
+{
+    struct world *w = arg;
+    struct fault_plan calm = {0}, storm = {.probability[FAULT_FAIL] = 1};
+    uint64_t calls = store_fault_calls(w->store);
+    while (store_fault_calls(w->store) < calls + storm_after)
+        task_sleep_ms(1);
+    store_fault_plan(w->store, &storm);
+    task_sleep_ms(10 * MINUTE_MS);
+    store_fault_plan(w->store, &calm);
+}
+
+static void merge_in_a_storm(void *arg)
+{
+    struct world *w = arg;
+    struct fault_plan slow = {.delay_ms_max = 20};
+    struct op op;
+    struct namespace_info info = {0};
+    node_start(w, false);
+    create(w, "x");
+    for (int i = 0; i < 5; i++) {
+        write_one(w, "x");
+        op = op_soon();
+        note(w, registry_maintain(&op, w->registry, "x", i == 0));
+        op_release(&op);
+    }
+    node_stop(w);
+    store_fault_plan(w->store, &slow);
+    struct thread *thief = thread_start("thief", lose_the_store, w);
+    node_start(w, true); /* whose survey opens it, indexes and merges */
+    thread_join(thief);
+    task_sleep_ms(5 * MINUTE_MS); /* the longest pause between attempts is one */
+    op = op_soon();
+    note(w, registry_info(&op, w->registry, "x", &info));
+    op_release(&op);
+    schema_unref(info.schema);
+    w->found[0] = info.documents;
+    w->found[1] = info.segments;
+    w->found[2] = info.tail_rows;
+    task_sleep_ms(15 * MINUTE_MS);
+    w->found[3] = objects(w, "ns/", "/segment/");
+    node_stop(w);
+}
+
+static void
+a_store_that_is_away_for_ten_minutes_delays_a_merge_and_no_more(void **state)
+{
+    (void)state;
+    for (uint64_t after = 1; after < 40; after += 3) {
+        struct world w;
+        storm_after = after;
+        play(merge_in_a_storm, &w);
+        assert_int_equal(w.found[0], 1);
+        assert_int_equal(w.found[1], 1);
+        assert_int_equal(w.found[2], 0);
+        assert_in_range(w.found[3], 1, 2); /* and what the storm left of an attempt */
+    }
+}
+
+/* Two segments that no rule of sizes joins. */
+static void look_in_time(void *arg)
+{
+    struct world *w = arg;
+    node_start(w, true);
+    create(w, "x");
+    for (uint64_t i = 0; i < 2; i++) {
+        write_id(w, "x", i);
+        task_sleep_ms(3 * MINUTE_MS);
+    }
+    w->found[0] = objects(w, "ns/", ".seg");
+    task_sleep_ms(45 * MINUTE_MS);
+    w->found[1] = objects(w, "ns/", ".seg");
+    task_sleep_ms(2 * HOUR_MS);
+    w->found[2] = objects(w, "ns/", ".seg");
+    node_stop(w);
+}
+
+static void after_the_interval_what_could_be_fewer_is_joined(void **state)
+{
+    struct world w;
+    (void)state;
+    play(look_in_time, &w);
+    assert_int_equal(w.found[0], 2);
+    assert_int_equal(w.found[1], 2);
+    assert_int_equal(w.found[2], 1);
+}
+
+static void wait_to_be_indexed(void *arg)
+{
+    struct world *w = arg;
+    node_start(w, true);
+    create(w, "x");
+    for (int i = 0; i < 3; i++)
+        write_one(w, "x");
+    task_sleep_ms(10 * SECOND_MS);
+    w->found[0] = (uint64_t)gauge("\nelacsym_segments ");
+    w->found[1] = (uint64_t)gauge("\nelacsym_unindexed_rows ");
+    w->found[2] = (uint64_t)gauge("\nelacsym_tail_bytes ") > 0;
+    w->found[3] = (uint64_t)gauge("\nelacsym_wal_objects ");
+    task_sleep_ms(2 * MINUTE_MS);
+    w->found[4] = (uint64_t)gauge("\nelacsym_segments ");
+    w->found[5] = (uint64_t)gauge("\nelacsym_unindexed_rows ");
+    w->found[6] = (uint64_t)gauge("\nelacsym_tail_bytes ");
+    w->found[7] = (uint64_t)gauge("\nelacsym_wal_objects ");
+    node_stop(w);
+}
+
+static void gauges_tell_what_waits_to_be_indexed(void **state)
+{
+    static const uint64_t wanted[] = {0, 1, 1, 4,
+                                      1, 0, 0, 1}; /* a fence, three writes */
+    struct world w;
+    (void)state;
+    play(wait_to_be_indexed, &w);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        assert_int_equal(w.found[i], wanted[i]);
+}
+
 static void stay_silent(void *arg)
 {
     struct world *w = arg;
@@ -291,6 +418,10 @@ int main(void)
         cmocka_unit_test(after_a_restart_what_waits_is_indexed_though_nobody_asks),
         cmocka_unit_test(idle_namespaces_cost_two_listings_an_hour_together),
         cmocka_unit_test(namespaces_that_nobody_asks_for_are_closed),
+        cmocka_unit_test(
+            a_store_that_is_away_for_ten_minutes_delays_a_merge_and_no_more),
+        cmocka_unit_test(after_the_interval_what_could_be_fewer_is_joined),
+        cmocka_unit_test(gauges_tell_what_waits_to_be_indexed),
         cmocka_unit_test(after_days_of_silence_an_owner_writes_on),
         cmocka_unit_test(the_log_of_a_dropped_namespace_goes_after_a_month),
     };
