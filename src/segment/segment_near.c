@@ -24,6 +24,41 @@ enum {
     ROUND_BYTES_MAX = 32 << 20
 };
 
+/* ---- what is scanned ---- */
+
+enum { SCAN_ROWS_ALWAYS = 512, SHORT_DIM = 64 };
+
+/* Nanoseconds, about: a row compared by its vector, a code of 1 bit a coordinate. */
+static double row_cost(double dim)
+{
+    return 150 + 0.6 * dim;
+}
+
+static double code_cost(double dim)
+{
+    return 10 + dim / 100;
+}
+
+/* Codes of an index that are looked at where one in `part` rows is allowed: clusters
+ * farther away have to stand in for the rows that are left out of the near ones. */
+static double codes_of(const struct segment *s, double part, float recall)
+{
+    const double spread = 2.5;
+    double vectors = s->layout.vector_count, clusters = ivf_clusters(s->ivf);
+    double probes = ivf_probes(s->ivf, recall, true) * part * spread;
+    return probes < clusters ? vectors * probes / clusters : vectors;
+}
+
+bool segment_scans(const struct segment *s, uint64_t rows, float recall)
+{
+    const double dim = s->layout.vector_dim, row_count = s->layout.row_count;
+    if (rows <= SCAN_ROWS_ALWAYS) return true;
+    if (!s->ivf) return false;
+    if (ivf_walks(s->ivf, rows)) return dim <= SHORT_DIM; /* codes save nothing */
+    double codes = codes_of(s, row_count / (double)rows, recall);
+    return (double)rows * row_cost(dim) < codes * code_cost(dim);
+}
+
 /* ---- ranges of several segments, pinned together ---- */
 
 struct range {
@@ -103,7 +138,7 @@ struct search {
 
 struct near {
     const struct segment_near *what;
-    uint64_t scan_max; /* allowed rows that are scanned rather than looked up */
+    bool scans; /* few allowed rows, rather than looking for them by the index */
     struct vector_query query;
     uint32_t k;
     uint64_t vectors; /* of all targets */
@@ -347,7 +382,8 @@ static bool by_index(const struct near *n, const struct segment_target *t)
 {
     if (!t->segment->ivf || n->what->recall >= 1) return false;
     if (n->query.norm > IVF_LENGTH_MAX) return false;
-    return !t->allowed || matches_of(t) > n->scan_max;
+    if (!t->allowed || !n->scans) return true;
+    return !segment_scans(t->segment, matches_of(t), n->what->recall);
 }
 
 static int larger_first(const void *a, const void *b)
@@ -388,12 +424,11 @@ static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 }
 
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
-                              size_t n, const struct segment_near *near,
-                              uint64_t scan_max, struct topk *best,
-                              struct segment_work *work)
+                              size_t n, const struct segment_near *near, bool scans,
+                              struct topk *best, struct segment_work *work)
 {
     struct near x = {.what = near,
-                     .scan_max = scan_max,
+                     .scans = scans,
                      .k = (uint32_t)best->k,
                      .work = work};
     enum err e = ERR_OK;
@@ -428,5 +463,5 @@ enum err segment_nearest(struct op *op, const struct segment_target *targets, si
                          const struct segment_near *near, struct topk *best,
                          struct segment_work *work)
 {
-    return segment_nearest_from(op, targets, n, near, SEGMENT_SCAN_MAX, best, work);
+    return segment_nearest_from(op, targets, n, near, true, best, work);
 }
