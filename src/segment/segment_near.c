@@ -145,6 +145,10 @@ struct near {
     struct search *searches;
     size_t count;
     struct topk found; /* approximate but for scanned rows: enough to decide from */
+    bool filtered;     /* some rows of a target are not allowed */
+    double worst;      /* approximate score among those found */
+    double error_sum;  /* of approximate scores, over */
+    uint64_t compared; /* so many */
     struct round *round;
     struct segment_work *work;
 };
@@ -310,11 +314,14 @@ static int compare_hits(const void *a, const void *b)
     return compare_rows(NULL, a, b);
 }
 
-static enum err score_hit(struct op *op, const struct near *n, struct hit hit,
+static enum err score_hit(struct op *op, struct near *n, struct hit hit,
                           const struct segment *s, struct slice data, struct topk *best)
 {
     const float *vector = segment_range_vector(s, data, segment_slot(s, hit.row));
+    float about = hit.score;
     hit.score = vector_score(&n->query, vector);
+    n->error_sum += fabs((double)hit.score - (double)about);
+    n->compared++;
     if (isnan(hit.score))
         return op_fail(op, ERR_CORRUPT, "the vector of row %u is not finite", hit.row);
     topk_push(best, hit);
@@ -357,6 +364,8 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
     struct hit *waiting = op_new_array(op, struct hit, count + 1);
     enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
     qsort(hits, count, sizeof *hits, compare_hits);
+    for (size_t i = 0; i < count; i++)
+        n->worst = i ? fmin(n->worst, (double)hits[i].score) : (double)hits[i].score;
     for (size_t i = 0; i < count && !e; i++) {
         const struct segment_target *t = target_of(n, hits[i].source);
         if (!t) {
@@ -373,6 +382,23 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
         n->work->exact++;
     }
     return e ? e : score_round(op, n, waiting, pending, places, best);
+}
+
+/*
+ * Could the codes tell the best from the rest? A filter may leave rows that are all
+ * about as far from the query, far more of them than are compared exactly: then as many
+ * lie within the error of the codes as there are within the distance from the last that
+ * is wanted to the last that was compared, times the one over the other.
+ */
+static bool is_settled(const struct near *n, const struct topk *best)
+{
+    const double part_max = 0.2; /* of the wanted; about a quarter of them is missed */
+    bool all = n->found.count < n->found.k || best->count < best->k;
+    if (!n->filtered || all || n->compared == 0) return true;
+    double error = 2 * n->error_sum / (double)n->compared;
+    double distance = (double)topk_floor(best) - n->worst;
+    double beyond = (double)n->found.k - (double)best->k;
+    return beyond * error <= part_max * distance * (double)best->k;
 }
 
 /* ---- */
@@ -411,6 +437,29 @@ static enum err scan_others(struct op *op, const struct near *n,
     return ERR_OK;
 }
 
+/* Some rows may be dead without a filter. */
+static bool leaves_out_much(const struct segment_target *t)
+{
+    return t->allowed && matches_of(t) <= t->segment->layout.row_count / 4 * 3;
+}
+
+/* Compares all allowed rows of all targets, beside the hits that were there before. */
+static enum err scan_all(struct op *op, const struct near *n,
+                         const struct segment_target *targets, size_t count,
+                         const struct hit *before, size_t before_count,
+                         struct topk *best)
+{
+    enum err e = ERR_OK;
+    best->count = 0;
+    for (size_t i = 0; i < before_count; i++)
+        topk_push(best, before[i]);
+    for (size_t i = 0; i < count && !e; i++)
+        e = segment_vector_search(op, targets[i].segment, n->what->metric,
+                                  n->what->query, targets[i].allowed, targets[i].source,
+                                  best);
+    return e;
+}
+
 static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 {
     struct round *slots = NULL;
@@ -445,8 +494,12 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
 
     uint32_t keep = ivf_rerank(x.k);
     struct hit *hits = op_new_array(op, struct hit, keep);
+    size_t before_count = best->count;
+    struct hit *before = op_new_array(op, struct hit, before_count + 1);
     x.searches = op_new_array(op, struct search, indexed);
-    if (!hits || !x.searches) return ERR_LIMIT;
+    if (!hits || !before || !x.searches) return ERR_LIMIT;
+    for (size_t i = 0; i < before_count; i++)
+        before[i] = best->hits[i];
     topk_init(&x.found, hits, keep, compare_rows, NULL);
     for (size_t i = 0; i < n && !e; i++) {
         if (!by_index(&x, &targets[i])) continue;
@@ -454,9 +507,12 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
             e = op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
                         targets[i].segment->key);
         x.searches[x.count++].target = &targets[i];
+        x.filtered |= leaves_out_much(&targets[i]);
     }
     if (!e) e = scan_others(op, &x, targets, n, &x.found);
-    return e ? e : search_indexes(op, &x, best);
+    if (!e) e = search_indexes(op, &x, best);
+    if (e || is_settled(&x, best)) return e;
+    return scan_all(op, &x, targets, n, before, before_count, best);
 }
 
 enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
