@@ -2,12 +2,15 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
 
 #include "api/api.h"
 #include "api/api_route.h"
 #include "api/api_token.h"
 #include "api/api_v1_query_cursor.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "text/expand.h"
@@ -948,6 +951,44 @@ enum err v1_on_snapshot(struct op *op, struct api_call *call,
                    call->name);
 }
 
+/* ---- time by stage, for /metrics ---- */
+
+enum { STAGES = 7 };
+
+static struct metric *stage_metric(size_t stage)
+{
+    static const char *const names[STAGES] = {"filter", "vector", "full_text",
+                                              "order",  "fuse",   "aggregate",
+                                              "fetch"};
+    static struct metric *_Atomic known[STAGES];
+    struct metric *m = atomic_load_explicit(&known[stage], memory_order_acquire);
+    if (!m) { /* any thread may be first: all are given the same */
+        char labels[32];
+        (void)snprintf(labels, sizeof labels, "stage=\"%s\"", names[stage]);
+        m = metric_histogram("elacsym_query_stage_seconds",
+                             "Time of the stages of queries; those that a query does "
+                             "not have are not counted.",
+                             labels, metric_seconds, metric_seconds_count);
+        atomic_store_explicit(&known[stage], m, memory_order_release);
+    }
+    return m;
+}
+
+void v1_query_metrics_init(void)
+{
+    for (size_t i = 0; i < STAGES; i++)
+        (void)stage_metric(i);
+}
+
+static void count_stages(const struct query_explain *x)
+{
+    const uint64_t took_us[STAGES] = {x->filter_us, x->vector_us, x->text_us,
+                                      x->order_us,  x->fuse_us,   x->aggregate_us,
+                                      x->fetch_us};
+    for (size_t i = 0; i < STAGES; i++)
+        if (took_us[i]) metric_observe(stage_metric(i), (double)took_us[i] / 1e6);
+}
+
 static void log_slow(struct op *op, const struct api_call *call, const struct run *run,
                      uint64_t took_us)
 {
@@ -1000,6 +1041,7 @@ enum err v1_query(struct op *op, struct api_call *call)
     if (!e) {
         uint64_t took_us = (uint64_t)(clock_us() - start_us);
         results_write(&call->response->body, op, &run, took_us);
+        count_stages(&run.result.explain);
         log_slow(op, call, &run, took_us);
     }
     snapshot_unref(run.snapshot);

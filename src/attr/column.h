@@ -30,6 +30,24 @@ void column_builder_finish(struct column_builder *b, struct buf *out);
 void column_builder_free(
     struct column_builder *b); /* without finishing; NULL is fine */
 
+struct column_merge_input {
+    const struct column *column; /* NULL: all its rows are null */
+    const uint32_t *rows;        /* by row of the column: the new one, ascending, or
+                                    COLUMN_ROW_GONE */
+};
+enum { COLUMN_ROW_GONE = UINT32_MAX };
+/*
+ * Appends one column of row_count rows made of several of one type, and counts the
+ * values that are not null; appends nothing when there are none. Each new row comes
+ * from one input at most; those that come from none are null. The bytes are those that
+ * a builder makes. Memory: some 16 bytes a row and item and 12 a distinct string or
+ * uuid, an index 32 bytes an item; strings are only passed on. ERR_CORRUPT, ERR_LIMIT,
+ * and those of op_check.
+ */
+enum err column_merge(struct op *op, enum attr_type type, bool array, bool indexed,
+                      const struct column_merge_input *inputs, size_t count,
+                      uint32_t row_count, struct buf *out, uint32_t *value_count);
+
 /*
  * Checks the bytes (whatever they are) and opens them; the column lives in op's arena
  * or, with op NULL, on the heap until column_close. ERR_CORRUPT unless they are a

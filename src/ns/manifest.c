@@ -436,9 +436,9 @@ static enum err read_own(struct op *op, void *arg)
     struct buf bytes = BUF_INIT;
     struct put_id id;
 
-    enum err e = store_get(op, own->store, key.text, MANIFEST_SIZE_MAX, &bytes);
-    own->same = !e && object_put_id(buf_slice(&bytes), &id) &&
-                put_id_equal(&id, &own->m->put_id);
+    enum err e =
+        object_identify(op, own->store, key.text, MANIFEST_SIZE_MAX, &bytes, &id);
+    own->same = !e && put_id_equal(&id, &own->m->put_id);
     buf_release(&bytes);
     if (e == ERR_NOT_FOUND) { /* collected: there are many newer ones */
         op_clear_error(op);

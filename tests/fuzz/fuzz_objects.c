@@ -362,7 +362,7 @@ static bool run_catalog(struct slice input)
     enum err e = catalog_decode(&op, "films", key.text, buf_slice(&bytes), &record);
     REQUIRE(!e || e == ERR_CORRUPT || e == ERR_LIMIT);
     if (!e) {
-        catalog_encode(&record, record.schema, "", object.put_id, &twice);
+        catalog_encode("films", &record, record.schema, "", object.put_id, &twice);
         REQUIRE(catalog_decode(&op, "films", key.text, buf_slice(&twice), &again) ==
                 ERR_OK);
         REQUIRE(again.deleted == record.deleted && again.wall_ms == record.wall_ms);
@@ -383,8 +383,8 @@ static void seeds_catalog(fuzz_emit *emit, void *context)
     struct schema *schema = fuzz_schema();
     for (int live = 0; live < 2; live++) {
         struct buf bytes = BUF_INIT;
-        catalog_encode(&record, live ? schema : NULL, "a", (struct put_id){{0}},
-                       &bytes);
+        catalog_encode("films", &record, live ? schema : NULL, "a",
+                       (struct put_id){{0}}, &bytes);
         emit(context, slice_of(bytes.data + OBJECT_HEADER_SIZE,
                                bytes.size - OBJECT_HEADER_SIZE - AROUND));
         buf_release(&bytes);

@@ -318,49 +318,98 @@ static void side_tables_of_version_1_stay_readable(void **state)
     op_release(&op);
 }
 
+static struct catalog_record golden_record(uint64_t n)
+{
+    struct catalog_record in = {.n = n,
+                                .wal_prefix = "production",
+                                .wall_ms = 1795370786000 + n};
+    memcpy(in.incarnation, incarnation, sizeof in.incarnation);
+    return in;
+}
+
+static void expect_record(struct slice file, uint64_t n, bool live)
+{
+    struct op op;
+    struct key key = key_catalog("books", n);
+    struct catalog_record out;
+    struct schema *schema = golden_schema();
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    assert_int_equal(catalog_decode(&op, "books", key.text, file, &out), ERR_OK);
+    assert_int_equal(out.n, n);
+    assert_int_equal(out.deleted, !live);
+    assert_int_equal(out.wall_ms, 1795370786000 + n);
+    assert_memory_equal(out.incarnation, incarnation, sizeof incarnation);
+    assert_string_equal(out.wal_prefix, "production");
+    assert_true(live ? schema_equal(out.schema, schema) : out.schema == NULL);
+    catalog_release(&out);
+    schema_unref(schema);
+    op_release(&op);
+}
+
+/* Its incarnation is what a reader comes to learn; the head's sum has it. */
+static void expect_every_bit_counts(struct buf *file, uint64_t n)
+{
+    struct op op;
+    struct key key = key_catalog("books", n);
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (size_t bit = 0; bit < 8 * file->size; bit++) {
+        struct catalog_record damaged = {.schema = NULL};
+        file->data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(file),
+                                        &damaged),
+                         ERR_CORRUPT);
+        file->data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    op_release(&op);
+}
+
 static void catalog_records_of_version_1_stay_readable(void **state)
 {
     (void)state;
-    struct op op;
-    op_init(&op, OP_NO_DEADLINE, 0);
-    struct schema *schema = golden_schema();
-    struct buf bytes = BUF_INIT;
-    struct catalog_record out;
-
     for (uint64_t n = 3; n <= 4; n++) {
-        bool live = n == 3;
-        struct key key = key_catalog("books", n);
-        struct catalog_record in = {.n = n,
-                                    .wal_prefix = "production",
-                                    .wall_ms = 1795370786000 + n};
-        memcpy(in.incarnation, incarnation, sizeof in.incarnation);
-        buf_clear(&bytes);
-        catalog_encode(&in, live ? schema : NULL, "indexer-1",
-                       (struct put_id){{(uint8_t)n}}, &bytes);
         struct buf file =
-            golden_expect(live ? "catalog-create-v1.bin" : "catalog-delete-v1.bin",
-                          buf_slice(&bytes));
-        assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(&file), &out),
-                         ERR_OK);
-        assert_int_equal(out.n, n);
-        assert_int_equal(out.deleted, !live);
-        assert_int_equal(out.wall_ms, 1795370786000 + n);
-        assert_memory_equal(out.incarnation, incarnation, sizeof incarnation);
-        assert_string_equal(out.wal_prefix, "production");
-        assert_true(live ? schema_equal(out.schema, schema) : out.schema == NULL);
-        for (size_t bit = 0; bit < 8 * file.size; bit++) {
-            struct catalog_record damaged = {.schema = NULL};
-            file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-            enum err e =
-                catalog_decode(&op, "books", key.text, buf_slice(&file), &damaged);
-            /* Its incarnation is what a reader comes to learn; the head's sum has it.
-             */
-            assert_int_equal(e, ERR_CORRUPT);
-            file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        }
-        catalog_release(&out);
+            golden_read(n == 3 ? "catalog-create-v1.bin" : "catalog-delete-v1.bin");
+        expect_record(buf_slice(&file), n, n == 3);
+        expect_every_bit_counts(&file, n);
         buf_release(&file);
     }
+}
+
+static void catalog_records_of_version_2_stay_as_they_are(void **state)
+{
+    (void)state;
+    struct schema *schema = golden_schema();
+    for (uint64_t n = 3; n <= 4; n++) {
+        struct catalog_record in = golden_record(n);
+        struct buf bytes = BUF_INIT;
+        catalog_encode("books", &in, n == 3 ? schema : NULL, "indexer-1",
+                       (struct put_id){{(uint8_t)n}}, &bytes);
+        struct buf file =
+            golden_expect(n == 3 ? "catalog-create-v2.bin" : "catalog-delete-v2.bin",
+                          buf_slice(&bytes));
+        expect_record(buf_slice(&file), n, n == 3);
+        expect_every_bit_counts(&file, n);
+        buf_release(&file);
+        buf_release(&bytes);
+    }
+    schema_unref(schema);
+}
+
+static void the_catalog_record_of_another_namespace_is_corrupt(void **state)
+{
+    (void)state;
+    struct op op;
+    struct key key = key_catalog("books", 3);
+    struct catalog_record in = golden_record(3), out = {.schema = NULL};
+    struct schema *schema = golden_schema();
+    struct buf bytes = BUF_INIT;
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    catalog_encode("films", &in, schema, "indexer-1", (struct put_id){{3}}, &bytes);
+    assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(&bytes), &out),
+                     ERR_CORRUPT);
+    assert_non_null(strstr(op.error, "another namespace's"));
     buf_release(&bytes);
     schema_unref(schema);
     op_release(&op);
@@ -370,6 +419,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(catalog_records_of_version_1_stay_readable),
+        cmocka_unit_test(catalog_records_of_version_2_stay_as_they_are),
+        cmocka_unit_test(the_catalog_record_of_another_namespace_is_corrupt),
         cmocka_unit_test(log_entries_of_version_1_stay_readable),
         cmocka_unit_test(manifests_of_version_1_stay_readable),
         cmocka_unit_test(manifests_of_version_2_stay_readable),
