@@ -51,6 +51,8 @@ struct exec {
 
 /* Order of two hits by document id; context is the snapshot. */
 int exec_compare_ids(const void *context, const struct hit *a, const struct hit *b);
+/* What vector ranks are to find of the nearest. */
+float exec_recall(const struct query *q);
 /* How many hits each rank is listed to. */
 size_t exec_depth(const struct query *q);
 /* How many rows of the source are allowed. */

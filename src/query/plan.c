@@ -143,6 +143,13 @@ static enum err plan_by_samples(struct op *op, struct exec *x, uint32_t source)
 
 /* ---- rows ---- */
 
+/* Are there so few rows that scoring each of them is the best that can be done? */
+static bool are_few(const struct exec *x, uint32_t source, uint64_t rows)
+{
+    return x->query->rank_count > 0 &&
+           segment_scans(segment_at(x, source), rows, exec_recall(x->query));
+}
+
 static enum err filter_now(struct op *op, struct exec *x, uint32_t index)
 {
     const struct source *source = &x->snapshot->sources[index];
@@ -157,7 +164,7 @@ static enum err filter_now(struct op *op, struct exec *x, uint32_t index)
     uint64_t count = rowset_count(*rows);
     x->allowed.none[index] = count == 0;
     x->plans[index].plan = PLAN_FILTER_FIRST;
-    if (x->query->rank_count > 0 && count <= SEGMENT_SCAN_MAX)
+    if (are_few(x, index, count))
         decide(x, index, PLAN_EXACT, "so few rows match that each of them is scored");
     return ERR_OK;
 }

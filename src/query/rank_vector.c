@@ -11,7 +11,7 @@
  * part of what a vector search alone may miss. */
 static const float HYBRID_MISSES = 0.2F;
 
-static float recall_of(const struct query *q)
+float exec_recall(const struct query *q)
 {
     float recall = q->recall > 0 ? q->recall : QUERY_RECALL_DEFAULT;
     return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
@@ -84,7 +84,7 @@ enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
     struct vector_rank v = {.x = x,
                             .near = {.metric = s->schema->metric,
                                      .query = rank->vector,
-                                     .recall = recall_of(x->query),
+                                     .recall = exec_recall(x->query),
                                      .documents = x->query->rank_count == 1 &&
                                                   x->query->include_attributes},
                             .allowed = allowed,

@@ -157,9 +157,9 @@ uint32_t segment_vector_count(const struct segment *s);
 /* Has the segment a vector index? */
 bool segment_indexed(const struct segment *s);
 
-/* So many allowed rows are scanned and not looked for by an index: so many exact
- * distances are as quick. */
-enum { SEGMENT_SCAN_MAX = 512 };
+/* Is comparing the vectors of so many allowed rows one by one as quick as looking for
+ * the nearest by the index? Always for 512 rows or fewer; by a few measured costs. */
+bool segment_scans(const struct segment *s, uint64_t rows, float recall);
 
 /* A segment, and those of its rows that may be found. */
 struct segment_target {

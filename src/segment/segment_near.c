@@ -24,6 +24,41 @@ enum {
     ROUND_BYTES_MAX = 32 << 20
 };
 
+/* ---- what is scanned ---- */
+
+enum { SCAN_ROWS_ALWAYS = 512, SHORT_DIM = 64 };
+
+/* Nanoseconds, about: a row compared by its vector, a code of 1 bit a coordinate. */
+static double row_cost(double dim)
+{
+    return 150 + 0.6 * dim;
+}
+
+static double code_cost(double dim)
+{
+    return 10 + dim / 100;
+}
+
+/* Codes of an index that are looked at where one in `part` rows is allowed: clusters
+ * farther away have to stand in for the rows that are left out of the near ones. */
+static double codes_of(const struct segment *s, double part, float recall)
+{
+    const double spread = 2.5;
+    double vectors = s->layout.vector_count, clusters = ivf_clusters(s->ivf);
+    double probes = ivf_probes(s->ivf, recall, true) * part * spread;
+    return probes < clusters ? vectors * probes / clusters : vectors;
+}
+
+bool segment_scans(const struct segment *s, uint64_t rows, float recall)
+{
+    const double dim = s->layout.vector_dim, row_count = s->layout.row_count;
+    if (rows <= SCAN_ROWS_ALWAYS) return true;
+    if (!s->ivf) return false;
+    if (ivf_walks(s->ivf, rows)) return dim <= SHORT_DIM; /* codes save nothing */
+    double codes = codes_of(s, row_count / (double)rows, recall);
+    return (double)rows * row_cost(dim) < codes * code_cost(dim);
+}
+
 /* ---- ranges of several segments, pinned together ---- */
 
 struct range {
@@ -103,13 +138,17 @@ struct search {
 
 struct near {
     const struct segment_near *what;
-    uint64_t scan_max; /* allowed rows that are scanned rather than looked up */
+    bool scans; /* few allowed rows, rather than looking for them by the index */
     struct vector_query query;
     uint32_t k;
     uint64_t vectors; /* of all targets */
     struct search *searches;
     size_t count;
     struct topk found; /* approximate but for scanned rows: enough to decide from */
+    bool filtered;     /* some rows of a target are not allowed */
+    double worst;      /* approximate score among those found */
+    double error_sum;  /* of approximate scores, over */
+    uint64_t compared; /* so many */
     struct round *round;
     struct segment_work *work;
 };
@@ -275,11 +314,14 @@ static int compare_hits(const void *a, const void *b)
     return compare_rows(NULL, a, b);
 }
 
-static enum err score_hit(struct op *op, const struct near *n, struct hit hit,
+static enum err score_hit(struct op *op, struct near *n, struct hit hit,
                           const struct segment *s, struct slice data, struct topk *best)
 {
     const float *vector = segment_range_vector(s, data, segment_slot(s, hit.row));
+    float about = hit.score;
     hit.score = vector_score(&n->query, vector);
+    n->error_sum += fabs((double)hit.score - (double)about);
+    n->compared++;
     if (isnan(hit.score))
         return op_fail(op, ERR_CORRUPT, "the vector of row %u is not finite", hit.row);
     topk_push(best, hit);
@@ -337,6 +379,8 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
     struct hit *waiting = op_new_array(op, struct hit, count + 1);
     enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
     qsort(hits, count, sizeof *hits, compare_hits);
+    for (size_t i = 0; i < count; i++)
+        n->worst = i ? fmin(n->worst, (double)hits[i].score) : (double)hits[i].score;
     for (size_t i = 0; i < count && !e; i++) {
         const struct segment_target *t = target_of(n, hits[i].source);
         if (!t) {
@@ -355,6 +399,23 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
     return e ? e : score_round(op, n, waiting, pending, places, best);
 }
 
+/*
+ * Could the codes tell the best from the rest? A filter may leave rows that are all
+ * about as far from the query, far more of them than are compared exactly: then as many
+ * lie within the error of the codes as there are within the distance from the last that
+ * is wanted to the last that was compared, times the one over the other.
+ */
+static bool is_settled(const struct near *n, const struct topk *best)
+{
+    const double part_max = 0.2; /* of the wanted; about a quarter of them is missed */
+    bool all = n->found.count < n->found.k || best->count < best->k;
+    if (!n->filtered || all || n->compared == 0) return true;
+    double error = 2 * n->error_sum / (double)n->compared;
+    double distance = (double)topk_floor(best) - n->worst;
+    double beyond = (double)n->found.k - (double)best->k;
+    return beyond * error <= part_max * distance * (double)best->k;
+}
+
 /* ---- */
 
 /* Is the index the way to search it? */
@@ -362,7 +423,8 @@ static bool by_index(const struct near *n, const struct segment_target *t)
 {
     if (!t->segment->ivf || n->what->recall >= 1) return false;
     if (n->query.norm > IVF_LENGTH_MAX) return false;
-    return !t->allowed || matches_of(t) > n->scan_max;
+    if (!t->allowed || !n->scans) return true;
+    return !segment_scans(t->segment, matches_of(t), n->what->recall);
 }
 
 static int larger_first(const void *a, const void *b)
@@ -390,6 +452,29 @@ static enum err scan_others(struct op *op, const struct near *n,
     return ERR_OK;
 }
 
+/* Some rows may be dead without a filter. */
+static bool leaves_out_much(const struct segment_target *t)
+{
+    return t->allowed && matches_of(t) <= t->segment->layout.row_count / 4 * 3;
+}
+
+/* Compares all allowed rows of all targets, beside the hits that were there before. */
+static enum err scan_all(struct op *op, const struct near *n,
+                         const struct segment_target *targets, size_t count,
+                         const struct hit *before, size_t before_count,
+                         struct topk *best)
+{
+    enum err e = ERR_OK;
+    best->count = 0;
+    for (size_t i = 0; i < before_count; i++)
+        topk_push(best, before[i]);
+    for (size_t i = 0; i < count && !e; i++)
+        e = segment_vector_search(op, targets[i].segment, n->what->metric,
+                                  n->what->query, targets[i].allowed, targets[i].source,
+                                  best);
+    return e;
+}
+
 static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 {
     struct round *slots = NULL;
@@ -403,12 +488,11 @@ static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 }
 
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
-                              size_t n, const struct segment_near *near,
-                              uint64_t scan_max, struct topk *best,
-                              struct segment_work *work)
+                              size_t n, const struct segment_near *near, bool scans,
+                              struct topk *best, struct segment_work *work)
 {
     struct near x = {.what = near,
-                     .scan_max = scan_max,
+                     .scans = scans,
                      .k = (uint32_t)best->k,
                      .work = work};
     enum err e = ERR_OK;
@@ -425,8 +509,12 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
 
     uint32_t keep = ivf_rerank(x.k);
     struct hit *hits = op_new_array(op, struct hit, keep);
+    size_t before_count = best->count;
+    struct hit *before = op_new_array(op, struct hit, before_count + 1);
     x.searches = op_new_array(op, struct search, indexed);
-    if (!hits || !x.searches) return ERR_LIMIT;
+    if (!hits || !before || !x.searches) return ERR_LIMIT;
+    for (size_t i = 0; i < before_count; i++)
+        before[i] = best->hits[i];
     topk_init(&x.found, hits, keep, compare_rows, NULL);
     for (size_t i = 0; i < n && !e; i++) {
         if (!by_index(&x, &targets[i])) continue;
@@ -434,14 +522,17 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
             e = op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
                         targets[i].segment->key);
         x.searches[x.count++].target = &targets[i];
+        x.filtered |= leaves_out_much(&targets[i]);
     }
     if (!e) e = scan_others(op, &x, targets, n, &x.found);
-    return e ? e : search_indexes(op, &x, best);
+    if (!e) e = search_indexes(op, &x, best);
+    if (e || is_settled(&x, best)) return e;
+    return scan_all(op, &x, targets, n, before, before_count, best);
 }
 
 enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
                          const struct segment_near *near, struct topk *best,
                          struct segment_work *work)
 {
-    return segment_nearest_from(op, targets, n, near, SEGMENT_SCAN_MAX, best, work);
+    return segment_nearest_from(op, targets, n, near, true, best, work);
 }

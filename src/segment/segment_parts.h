@@ -119,12 +119,11 @@ enum err record_cursor_get(struct op *op, struct record_cursor *c,
 void record_cursor_release(struct record_cursor *c);
 
 enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
-/* segment_nearest that scans targets with at most scan_max allowed rows; tests make it
- * small. */
+/* segment_nearest that, without `scans`, looks for few allowed rows by the index too;
+ * for tests. */
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
-                              size_t n, const struct segment_near *near,
-                              uint64_t scan_max, struct topk *best,
-                              struct segment_work *work);
+                              size_t n, const struct segment_near *near, bool scans,
+                              struct topk *best, struct segment_work *work);
 
 /* segment_open with a first read of tail_size bytes; tests make it small. */
 enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,

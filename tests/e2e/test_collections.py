@@ -277,6 +277,62 @@ def test_neighbours_by_cosine_among_some_packages_are_those_of_numpy(packages):
         check_ranking(found, scores, 20, 1e-5)
 
 
+def package_rows():
+    """Of every package with a vector: month (0 without one), registry, and its number."""
+    rows = rows_of("pkg200k")
+    numbers = numpy.arange(len(package_vectors()))
+    months = numpy.array([rows[10 * i].get("month", 0) for i in numbers])
+    return numbers, months, numpy.array([rows[10 * i]["registry"] for i in numbers])
+
+
+@functools.cache
+def package_filters():
+    """name -> (filter, does it match each row): by chance (ids), by label, and against the query: far from it in meaning.
+
+    Half of the rows, a tenth, a hundredth and a thousandth of them each."""
+    numbers, months, registries = package_rows()
+    cases = {"one registry": (condition("registry", "eq", "npm"), registries == "npm")}
+    for part in (2, 10, 100, 1000):
+        last = 10 * len(numbers) // part
+        cases[f"ids, 1 in {part}"] = (condition("id", "lt", last), 10 * numbers < last)
+        month = int(numpy.sort(months)[-max(1, len(months) // part)])
+        cases[f"latest, 1 in {part}"] = (condition("month", "gte", month), months >= month)
+    return cases
+
+
+def found_share(packages, query, filter, matching, scores, top_k=10):
+    results = packages.results(vector=query.tolist(), top_k=top_k, filter=filter, include_attributes=False)
+    wanted = min(top_k, int(matching.sum()))
+    assert len(results) == wanted
+    bound = numpy.partition(scores[matching], -wanted)[-wanted]
+    return sum(result["score"] >= bound - 1e-5 for result in results) / wanted
+
+
+@pytest.mark.parametrize("name", ["one registry"] + [f"{kind}, 1 in {part}" for part in (2, 10, 100, 1000) for kind in ("ids", "latest")])
+def test_a_filter_costs_no_recall_among_packages(packages, name):
+    filter, matching = package_filters()[name]
+    shares = []
+    for number in range(0, 20000, 400):
+        query = package_vectors()[number]
+        shares.append(found_share(packages, query, filter, matching, package_vectors() @ query))
+    assert numpy.mean(shares) >= 0.95
+
+
+@pytest.mark.parametrize("part", [2, 10, 100, 1000])
+def test_a_filter_against_the_query_costs_no_recall(packages, part):
+    """What matches are the rows farthest from the query: an index that looks near it first finds nothing there."""
+    shares = []
+    for number in range(150, 20000, 1000):
+        query = package_vectors()[number]
+        scores = package_vectors() @ query
+        far = numpy.argsort(scores)[: len(scores) // part]
+        matching = numpy.zeros(len(scores), bool)
+        matching[far] = True
+        filter = condition("id", "in", [int(10 * i) for i in far])
+        shares.append(found_share(packages, query, filter, matching, scores))
+    assert numpy.mean(shares) >= 0.95
+
+
 # ---- text ----
 
 FILM_WORDS = ["train robbery", "a silent film about the moon", "vampire castle", "Hitchcock's murder thriller", "love", "jazz singers in new york"]

@@ -278,7 +278,7 @@ static inline enum err ask_nearest(struct op *op, struct segment *s, struct worl
                                     .query = query,
                                     .recall = 0.95f};
         topk_init(&best, hits, COUNT_OF(hits), hits_by_row, NULL);
-        e = segment_nearest_from(op, &target, 1, &near, 0, &best, &work);
+        e = segment_nearest_from(op, &target, 1, &near, false, &best, &work);
         if (e) break;
         put_hits(out, &best);
         put_u64(out, work.clusters);
