@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/op.h"
 #include "node/config.h"
+#include "store/store.h"
 #include "store/store_dir.h"
 #include "store/store_s3.h"
 
@@ -46,6 +47,7 @@ static enum err open_s3(struct op *op, const struct config *c, enum store_use us
 enum err node_store_open(struct op *op, const struct config *c, enum store_use use,
                          struct store **out)
 {
+    store_metrics_init();
     if (c->storage.backend == STORAGE_S3) return open_s3(op, c, use, out);
     struct store_dir_options options = {.root = c->storage.local_root_path,
                                         .allow_unsafe_fs =

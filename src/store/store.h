@@ -106,6 +106,9 @@ enum err store_sweep(struct op *op, struct store *s, const char *prefix, int64_t
 
 void store_free(struct store *s); /* and every store inside it; NULL is fine */
 
+/* Registers what /metrics tells of these calls, at 0. */
+void store_metrics_init(void);
+
 /* What an implementation fills in; the functions above check their arguments, count in
  * op->counters and forward. */
 struct store_ops {
