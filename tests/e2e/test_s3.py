@@ -263,7 +263,10 @@ def refusal(tmp_path, bucket, **environment):
     server = Server(tmp_path, **environment, ELACSYM_LOGGING_LEVEL="trace")
     server.bucket = bucket
     server.launch()
-    assert server.process.wait(timeout=30) == 1
+    try:
+        assert server.process.wait(timeout=30) == 1
+    finally:
+        server.kill()
     lines = [json.loads(line) for line in server.log().splitlines()]
     assert lines[-1]["event"] == "start failed" and "\n" not in lines[-1]["error"]
     for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], environment.get("AWS_SECRET_ACCESS_KEY"), environment.get("AWS_SESSION_TOKEN")):
@@ -281,6 +284,7 @@ def test_a_real_store_s_no_to_an_unknown_access_key_says_what_to_change(tmp_path
     assert "InvalidAccessKeyId" in error and "access key" in error
 
 
+@pytest.mark.skipif(os.environ.get("S3_TEST_SERVER") == "seaweedfs", reason="SeaweedFS makes a bucket that is missing")
 def test_a_real_store_s_no_to_a_missing_bucket_says_what_to_change(tmp_path):
     error = refusal(tmp_path, "e2e-there-is-none")
     assert "NoSuchBucket" in error and "create the bucket or change storage.s3.bucket" in error
