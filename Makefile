@@ -306,7 +306,7 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
 	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
-$(B)/bench/bench_idle $(B)/bench/bench_churn: $(B)/bench/namespaces.o
+$(B)/bench/bench_idle $(B)/bench/bench_churn $(B)/bench/bench_merge: $(B)/bench/namespaces.o
 
 bench: all $(BENCH)
 	@tools/setup.sh test
@@ -315,7 +315,7 @@ bench: all $(BENCH)
 bench-%: $(B)/bench/bench_%
 	@$<
 # With the peers beside it: bench/bench_text_peers.py says which and how.
-bench-text: $(B)/bench/bench_text
+bench-text: $(B)/bench/bench_text $(B)/elacsym
 	@python3 bench/bench_text_peers.py $(QUERIES)
 # With the libraries of others beside us, as far as build/venv has them.
 bench-vector: $(B)/bench/bench_vector
@@ -327,4 +327,4 @@ clean:
 
 -include $(patsubst %.o,%.d,$(OBJ) $(B)/src/main.o $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.o) \
   $(foreach d,$(PROGRAM_FOLDERS),$(call program_objects,$d)) \
-  $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o)
+  $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o $(B)/bench/namespaces.o)

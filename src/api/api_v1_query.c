@@ -813,10 +813,37 @@ static void count_stages(const struct query_explain *x)
             metric_observe(stage_metric(i), (double)stage_us(x, i) / 1e6);
 }
 
-static void explain_filter(struct json_writer *w, const struct query_explain *x)
+static const char *basis_name(enum plan_basis basis)
+{
+    return basis == PLANNED_BY_STATISTICS ? "statistics"
+           : basis == PLANNED_BY_SAMPLES  ? "samples"
+                                          : "nothing";
+}
+
+static void put_plan(struct json_writer *w, const struct source_explain *source)
+{
+    json_begin_object(w);
+    json_key(w, "segment");
+    json_put_str(w, source->segment);
+    put_count(w, "rows", source->rows);
+    put_count(w, "live_rows", source->live_rows);
+    json_key(w, "plan");
+    json_put_str(w, source->plan);
+    json_key(w, "why");
+    json_put_str(w, source->why);
+    json_key(w, "estimated_by");
+    json_put_str(w, basis_name(source->basis));
+    if (source->basis != PLANNED_BLINDLY) put_count(w, "estimate", source->estimate);
+    if (source->counted) put_count(w, "matching_rows", source->matching_rows);
+    json_end_object(w);
+}
+
+static void plans_write(struct json_writer *w, const struct query_explain *x)
 {
     json_key(w, "filter");
     json_begin_object(w);
+    put_count(w, "skipped", x->skipped);
+    put_count(w, "unfiltered", x->unfiltered);
     put_count(w, "filter_first", x->filter_first);
     put_count(w, "search_first", x->search_first);
     put_count(w, "exact", x->exact);
@@ -824,6 +851,11 @@ static void explain_filter(struct json_writer *w, const struct query_explain *x)
     put_count(w, "indexed", x->filter.indexed);
     put_count(w, "scanned", x->filter.scanned);
     put_count(w, "checked", x->filter.checked);
+    json_key(w, "plans");
+    json_begin_array(w);
+    for (size_t i = 0; i < x->filtered_count; i++)
+        put_plan(w, &x->filtered[i]);
+    json_end_array(w);
     json_end_object(w);
 }
 
@@ -874,7 +906,9 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "rows", x->rows);
     put_count(w, "live_rows", x->live_rows);
     put_count(w, "filtered_rows", x->filtered_rows);
-    explain_filter(w, x);
+    plans_write(w, x);
+    put_count(w, "depth", x->depth);
+    put_count(w, "ordered_by_index", x->walked);
     put_count(w, "rows_scored", cost->rows_scored);
     explain_vectors(w, x);
     explain_cost(w, cost);

@@ -88,6 +88,20 @@ void shared_count_request(struct http_shared *s, int lane, int status)
     metric_add(m, 1);
 }
 
+bool shared_take_stream(struct http_shared *s, int lane)
+{
+    size_t used = atomic_load(&s->streams[lane]);
+    do {
+        if (used >= s->options.lane_threads[lane] / 2) return false;
+    } while (!atomic_compare_exchange_weak(&s->streams[lane], &used, used + 1));
+    return true;
+}
+
+void shared_give_stream(struct http_shared *s, int lane)
+{
+    atomic_fetch_sub(&s->streams[lane], 1);
+}
+
 bool shared_reserve(struct http_shared *s, size_t bytes)
 {
     uint_fast64_t used = atomic_load(&s->body_memory);

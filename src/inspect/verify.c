@@ -12,6 +12,7 @@
 #include "ns/manifest.h"
 #include "ns/state.h"
 #include "ns/wal.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 enum { PAGE = 1000, TRIES_MAX = 4, PROBLEMS_SHOWN_MAX = 20 };
@@ -148,6 +149,7 @@ static enum err look_at_segment(struct op *op, struct look *l,
     if (!e) e = segment_verify(op, segment);
     if (!e) e = segment_verify_counts(op, segment, l->manifest->schema);
     if (!e) e = check_end(op, l, ms);
+    if (!e) e = segment_stats_verify(op, segment);
     if (!e) live_ids_add(ids, segment, dead);
     l->objects += ms->dead_count ? 2 : 1;
     l->bytes += ms->size + ms->deletes_size;

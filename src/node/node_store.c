@@ -35,7 +35,11 @@ static enum err open_s3(struct op *op, const struct config *c, enum store_use us
         store_free(store);
         return op_fail(op, e, "storage.backend = s3");
     }
-    if (use == STORE_WRITE) store_s3_watch(store, store_poisoned, NULL);
+    if (use == STORE_WRITE) {
+        struct store_s3_quirks quirks;
+        store_s3_learn(op, store, &quirks);
+        store_s3_watch(store, store_poisoned, NULL);
+    }
     *out = store;
     return ERR_OK;
 }

@@ -16,6 +16,7 @@
 
 enum {
     BUCKETS = 4096,
+    CLOSE_BUCKETS = 32, /* looked at in one tick; divides their number */
     CREATE_TRIES = 16,
     TICK_MS = 200,
     MERGER_TICK_MS = 1000,
@@ -27,6 +28,7 @@ enum {
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
+    MERGE_TIMEOUT_MS = 24 * 3600 * 1000, /* many GiB, on a busy machine */
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     SURVEY_PAUSE_MIN_MS = 1000,
     TOTALS_PAUSE_MS = 5000,
@@ -37,7 +39,8 @@ enum {
 struct slot {
     struct slot *next;
     struct namespace *ns;
-    bool used; /* since the hand last passed */
+    bool used;       /* since the hand last passed */
+    int64_t used_ms; /* when it was asked for last */
 };
 
 /* A background thread. */
@@ -58,7 +61,8 @@ struct registry {
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct worker maintenance, merger, surveyor;
-    int64_t totals_ms;      /* of maintenance: when the gauges are due */
+    int64_t totals_ms;      /* of maintenance: when the gauges are due, … */
+    size_t close_hand;      /* … and where the next look for idle namespaces begins */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -82,6 +86,7 @@ struct registry_options registry_options_default(void)
         .gc_grace_ms = 600000,
         .staleness_max_ms = 10000,
         .open_max = 16384,
+        .idle_close_ms = 900000,
         .open_threads = 8,
         .spool_from = (uint64_t)64 << 20,
         .background = true,
@@ -129,6 +134,7 @@ static struct namespace *table_get(struct registry *r, const char *name)
         } else {
             found = namespace_ref(slot->ns);
             slot->used = true;
+            slot->used_ms = clock_ms();
         }
         break;
     }
@@ -153,6 +159,7 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     struct slot *slot = mem_new(struct slot);
     slot->ns = ns;
     slot->used = true;
+    slot->used_ms = clock_ms();
     slot->next = *bucket;
     *bucket = slot;
     r->table_count++;
@@ -740,7 +747,8 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
 /* A background thread starts on op, which registry_free may cancel. False: stop. */
 static bool work_begin(struct registry *r, struct worker *w, struct op *op)
 {
-    op_init(op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    op_init(op, clock_ms() + (w == &r->merger ? MERGE_TIMEOUT_MS : MAINTAIN_TIMEOUT_MS),
+            0);
     mutex_lock(&r->wake_lock);
     bool stopping = r->stopping;
     w->working = op;
@@ -811,6 +819,61 @@ static bool stop_after(struct registry *r, int64_t ms)
     return stopping;
 }
 
+/* ---- closing what is idle ---- */
+
+/* Nobody has asked for it for long, and all that it needed was done. */
+static bool slumbers(const struct registry *r, const struct slot *slot)
+{
+    struct namespace *ns = slot->ns;
+    if (clock_ms() - slot->used_ms < r->options.idle_close_ms) return false;
+    if (!namespace_idle(ns) || maintenance_due(ns) || merge_due(ns)) return false;
+
+    mutex_lock(&ns->lock);
+    bool done = ns->state != NS_READY ||
+                (ns->gc_again_ms == INT64_MAX &&
+                 ns->tenure.snapshot->slot + 1 <= ns->tenure.manifest->wm);
+    done &= !ns->leading && !ns->maintaining && !ns->merging;
+    mutex_unlock(&ns->lock);
+    return done;
+}
+
+/* Takes idle namespaces out of a bucket; a list of their slots. */
+static struct slot *bucket_take_idle(struct registry *r, struct slot **bucket)
+{
+    struct slot *taken = NULL;
+    for (struct slot **at = bucket; *at;) {
+        struct slot *slot = *at;
+        if (!slumbers(r, slot)) {
+            at = &slot->next;
+            continue;
+        }
+        *at = slot->next;
+        slot->next = taken;
+        taken = slot;
+        r->table_count--;
+    }
+    return taken;
+}
+
+/* Looks at some of the table, so that its lock is held for a moment only. */
+static void close_idle(struct registry *r)
+{
+    struct slot *slots[CLOSE_BUCKETS];
+
+    mutex_lock(&r->lock);
+    for (size_t i = 0; i < CLOSE_BUCKETS; i++)
+        slots[i] = bucket_take_idle(r, &r->table[r->close_hand + i]);
+    mutex_unlock(&r->lock);
+    r->close_hand = (r->close_hand + CLOSE_BUCKETS) % BUCKETS;
+    for (size_t i = 0; i < CLOSE_BUCKETS; i++) {
+        for (struct slot *slot = slots[i], *next; slot; slot = next) {
+            next = slot->next;
+            namespace_unref(slot->ns);
+            mem_free(slot);
+        }
+    }
+}
+
 /* What the open namespaces have, all together, for /metrics. */
 static void add_totals(struct namespace *ns, struct ns_totals *t)
 {
@@ -847,6 +910,7 @@ static void maintenance_main(void *arg)
     thread_yield_to_others(MAINTENANCE_NICE);
     do {
         maintain_all(r, &r->maintenance);
+        close_idle(r);
         publish_totals(r);
     } while (!stop_after(r, TICK_MS));
 }
@@ -879,7 +943,7 @@ static void work_on(void *context, const char *name)
     struct registry *r = context;
     struct op op;
 
-    op_init(&op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    op_init(&op, clock_ms() + MERGE_TIMEOUT_MS, 0);
     struct op *survey = surveyor_turn_to(r, &op);
     enum err e =
         work_now(&op, r, name, r->options.compaction ? WORK_COMPACT : WORK_INDEX);

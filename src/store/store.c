@@ -34,11 +34,11 @@ bool store_key_valid(const char *key)
 
 /* ---- counting ---- */
 
-enum call { READ, GET, CREATE, PUT, LIST, DELETE, CALLS };
+enum call { READ, GET, CREATE, PUT, LIST, DELETE, SWEEP, CALLS };
 enum what { ROUNDS, REQUESTS, BYTES, WHATS };
 
-static const char *const calls[CALLS] = {"read", "get",  "create",
-                                         "put",  "list", "delete"};
+static const char *const calls[CALLS] = {"read", "get",    "create", "put",
+                                         "list", "delete", "sweep"};
 
 static void count(enum call call, enum what what, uint64_t n)
 {
@@ -204,6 +204,17 @@ enum err store_delete(struct op *op, struct store *s, const char *const *keys, s
     begin_write(op, DELETE, 0);
     int64_t began_us = clock_us();
     return timed(DELETE, began_us, s->ops->delete (op, s, keys, n));
+}
+
+enum err store_sweep(struct op *op, struct store *s, const char *prefix, int64_t age_ms,
+                     uint64_t *ended)
+{
+    assert(prefix && age_ms >= 0);
+    *ended = 0;
+    if (!s->ops->sweep) return ERR_OK;
+    enum err e = begin(op, SWEEP, 1);
+    int64_t began_us = clock_us();
+    return e ? e : timed(SWEEP, began_us, s->ops->sweep(op, s, prefix, age_ms, ended));
 }
 
 void store_free(struct store *s)

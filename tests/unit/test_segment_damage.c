@@ -371,8 +371,11 @@ static void reseal(uint8_t *bytes, size_t size, const struct segment_layout *l,
         const struct section *s = &l->sections[i];
         struct buf copy = BUF_INIT, checks = BUF_INIT;
         struct section sealed = *s;
+        struct op op;
+        op_init(&op, OP_NO_DEADLINE, 0);
         buf_append(&copy, bytes, (size_t)(s->offset + s->size));
-        section_seal(&sealed, 0, &copy, &checks);
+        section_seal(&op, &sealed, 0, &copy, &checks);
+        op_release(&op);
         memcpy(bytes + s->offset, copy.data + s->offset,
                (size_t)(section_end(s) - s->offset));
         if (checks.size)
