@@ -326,5 +326,5 @@ clean:
 	rm -rf build compile_commands.json
 
 -include $(patsubst %.o,%.d,$(OBJ) $(B)/src/main.o $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.o) \
-  $(foreach d,$(PROGRAM_FOLDERS),$(call program_objects,$d)) \
+  $(foreach d,$(PROGRAM_FOLDERS) engine,$(call program_objects,$d)) \
   $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o $(B)/bench/namespaces.o)
