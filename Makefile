@@ -216,10 +216,11 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
 
 # memcheck on the unit tests, but for those that compute for minutes at its pace (the vector
-# index, long comparisons of text) and start no code that the others do not.
+# index, long comparisons of text) and start no code that the others do not, and test_cluster,
+# which counts connections that its slowness closes.
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --fair-sched=yes
-TOO_SLOW := $(THREADLESS) test_relevance test_text_index test_analyze test_golden_segment
+TOO_SLOW := $(THREADLESS) test_cluster test_column test_relevance test_text_index test_analyze test_golden_segment
 .PHONY: valgrind
 valgrind: $(UNIT)
 	@tools/run_tests.py --jobs 1 \
@@ -235,7 +236,7 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/address-undefined/tests/run_corrupt --stride 997' \
   --test 'build/release/tests/run_ioerr --stride 29' \
   --test 'build/release/tests/run_ioerr --memory --stride 97' \
-  --test 'build/address-undefined/tests/run_ioerr --stride 61' \
+  --test 'build/address-undefined/tests/run_ioerr --stride 181' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
@@ -334,5 +335,5 @@ clean:
 	rm -rf build compile_commands.json
 
 -include $(patsubst %.o,%.d,$(OBJ) $(B)/src/main.o $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.o) \
-  $(foreach d,$(PROGRAM_FOLDERS),$(call program_objects,$d)) \
+  $(foreach d,$(PROGRAM_FOLDERS) engine,$(call program_objects,$d)) \
   $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o $(B)/bench/namespaces.o)

@@ -770,6 +770,49 @@ static void put_ms(struct json_writer *w, const char *key, uint64_t us)
     json_put_f64(w, (double)us / 1000.0);
 }
 
+/* ---- the stages of a query, for explain and /metrics ---- */
+
+enum { STAGES = 7 };
+static const char *const stages[STAGES] = {"filter", "vector",    "full_text", "order",
+                                           "fuse",   "aggregate", "fetch"};
+
+static uint64_t stage_us(const struct query_explain *x, size_t stage)
+{
+    const uint64_t took_us[STAGES] = {x->filter_us, x->vector_us, x->text_us,
+                                      x->order_us,  x->fuse_us,   x->aggregate_us,
+                                      x->fetch_us};
+    return took_us[stage];
+}
+
+static struct metric *stage_metric(size_t stage)
+{
+    static struct metric *_Atomic known[STAGES];
+    struct metric *m = atomic_load_explicit(&known[stage], memory_order_acquire);
+    if (!m) { /* any thread may be first: all are given the same */
+        char labels[32];
+        (void)snprintf(labels, sizeof labels, "stage=\"%s\"", stages[stage]);
+        m = metric_histogram("elacsym_query_stage_seconds",
+                             "Time of the stages of queries; those that a query does "
+                             "not have are not counted.",
+                             labels, metric_seconds, metric_seconds_count);
+        atomic_store_explicit(&known[stage], m, memory_order_release);
+    }
+    return m;
+}
+
+void v1_query_metrics_init(void)
+{
+    for (size_t i = 0; i < STAGES; i++)
+        (void)stage_metric(i);
+}
+
+static void count_stages(const struct query_explain *x)
+{
+    for (size_t i = 0; i < STAGES; i++)
+        if (stage_us(x, i))
+            metric_observe(stage_metric(i), (double)stage_us(x, i) / 1e6);
+}
+
 static const char *basis_name(enum plan_basis basis)
 {
     return basis == PLANNED_BY_STATISTICS ? "statistics"
@@ -816,6 +859,41 @@ static void plans_write(struct json_writer *w, const struct query_explain *x)
     json_end_object(w);
 }
 
+static void explain_vectors(struct json_writer *w, const struct query_explain *x)
+{
+    json_key(w, "vector_index");
+    json_begin_object(w);
+    put_count(w, "segments", x->vectors.indexed);
+    put_count(w, "clusters", x->vectors.clusters);
+    put_count(w, "bytes", x->vectors.bytes);
+    put_count(w, "codes_1bit", x->vectors.codes);
+    put_count(w, "codes_8bit", x->vectors.rows);
+    put_count(w, "exact", x->vectors.exact);
+    json_end_object(w);
+}
+
+static void explain_cost(struct json_writer *w, const struct op_counters *cost)
+{
+    put_count(w, "rounds", cost->rounds);
+    put_count(w, "store_requests", cost->store_requests);
+    put_count(w, "store_bytes", cost->store_bytes);
+    put_count(w, "cache_hits", cost->cache_hits);
+    put_count(w, "cache_bytes", cost->cache_bytes);
+    put_count(w, "disk_hits", cost->disk_hits);
+    put_count(w, "disk_bytes", cost->disk_bytes);
+    put_count(w, "cache_misses", cost->cache_misses);
+}
+
+static void explain_stages(struct json_writer *w, const struct query_explain *x)
+{
+    json_key(w, "stages_ms");
+    json_begin_object(w);
+    for (size_t i = 0; i < STAGES; i++)
+        put_ms(w, stages[i], stage_us(x, i));
+    put_ms(w, "total", x->total_us);
+    json_end_object(w);
+}
+
 static void explain_write(struct json_writer *w, const struct op_counters *cost,
                           const struct query_explain *x)
 {
@@ -832,34 +910,9 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "depth", x->depth);
     put_count(w, "ordered_by_index", x->walked);
     put_count(w, "rows_scored", cost->rows_scored);
-    json_key(w, "vector_index");
-    json_begin_object(w);
-    put_count(w, "segments", x->vectors.indexed);
-    put_count(w, "clusters", x->vectors.clusters);
-    put_count(w, "bytes", x->vectors.bytes);
-    put_count(w, "codes_1bit", x->vectors.codes);
-    put_count(w, "codes_8bit", x->vectors.rows);
-    put_count(w, "exact", x->vectors.exact);
-    json_end_object(w);
-    put_count(w, "rounds", cost->rounds);
-    put_count(w, "store_requests", cost->store_requests);
-    put_count(w, "store_bytes", cost->store_bytes);
-    put_count(w, "cache_hits", cost->cache_hits);
-    put_count(w, "cache_bytes", cost->cache_bytes);
-    put_count(w, "disk_hits", cost->disk_hits);
-    put_count(w, "disk_bytes", cost->disk_bytes);
-    put_count(w, "cache_misses", cost->cache_misses);
-    json_key(w, "stages_ms");
-    json_begin_object(w);
-    put_ms(w, "filter", x->filter_us);
-    put_ms(w, "vector", x->vector_us);
-    put_ms(w, "full_text", x->text_us);
-    put_ms(w, "order", x->order_us);
-    put_ms(w, "fuse", x->fuse_us);
-    put_ms(w, "aggregate", x->aggregate_us);
-    put_ms(w, "fetch", x->fetch_us);
-    put_ms(w, "total", x->total_us);
-    json_end_object(w);
+    explain_vectors(w, x);
+    explain_cost(w, cost);
+    explain_stages(w, x);
     json_end_object(w);
 }
 
@@ -949,44 +1002,6 @@ enum err v1_on_snapshot(struct op *op, struct api_call *call,
     }
     return op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
                    call->name);
-}
-
-/* ---- time by stage, for /metrics ---- */
-
-enum { STAGES = 7 };
-
-static struct metric *stage_metric(size_t stage)
-{
-    static const char *const names[STAGES] = {"filter", "vector", "full_text",
-                                              "order",  "fuse",   "aggregate",
-                                              "fetch"};
-    static struct metric *_Atomic known[STAGES];
-    struct metric *m = atomic_load_explicit(&known[stage], memory_order_acquire);
-    if (!m) { /* any thread may be first: all are given the same */
-        char labels[32];
-        (void)snprintf(labels, sizeof labels, "stage=\"%s\"", names[stage]);
-        m = metric_histogram("elacsym_query_stage_seconds",
-                             "Time of the stages of queries; those that a query does "
-                             "not have are not counted.",
-                             labels, metric_seconds, metric_seconds_count);
-        atomic_store_explicit(&known[stage], m, memory_order_release);
-    }
-    return m;
-}
-
-void v1_query_metrics_init(void)
-{
-    for (size_t i = 0; i < STAGES; i++)
-        (void)stage_metric(i);
-}
-
-static void count_stages(const struct query_explain *x)
-{
-    const uint64_t took_us[STAGES] = {x->filter_us, x->vector_us, x->text_us,
-                                      x->order_us,  x->fuse_us,   x->aggregate_us,
-                                      x->fetch_us};
-    for (size_t i = 0; i < STAGES; i++)
-        if (took_us[i]) metric_observe(stage_metric(i), (double)took_us[i] / 1e6);
 }
 
 static void log_slow(struct op *op, const struct api_call *call, const struct run *run,

@@ -1,13 +1,16 @@
 #include "base/metrics_process.h"
 
 #include <dirent.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <sys/resource.h>
+
+enum { TEXT_SIZE = 1024 };
 
 static void put(struct buf *out, const char *name, const char *kind, const char *help,
                 double value)
@@ -23,15 +26,23 @@ static double cpu_seconds(void)
     return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
+/* "" if it cannot be read. */
+static void read_proc(const char *path, char text[TEXT_SIZE])
+{
+    FILE *file = fopen(path, "re");
+    size_t size = file ? fread(text, 1, TEXT_SIZE - 1, file) : 0;
+    if (file) (void)fclose(file);
+    text[size] = '\0';
+}
+
 /* Pages in use, mapped and in memory, as proc(5) has them in statm. */
 static void put_memory(struct buf *out)
 {
-    uint64_t mapped = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (!file) return;
-    int found = fscanf(file, "%" SCNu64 " %" SCNu64, &mapped, &resident);
-    (void)fclose(file);
-    if (found != 2) return;
+    char text[TEXT_SIZE], *end;
+    read_proc("/proc/self/statm", text);
+    uint64_t mapped = strtoull(text, &end, 10);
+    if (*end != ' ') return;
+    uint64_t resident = strtoull(end, &end, 10);
     double page = (double)sysconf(_SC_PAGESIZE);
     put(out, "process_virtual_memory_bytes", "gauge", "Memory that is mapped.",
         page * (double)mapped);
@@ -43,18 +54,14 @@ static void put_memory(struct buf *out)
  * behind the name's closing bracket, which may hold anything before it. */
 static void put_start(struct buf *out)
 {
-    char text[1024] = "";
-    unsigned long long ticks = 0;
+    char text[TEXT_SIZE];
     struct timespec up = {0}, now = {0};
-    FILE *file = fopen("/proc/self/stat", "re");
-    if (!file) return;
-    size_t size = fread(text, 1, sizeof text - 1, file);
-    (void)fclose(file);
-    text[size] = '\0';
+    read_proc("/proc/self/stat", text);
     const char *at = strrchr(text, ')');
     for (int field = 2; at && field < 22; field++)
         at = strchr(at + 1, ' ');
-    if (!at || sscanf(at, " %llu", &ticks) != 1) return;
+    if (!at) return;
+    uint64_t ticks = strtoull(at, NULL, 10);
     (void)clock_gettime(CLOCK_BOOTTIME, &up);
     (void)clock_gettime(CLOCK_REALTIME, &now);
     double age = (double)up.tv_sec + (double)up.tv_nsec / 1e9 -

@@ -249,11 +249,6 @@ done:
     return e;
 }
 
-uint16_t node_port(const struct node *n)
-{
-    return http_server_port(n->http);
-}
-
 void node_drain(struct node *n)
 {
     readiness_drain(n->readiness);

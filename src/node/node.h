@@ -21,8 +21,6 @@ struct op;
  * what it wrote ends the process with status 1. */
 enum err node_start(struct op *op, const struct config *c, struct node **out);
 
-uint16_t node_port(const struct node *n);
-
 /* Readiness says no from now on; requests are still served. */
 void node_drain(struct node *n);
 

@@ -49,31 +49,39 @@ def server(tmp_path_factory, seed):
     assert server.stop() == 0
 
 
+@pytest.fixture(scope="session")
+def control(tmp_path_factory):
+    """A node that nobody attacks, on the same machine."""
+    server = Server(tmp_path_factory.mktemp("control")).start()
+    yield server
+    server.stop()
+
+
 class Watch:
-    def __init__(self, server):
+    def __init__(self, *servers):
         script = pathlib.Path(__file__).with_name("watch.py")
-        self.process = subprocess.Popen([sys.executable, str(script), str(server.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, str(script), *(str(server.port) for server in servers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 
     def stop(self):
         seen = json.loads(self.process.communicate(timeout=120)[0])
-        return sorted(seen["times"]), seen["wrong"]
+        return [(sorted(node["times"]), node["wrong"]) for node in seen]
 
 
 @pytest.fixture(autouse=True)
-def watched(server, long, request):
+def watched(server, control, long, request):
     """Around every test: health is answered, in time, and memory stays below its cap."""
-    watch = Watch(server)
+    watch = Watch(server, control)
     yield
-    times, wrong = watch.stop()
-    late = sum(t > HEALTH_MAX_S for t in times)
+    (times, wrong), (control_times, _) = watch.stop()
+    late, control_late = (sum(t > HEALTH_MAX_S for t in which) for which in (times, control_times))
     resident = server.resident_bytes()
     print(f"\n{request.node.name}: {len(times)} looks at /health, median {times[len(times) // 2] * 1000:.1f} ms, longest "
-          f"{times[-1] * 1000:.1f} ms, {late} above {HEALTH_MAX_S * 1000:.0f} ms; {resident // MIB} MiB resident")
+          f"{times[-1] * 1000:.1f} ms, {late} above {HEALTH_MAX_S * 1000:.0f} ms ({control_late} of the node beside it); {resident // MIB} MiB resident")
     assert not wrong and times
     assert server.process.poll() is None
     if "build/release" in str(server.binary):  # sanitizers have memory of their own
         assert resident < RESIDENT_MAX
-    # One look in a hundred may meet a moment at which the machine itself was elsewhere.
+    # What an idle node beside it is late with is the machine's; one look, and one in a hundred, more is forgiven.
     if long:
-        assert late <= len(times) / 100
+        assert late <= control_late + 1 + len(times) / 100

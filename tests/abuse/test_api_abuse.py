@@ -134,7 +134,7 @@ def test_every_value_of_every_request_in_turn_becomes_a_hostile_one(victim, long
             if long or chance.random() < 0.05:
                 judge.ask(victim, method, tail, dumps(replaced(body, place, hostile)))
     judge.report(long)
-    assert victim.document(1)["id"] == 1 or long
+    victim.info()  # it is still there and answers
 
 
 def test_every_name_of_every_request_in_turn_becomes_another(victim, long, seed):

@@ -1,4 +1,4 @@
-"""watch.py PORT: asks for /health until its input ends, on one kept connection and on fresh ones; then prints what took how long.
+"""watch.py PORT...: asks each for /health in turn until its input ends, on one kept connection and on fresh ones; then prints what took how long.
 
 A process of its own, so that what a test does to its own threads is not taken for the server's slowness."""
 import http.client
@@ -16,27 +16,35 @@ def ask(connection):
     return time.monotonic() - began, answer.status
 
 
-def main():
-    port = int(sys.argv[1])
-    kept = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    times, wrong = [], []
-    stopped = False
-    while not stopped:
-        fresh = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for connection in (kept, fresh):
+class Node:
+    def __init__(self, port):
+        self.port = int(port)
+        self.kept = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self.times, self.wrong = [], []
+
+    def look(self):
+        fresh = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        for connection in (self.kept, fresh):
             try:
                 took, status = ask(connection)
-                times.append(took)
+                self.times.append(took)
                 if status != 200:
-                    wrong.append(f"status {status}")
+                    self.wrong.append(f"status {status}")
             except (OSError, http.client.HTTPException) as error:
-                wrong.append(repr(error))
+                self.wrong.append(repr(error))
                 connection.close()
         fresh.close()
-        if len(times) + len(wrong) == 2:
-            print("ready", flush=True)
-        stopped = select.select([sys.stdin], [], [], 0.01)[0]
-    print(json.dumps({"times": times, "wrong": wrong}), flush=True)
+
+
+def main():
+    nodes = [Node(port) for port in sys.argv[1:]]
+    for node in nodes:
+        node.look()
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.01)[0]:
+        for node in nodes:
+            node.look()
+    print(json.dumps([{"times": node.times, "wrong": node.wrong} for node in nodes]), flush=True)
 
 
 main()

@@ -203,7 +203,8 @@ static bool run_credentials(struct slice input)
     const struct s3_secret *secret = NULL;
     struct op op;
 
-    if (memmem(input.data, input.size, command, sizeof command - 1)) return false;
+    if (input.size && memmem(input.data, input.size, command, sizeof command - 1))
+        return false;
     int fd = memfd_create("credentials", 0);
     REQUIRE(fd >= 0);
     REQUIRE(write(fd, input.data, input.size) == (ssize_t)input.size);

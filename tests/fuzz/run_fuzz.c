@@ -6,12 +6,17 @@
  *   run_fuzz --list
  *   run_fuzz --target NAME --write DIR    seeds as files, to start libFuzzer with
  *   run_fuzz --target NAME FILE...        these inputs only
+ *   run_fuzz --pack OUT FILE...           the shortest of these, as a corpus
+ *
+ * Beside the seeds it replays, and mutates, what libFuzzer found worth keeping: the
+ * corpus of a target is tests/fuzz/corpus/NAME, u32 size and bytes of each input.
  */
 #include <getopt.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/codec.h"
 #include "base/mem.h"
 #include "fuzz/fuzz.h"
 
@@ -117,6 +122,67 @@ static void mutate_once(struct buf *input, const struct seeds *seeds, uint64_t *
     }
 }
 
+/* ---- what was found earlier ---- */
+
+enum { CORPUS_MAX = 12 << 10, INPUTS_MAX = 4096 };
+
+static void read_file(const char *path, struct buf *out)
+{
+    uint8_t block[4096];
+    FILE *file = fopen(path, "rb");
+    if (!file) return;
+    for (size_t n; (n = fread(block, 1, sizeof block, file)) > 0;)
+        buf_append(out, block, n);
+    (void)fclose(file);
+}
+
+/* Adds the target's corpus to its seeds. Where it is not there, as in another folder,
+ * there is none. */
+static void keep_corpus(const struct fuzz_target *t, struct seeds *seeds)
+{
+    char path[256];
+    struct buf bytes = BUF_INIT;
+    (void)snprintf(path, sizeof path, "tests/fuzz/corpus/%s", t->name);
+    read_file(path, &bytes);
+    struct reader r = reader_of(buf_slice(&bytes));
+    while (!r.failed && !reader_done(&r)) {
+        uint32_t size = get_u32(&r);
+        struct slice input = get_bytes(&r, size);
+        if (!r.failed) keep_seed(seeds, input);
+    }
+    buf_release(&bytes);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const struct buf *x = a, *y = b;
+    return (x->size > y->size) - (x->size < y->size);
+}
+
+static int pack(const char *path, char **files, int count)
+{
+    struct buf inputs[INPUTS_MAX], out = BUF_INIT;
+    int n = count < INPUTS_MAX ? count : INPUTS_MAX;
+    for (int i = 0; i < n; i++) {
+        inputs[i] = BUF_INIT;
+        read_file(files[i], &inputs[i]);
+    }
+    qsort(inputs, (size_t)n, sizeof *inputs, by_size);
+    for (int i = 0; i < n; i++) {
+        if (out.size + sizeof(uint32_t) + inputs[i].size <= CORPUS_MAX) {
+            put_u32(&out, (uint32_t)inputs[i].size);
+            buf_append_slice(&out, buf_slice(&inputs[i]));
+        }
+        buf_release(&inputs[i]);
+    }
+    FILE *file = fopen(path, "wb");
+    bool written = file && fwrite(out.data, 1, out.size, file) == out.size;
+    if (file && fclose(file) != 0) written = false;
+    buf_release(&out);
+    if (!written) perror(path);
+    return written ? 0 : 1;
+}
+
 static void run_target(const struct fuzz_target *t, uint64_t rounds, uint64_t seed)
 {
     struct seeds seeds = {.items = NULL};
@@ -127,9 +193,15 @@ static void run_target(const struct fuzz_target *t, uint64_t rounds, uint64_t se
     t->seeds(keep_seed, &seeds);
     for (size_t i = 0; i < seeds.count; i++)
         REQUIRE(t->run(buf_slice(&seeds.items[i])));
+    size_t own = seeds.count;
+    keep_corpus(t, &seeds);
+    for (size_t i = own; i < seeds.count; i++)
+        accepted += t->run(buf_slice(&seeds.items[i]));
     for (uint64_t i = 0; i < rounds && seeds.count; i++) {
         buf_clear(&input);
-        buf_append_slice(&input, buf_slice(&seeds.items[below(&state, seeds.count)]));
+        /* Seeds are right, so that what comes of them goes far; half the time. */
+        size_t among = i % 2 ? seeds.count : own;
+        buf_append_slice(&input, buf_slice(&seeds.items[below(&state, among)]));
         for (size_t n = 1 + below(&state, 4); n > 0; n--)
             mutate_once(&input, &seeds, &state);
         /* Exactly as large as it is, so that ASan sees the first byte too many. */
@@ -137,8 +209,9 @@ static void run_target(const struct fuzz_target *t, uint64_t rounds, uint64_t se
         accepted += t->run(slice_of(exact, input.size));
         mem_free(exact);
     }
-    (void)printf("%s: %zu seeds, %llu mutations, %llu of them accepted\n", t->name,
-                 seeds.count, (unsigned long long)rounds, (unsigned long long)accepted);
+    (void)printf("%s: %zu seeds, %zu of the corpus, %llu mutations, %llu accepted\n",
+                 t->name, own, seeds.count - own, (unsigned long long)rounds,
+                 (unsigned long long)accepted);
     (void)fflush(stdout);
     seeds_release(&seeds);
     buf_release(&input);
@@ -165,15 +238,7 @@ static void write_seeds(const struct fuzz_target *t, const char *dir)
 static void run_file(const struct fuzz_target *t, const char *path)
 {
     struct buf bytes = BUF_INIT;
-    uint8_t block[4096];
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        perror(path);
-        exit(1);
-    }
-    for (size_t n; (n = fread(block, 1, sizeof block, file)) > 0;)
-        buf_append(&bytes, block, n);
-    (void)fclose(file);
+    read_file(path, &bytes);
     uint8_t *exact = mem_dup(bytes.data, bytes.size);
     (void)t->run(slice_of(exact, bytes.size));
     mem_free(exact);
@@ -203,6 +268,7 @@ int main(int argc, char **argv)
                                             {"seed", required_argument, NULL, 's'},
                                             {"target", required_argument, NULL, 't'},
                                             {"write", required_argument, NULL, 'w'},
+                                            {"pack", required_argument, NULL, 'p'},
                                             {"list", no_argument, NULL, 'l'},
                                             {NULL, 0, NULL, 0}};
     const struct fuzz_target *target = NULL;
@@ -217,6 +283,7 @@ int main(int argc, char **argv)
         case 's': seed = strtoull(optarg, NULL, 10); break;
         case 't': target = find_target(optarg); break;
         case 'w': dir = optarg; break;
+        case 'p': return pack(optarg, argv + optind, argc - optind);
         case 'l': (void)for_all(print_name, 0, 0); return 0;
         default: return 2;
         }

@@ -1258,7 +1258,7 @@ struct large_write {
 
 static void write_large(void *arg)
 {
-    enum { TEXT = 3 << 20 };
+    enum { TEXT = 5 << 20 };
     struct large_write *w = arg;
     struct op op;
     struct schema *schema = NULL;
@@ -1267,8 +1267,7 @@ static void write_large(void *arg)
     enum err e = registry_schema(&op, w->n->registry, "x", &schema);
     if (!e) {
         char *text = op_alloc(&op, TEXT);
-        for (size_t i = 0; i < TEXT; i++)
-            text[i] = (char)(' ' + i * w->id % 90);
+        memset(text, 'a' + (int)w->id, TEXT);
         struct value values[] = {VALUE_NULL, {.one.s = slice_of(text, TEXT)}};
         struct doc doc = {.id = {.kind = ID_U64, .u64 = w->id}, .values = values};
         struct batch batch = {.docs = &doc, .doc_count = 1};
@@ -1299,7 +1298,7 @@ static void create_with_string(struct node *n)
 
 static void too_many_writes_that_wait_are_refused_and_the_others_done(void **state)
 {
-    enum { WRITES = 24 }; /* 72 MiB of documents; 32 MiB may wait */
+    enum { WRITES = 10 }; /* 50 MiB of documents; 32 MiB may wait */
     (void)state;
     struct store *store = deaf_new(store_mem_new());
     struct node n = node_with(store, 1 << 30, options_of("a"));
