@@ -641,7 +641,7 @@ static void lists_damaged(struct op *op, const struct text_index *t, uint32_t ro
     for (uint32_t i = 0; i < row_count; i++)
         rows[i] = i;
     if (text_merge_takes(t, &plain)) {
-        e = text_merge(op, &plain, &input, 1, row_count, &bytes, &positions);
+        e = text_merge(op, &plain, &input, 1, row_count, NULL, &bytes, &positions);
         assert_true(e == ERR_OK || e == ERR_CORRUPT);
     }
     buf_release(&bytes);
@@ -808,8 +808,10 @@ static void merge_random(uint64_t *seed, struct op *op, uint32_t row_count,
     }
     struct buf built = BUF_INIT, built_positions = BUF_INIT;
     struct buf merged = BUF_INIT, merged_positions = BUF_INIT;
+    static uint8_t memory[1 << 20];
+    struct buf_room room = {.data = memory, .size = sizeof memory};
     text_builder_finish(whole, kept, &built, &built_positions);
-    assert_int_equal(text_merge(op, &plain, inputs, parts, kept, &merged,
+    assert_int_equal(text_merge(op, &plain, inputs, parts, kept, &room, &merged,
                                 &merged_positions),
                      0);
     assert_true(slice_equal(buf_slice(&built), buf_slice(&merged)));
