@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/op.h"
@@ -23,6 +24,8 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
                     size_t room_size, struct spool *out)
 {
     size_t size = buf_size + room_size;
+    /* Nothing else may have needed the folder yet. */
+    if (mkdir(folder, 0700) && errno != EEXIST) return fail(op, errno, folder, size);
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) return fail(op, errno, folder, size);
 

@@ -194,7 +194,11 @@ static enum err candidate(struct search *s, uint32_t row, float sum)
     s->candidates++;
     for (size_t i = s->spare_count; i > 0; i--) {
         if (total * s->slack + s->sums[i] < floor_of(s)) break;
-        enum err e = row_look_up(s, s->ranked[i - 1], row, &found, &total);
+        struct cursor *c = s->ranked[i - 1];
+        if (!cursor_skip(c, row)) continue;
+        double best = (total + (double)cursor_block_bound(c)) * s->slack;
+        if (best + s->sums[i - 1] < floor_of(s)) break;
+        enum err e = row_look_up(s, c, row, &found, &total);
         if (e) return e;
     }
     if (total * s->slack < floor_of(s)) {
