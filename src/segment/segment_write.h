@@ -38,8 +38,10 @@ struct segment_writer {
     struct text_builder **texts;
     struct buf *merged_texts; /* instead of being built */
     struct buf *positions;    /* of the texts that are written */
-    struct buf block;         /* records not yet written */
-    struct buf blocks;        /* struct document_block */
+    uint32_t *clusters;       /* of the vectors, as an input has them; or NULL */
+    uint32_t cluster_count;
+    struct buf block;  /* records not yet written */
+    struct buf blocks; /* struct document_block */
     uint32_t block_row;
 };
 
@@ -55,6 +57,10 @@ void writer_rows_end(struct segment_writer *w);
  * both are taken over. */
 void writer_text(struct segment_writer *w, uint32_t attr, struct buf *text,
                  struct buf *positions);
+/* The clusters that vectors, in their order, lie in already (struct ivf_source); taken
+ * over. */
+void writer_clusters(struct segment_writer *w, uint32_t *clusters,
+                     uint32_t cluster_count);
 /* ERR_CORRUPT unless it is a record under the writer's schema. */
 enum err writer_record(struct op *op, struct segment_writer *w, struct slice record);
 /* Completes the object. ERR_TIMEOUT, ERR_CANCELED. */

@@ -287,9 +287,9 @@ static void many_clusters_keep_recall(void **state)
         print_message("metric %d: recall %.3f, filtered %.3f; %u of %u clusters\n",
                       metric, recall, filtered, ivf_probes(w.ivf, 0.95f, true),
                       ivf_clusters(w.ivf));
-        /* These queries lie farther out than the rows that the cut was measured with,
-         * which matters for products, and in the smallest of clusters. */
-        assert_true(recall >= (metric == IVF_DOT ? 0.93 : 0.95));
+        /* These queries lie farther out than the rows that the limits were measured
+         * with: that matters where clusters hold less than the neighbours wanted. */
+        assert_true(recall >= (metric == IVF_COSINE ? 0.95 : 0.92));
         assert_true(filtered >= 0.95);
         rowset_unref(allowed);
         release(&w);
@@ -496,7 +496,7 @@ static void rows_worse_than_the_shared_best_are_left_out_early(void **state)
 {
     (void)state;
     uint64_t seed = test_seed();
-    struct world w = {.metric = IVF_L2, .count = 5000, .dim = 64};
+    struct world w = {.metric = IVF_L2, .count = 5000, .dim = 80};
     w.vectors = clustered(w.count, w.dim, &seed);
     build(&w);
     w.query = w.vectors;
