@@ -77,8 +77,8 @@ static const struct golden goldens[] = {
     {"segment-v1-zstd.bin", true, METRIC_L2, 3, false, false},
     {"segment-v1-index-cosine.bin", false, METRIC_COSINE, 0, true, false},
     {"segment-v1-index-dot.bin", true, METRIC_DOT, 0, true, false},
-    {"segment-v1-positions.bin", false, METRIC_COSINE, 0, false, true},
     {"segment-v1-index2-l2.bin", false, METRIC_L2, 0, true, true},
+    {"segment-v1-positions.bin", false, METRIC_COSINE, 0, false, true},
 };
 
 static struct schema *golden_schema(const struct golden *g)
