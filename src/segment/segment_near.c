@@ -348,6 +348,7 @@ static bool by_index(const struct near *n, const struct segment_target *t)
 {
     if (!t->segment->ivf || n->what->recall >= 1) return false;
     if (n->query.norm > IVF_LENGTH_MAX) return false;
+    if (!ivf_reaches(t->segment->ivf, n->what->recall)) return false;
     return !t->allowed || matches_of(t) > n->scan_max;
 }
 

@@ -11,7 +11,10 @@
 #include "vec/ivf_format.h"
 #include "vec/rotate.h"
 
-enum { ENTRY_SIZE = 16, RECORD_ALIGN = 64 };
+enum { ENTRY_SIZE = 16, RECORD_ALIGN = 64, PROVED_FROM = 2000 /* vectors */ };
+
+/* A recall that only an index with precise codes is seen to have. */
+static const float PRECISE = 0.985f;
 
 const char ivf_magic[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '2'};
 static const char magic_1[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '1'};
@@ -409,6 +412,22 @@ uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked)
     struct ivf_calibration c;
     if (ivf_capped(ivf, recall, IVF_DEEP, reranked, &c)) return c.clusters;
     return ivf_calibrated(ivf, recall, IVF_DEEP, reranked).clusters;
+}
+
+static float best_measured(const struct ivf_table *table, float best)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        best = fmaxf(best, table->entries[i].recall_reranked);
+    return best;
+}
+
+bool ivf_reaches(const struct ivf *ivf, float recall)
+{
+    float best = best_measured(&ivf->capped, best_measured(&ivf->deep, 0));
+    /* What is kept are lower bounds, which few queries, or a wish for all but
+     * everything, leave below what the index can do. */
+    if (ivf->count < PROVED_FROM || ivf->deep.count == 0) return true;
+    return best >= recall || best >= PRECISE;
 }
 
 uint32_t ivf_row_cluster(const struct ivf *ivf, struct slice slots, uint32_t row)

@@ -108,6 +108,12 @@ uint64_t ivf_memory(const struct ivf *ivf); /* bytes it holds besides the head *
  * end. */
 uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked);
 
+/*
+ * Can the index find so many? In one or two dimensions distances between neighbours are
+ * below what 8-bit codes tell, whatever is looked at: such vectors, where the
+ * calibration saw it, are to be searched exactly.
+ */
+bool ivf_reaches(const struct ivf *ivf, float recall);
 /* The cluster that a row with a vector lies in. slots: all of it. */
 uint32_t ivf_row_cluster(const struct ivf *ivf, struct slice slots, uint32_t row);
 
