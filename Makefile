@@ -6,6 +6,7 @@
 #   make s3              on MinIO: the store contract, kills and pauses, end to end
 #   make s3-matrix       the same on MinIO, Ceph and SeaweedFS; s3rver is refused
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
+#   make vector-recall   vector search against exact search, on data of all kinds
 #   make text-random | lucene   long comparisons of full-text search
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
 #   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
@@ -170,6 +171,10 @@ fuzz: $(B)/tests/run_fuzz
 
 # Full text: 10,000 random queries on each collection against a loop over all its words,
 # and our scores beside Lucene's (Debian's liblucene8-java).
+.PHONY: vector-recall
+vector-recall: $(B)/tests/run_recall
+	@$< --queries $(or $(QUERIES),1000) --rows $(or $(ROWS),300000)
+
 .PHONY: text-random lucene
 text-random: $(B)/tests/test_text_query
 	ELACSYM_TEXT_QUERIES=$(or $(QUERIES),10000) $<

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""bench_vector_peers.py [queries [plot.svg]] - four libraries on Fashion-MNIST beside us.
+"""bench_vector_peers.py [queries [plot.svg]] - six libraries on Fashion-MNIST beside us.
 
 The same queries, measure and clock as bench_vector, which runs first so that both stand
 in one table of one machine: recall@10 by true distance, queries a second of CPU time of
-one thread (all queries in one call, so Python costs nothing). Wants numpy, hnswlib,
-faiss-cpu, rabitqlib and usearch from PyPI; what is not installed is left out. The curves
+one thread (all queries in one call, so Python costs nothing; LanceDB has no such call
+and is asked fewer times). Memory is what the process has more after the build. Wants
+numpy, hnswlib, faiss-cpu, rabitqlib, usearch, scann and lancedb from PyPI; what is not
+installed is left out. The curves
 go into plot.svg.
 ELACSYM_DATA names the folder of the data, BENCH_VECTOR our program
 (build/release/bench/bench_vector).
@@ -15,6 +17,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -24,6 +27,7 @@ import numpy as np
 
 K = 10
 PASSES = 3
+LANCEDB_QUERIES = 100
 HIT_SLACK = 1e-5
 
 
@@ -41,8 +45,8 @@ class Fashion:
     def recall(self, found):
         """Part of the found ids that are as near as the true k-th, ties included."""
         near = self.base[np.asarray(found, dtype=np.int64)]
-        distances = ((near - self.queries[:, None, :]) ** 2).sum(axis=2)
-        limit = self.kth[:, None] * (1 + HIT_SLACK) + 1e-6
+        distances = ((near - self.queries[: len(near), None, :]) ** 2).sum(axis=2)
+        limit = self.kth[: len(near), None] * (1 + HIT_SLACK) + 1e-6
         return float((distances <= limit).sum()) / found.size
 
 
@@ -53,13 +57,26 @@ def measure(data, search):
         start = time.process_time()
         found = search(data.queries)
         best = min(best, time.process_time() - start)
-    return data.recall(np.asarray(found)), len(data.queries) / best
+    return data.recall(np.asarray(found)), len(found) / best
+
+
+def resident_mb():
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Cost(float):
+    """CPU seconds of a build, with the memory that was more after it."""
+
+    memory_mb = float("nan")
 
 
 def build(make):
-    start = time.process_time()
+    memory, start = resident_mb(), time.process_time()
     made = make()
-    return made, time.process_time() - start
+    cost = Cost(time.process_time() - start)
+    cost.memory_mb = resident_mb() - memory
+    return made, cost
 
 
 def hnswlib_runs(data):
@@ -153,6 +170,67 @@ def usearch_runs(data):
         )
 
 
+def scann_runs(data):
+    import scann
+
+    def make():
+        # Leaves about the root of the rows, anisotropic quantisation of 2 dimensions a
+        # code, as its docs say; the best are scored again.
+        return (
+            scann.scann_ops_pybind.builder(data.base, K, "squared_l2")
+            .set_n_training_threads(1)
+            .tree(num_leaves=250, num_leaves_to_search=10, training_sample_size=60000)
+            .score_ah(2, anisotropic_quantization_threshold=0.2)
+            .reorder(100)
+            .build()
+        )
+
+    index, seconds = build(make)
+    for leaves in (2, 3, 4, 6, 8, 12, 16, 24, 32):
+        for again in (30, 100):
+            yield "scann 250 leaves, AH 2", f"{leaves} leaves, {again}", seconds, (
+                lambda q: index.search_batched(
+                    q, leaves_to_search=leaves, pre_reorder_num_neighbors=again
+                )[0]
+            )
+
+
+def lancedb_runs(data):
+    os.environ["LANCE_CPU_THREADS"] = "1"
+    os.environ["LANCE_IO_THREADS"] = "1"
+    import lancedb
+    import pyarrow as pa
+
+    few = data.queries[:LANCEDB_QUERIES]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def make():
+            vectors = pa.FixedSizeListArray.from_arrays(data.base.ravel(), 784)
+            table = lancedb.connect(folder).create_table(
+                "t", pa.table({"id": np.arange(len(data.base)), "vector": vectors})
+            )
+            table.create_index(metric="l2", index_type="IVF_RQ", num_partitions=256)
+            return table
+
+        table, seconds = build(make)
+
+        def search(probes, again):
+            return lambda q: [
+                table.search(v)
+                .metric("l2")
+                .nprobes(probes)
+                .refine_factor(again)
+                .limit(K)
+                .select(["id"])
+                .to_arrow()["id"]
+                .to_numpy()
+                for v in few
+            ]
+
+        for probes in (4, 8, 16, 32):
+            yield "lancedb IVF_RQ 256, refine 10", f"nprobes {probes}", seconds, search(probes, 10)
+
+
 def ours(queries):
     program = os.environ.get("BENCH_VECTOR", "build/release/bench/bench_vector")
     text = subprocess.run(
@@ -162,12 +240,14 @@ def ours(queries):
     built = re.search(r"built in ([\d.]+) CPU s", text)
     if not built:
         sys.exit(text)
+    cost = Cost(built[1])
+    cost.memory_mb = sum(int(n) for n in re.search(r"head (\d+) records (\d+)", text).groups()) / 1e6
     for line in text.splitlines():
         row = re.match(r"(\d+)(\+\d+)? +recall ([\d.]+) +(\d+) q/s", line)
         if row:
             probes, exact, recall, rate = row.groups()
             name = "elacsym" + (" + 15 exact" if exact else "")
-            yield name, f"probes {probes}", float(built[1]), float(recall), float(rate)
+            yield name, f"probes {probes}", cost, float(recall), float(rate)
 
 
 def rate_at(points, recall):
@@ -240,7 +320,7 @@ def main():
     rows = list(ours(queries))
     for row in rows:
         show(row)
-    for runs in (faiss_runs, rabitq_runs, hnswlib_runs, usearch_runs):
+    for runs in (faiss_runs, rabitq_runs, hnswlib_runs, usearch_runs, scann_runs, lancedb_runs):
         try:
             for name, setting, seconds, search in runs(data):
                 rows.append((name, setting, seconds, *measure(data, search)))
@@ -251,13 +331,13 @@ def main():
         names = dict.fromkeys(row[0] for row in rows)
         curves = {name: [row[3:] for row in rows if row[0] == name] for name in names}
         pathlib.Path(sys.argv[2]).write_text(plot(curves))
-    print(f"\n{'':32} {'q/s at 0.90':>12} {'0.95':>9} {'0.99':>9}  build CPU s")
+    print(f"\n{'':32} {'q/s at 0.90':>12} {'0.95':>9} {'0.99':>9}  build CPU s     MB")
     for name in dict.fromkeys(row[0] for row in rows):
         points = [row[3:] for row in rows if row[0] == name]
         cells = [rate_at(points, r) for r in (0.90, 0.95, 0.99)]
         shown = " ".join(f"{'-' if c is None else round(c):>9}" for c in cells)
         seconds = next(row[2] for row in rows if row[0] == name)
-        print(f"{name:32}    {shown}  {seconds:.1f}")
+        print(f"{name:32}    {shown}  {seconds:11.1f} {seconds.memory_mb:6.0f}")
 
 
 if __name__ == "__main__":

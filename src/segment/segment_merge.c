@@ -5,6 +5,9 @@
  * are merged from those of the inputs (segment_merge_index.h); only where an input was
  * written before there were positions records are read and their texts analysed again.
  *
+ * The vector index of the largest input lends its clusters to the merged one, which is
+ * much less work than finding clusters anew.
+ *
  * Rows of an input ascend by id, so each input is read from front to back, a window of
  * blocks at a time. Were rows in another order, this would stay right and get slow.
  */
@@ -19,7 +22,12 @@
 #include "segment/segment_parts.h"
 #include "segment/segment_write.h"
 
-enum { WINDOW_MAX = 16, WINDOWS_PINS_MAX = 128, ROWS_PER_CHECK = 256 };
+enum {
+    WINDOW_MAX = 16,
+    WINDOWS_PINS_MAX = 128,
+    ROWS_PER_CHECK = 256,
+    CLUSTERS_KEPT_FROM = 64 /* an index of at least one in so many vectors */
+};
 
 struct live_row {
     uint32_t input, row;
@@ -272,6 +280,50 @@ static enum err copy_indexes(struct op *op, const struct merge *m,
     return e;
 }
 
+/* ---- clusters of vectors ---- */
+
+/* The input with the most vectors in an index that the merged one can go on from. */
+static uint32_t largest_indexed(const struct merge *m)
+{
+    uint32_t largest = UINT32_MAX, most = m->vector_count / CLUSTERS_KEPT_FROM;
+    for (uint32_t i = 0; i < m->input_count; i++) {
+        const struct segment *s = m->inputs[i].segment;
+        if (!s->ivf || s->layout.vector_count <= most) continue;
+        most = s->layout.vector_count;
+        largest = i;
+    }
+    return largest;
+}
+
+/* Rows of the largest input stay in the clusters they have. */
+static enum err keep_clusters(struct op *op, const struct merge *m,
+                              struct segment_writer *w)
+{
+    uint32_t largest = largest_indexed(m), count = 0, kept = 0;
+    if (largest == UINT32_MAX || w->options.index_from == 0) return ERR_OK;
+    const struct segment *s = m->inputs[largest].segment;
+    struct cache_pin pin =
+        segment_section_range(s, layout_section(&s->layout, SECTION_SLOTS, 0));
+    enum err e = segment_pin(op, s, &pin, 1);
+    if (e) return fail_input(op, e, &m->inputs[largest]);
+    struct slice slots = slice_of(pin.data.data, (size_t)ivf_slots_size(s->ivf));
+    uint32_t *clusters = mem_new_array(uint32_t, m->vector_count);
+    for (uint32_t i = 0; i < m->row_count; i++) {
+        const struct live_row *row = &m->rows[i];
+        if (!segment_has_vector(m->inputs[row->input].segment, row->row)) continue;
+        bool known = row->input == largest;
+        clusters[count++] =
+            known ? ivf_row_cluster(s->ivf, slots, row->row) : IVF_NO_CLUSTER;
+        kept += known;
+    }
+    segment_unpin(s, &pin, 1);
+    if (kept > 0)
+        writer_clusters(w, clusters, ivf_clusters(s->ivf));
+    else
+        mem_free(clusters); /* the others are dead */
+    return ERR_OK;
+}
+
 static enum err merge_write(struct op *op, struct merge *m, const struct schema *schema,
                             const struct segment_options *options,
                             const struct segment_input *inputs, struct buf *out)
@@ -287,6 +339,7 @@ static enum err merge_write(struct op *op, struct merge *m, const struct schema 
         writer_rows_end(&w);
         e = copy_indexes(op, m, inputs, &w);
     }
+    if (!e) e = keep_clusters(op, m, &w);
     if (!e) e = copy_records(op, m, &w);
     if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;

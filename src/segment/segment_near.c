@@ -423,6 +423,7 @@ static bool by_index(const struct near *n, const struct segment_target *t)
 {
     if (!t->segment->ivf || n->what->recall >= 1) return false;
     if (n->query.norm > IVF_LENGTH_MAX) return false;
+    if (!ivf_reaches(t->segment->ivf, n->what->recall)) return false;
     if (!t->allowed || !n->scans) return true;
     return !segment_scans(t->segment, matches_of(t), n->what->recall);
 }

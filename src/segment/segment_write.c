@@ -382,7 +382,9 @@ static enum err index_build(struct op *op, struct segment_writer *w,
                                 .count = count,
                                 .dim = w->schema->vector_dim,
                                 .rows = rows,
-                                .row_count = w->row_count};
+                                .row_count = w->row_count,
+                                .clusters = w->clusters,
+                                .cluster_count = w->cluster_count};
     struct ivf_build_options options = {.metric = segment_ivf_metric(w->schema->metric),
                                         .seed = w->options.index_seed,
                                         .room = w->options.room};
@@ -394,6 +396,14 @@ static enum err index_build(struct op *op, struct segment_writer *w,
     }
     w->layout.indexed = !e;
     return e;
+}
+
+void writer_clusters(struct segment_writer *w, uint32_t *clusters,
+                     uint32_t cluster_count)
+{
+    assert(!w->clusters);
+    w->clusters = clusters;
+    w->cluster_count = cluster_count;
 }
 
 static void directory_write(struct segment_writer *w)
@@ -444,6 +454,7 @@ void writer_release(struct segment_writer *w)
     mem_free(w->texts);
     mem_free(w->merged_texts);
     mem_free(w->positions);
+    mem_free(w->clusters);
     mem_free(w->values);
     op_release(&w->scratch);
     segment_layout_release(&w->layout);

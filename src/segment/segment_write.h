@@ -41,8 +41,10 @@ struct segment_writer {
     struct buf *merged_texts;
     bool merged;           /* all of them: records are not looked into */
     struct buf *positions; /* of the texts that are written */
-    struct buf block;      /* records not yet written */
-    struct buf blocks;     /* struct document_block */
+    uint32_t *clusters;    /* of the vectors, as an input has them; or NULL */
+    uint32_t cluster_count;
+    struct buf block;  /* records not yet written */
+    struct buf blocks; /* struct document_block */
     uint32_t block_row;
 };
 
@@ -63,6 +65,10 @@ void writer_column(struct segment_writer *w, uint32_t attr, struct buf *column,
 /* As well: its text index, and that one's positions. */
 void writer_text(struct segment_writer *w, uint32_t attr, struct buf *text,
                  struct buf *positions);
+/* The clusters that vectors, in their order, lie in already (struct ivf_source); taken
+ * over. */
+void writer_clusters(struct segment_writer *w, uint32_t *clusters,
+                     uint32_t cluster_count);
 /* Every attribute's column was given: are the text indexes of those with values? Then
  * records are passed on as they are. */
 void writer_merged(struct segment_writer *w);

@@ -17,7 +17,8 @@ enum {
     ROUNDS = 10,
     READ_ROWS = 256, /* rows read at once */
     HALVE_SAMPLE = 512,
-    HALVE_ROUNDS = 6
+    HALVE_ROUNDS = 6,
+    NEAR_SPLIT = 16 /* clusters whose rows may move to one that a split has made */
 };
 
 /* Times the mean squared distance from the mean of a cluster, beyond which a row is
@@ -83,6 +84,26 @@ static uint32_t *sizes_of(const uint32_t *of_row, uint32_t rows, size_t clusters
     return sizes;
 }
 
+/* Assigns rows that are in no cluster yet. */
+static void assign_unknown(const struct row_source *s, const struct kmeans *m,
+                           uint32_t *of_row)
+{
+    float *rows = mem_new_array(float, READ_ROWS * s->dim);
+    uint32_t which[READ_ROWS], nearest[READ_ROWS];
+    for (uint32_t i = 0, count = 0; i < s->count; i++) {
+        if (of_row[i] == CLUSTER_UNKNOWN) {
+            s->read(s->context, i, 1, rows + count * s->dim);
+            which[count++] = i;
+        }
+        if (count < READ_ROWS && i + 1 < s->count) continue;
+        kmeans_nearest(m, rows, count, nearest);
+        for (uint32_t j = 0; j < count; j++)
+            of_row[which[j]] = nearest[j];
+        count = 0;
+    }
+    mem_free(rows);
+}
+
 /* ---- small clusters go ---- */
 
 /* The centroids of clusters that are large enough; numbers[c] is where c went. */
@@ -108,20 +129,13 @@ static struct kmeans *drop_small(const struct row_source *s, struct kmeans *m,
 {
     uint32_t *sizes = sizes_of(of_row, s->count, m->count);
     uint32_t *numbers = mem_new_array(uint32_t, m->count);
-    float *row = mem_new_array(float, s->dim);
     struct kmeans *kept = keep_large(m, sizes, size_min, numbers);
-    for (uint32_t i = 0; i < s->count; i++) {
-        uint32_t number = numbers[of_row[i]];
-        if (number == UINT32_MAX) {
-            s->read(s->context, i, 1, row);
-            kmeans_nearest(kept, row, 1, &number);
-        }
-        of_row[i] = number;
-    }
+    for (uint32_t i = 0; i < s->count; i++)
+        of_row[i] = numbers[of_row[i]]; /* UINT32_MAX is CLUSTER_UNKNOWN */
+    assign_unknown(s, kept, of_row);
     kmeans_free(m);
     mem_free(sizes);
     mem_free(numbers);
-    mem_free(row);
     return kept;
 }
 
@@ -323,21 +337,181 @@ static void compute_means(const struct row_source *s,
     mem_free(m.squares);
 }
 
-void clusters_find(const struct row_source *source,
-                   const struct clusters_options *options, struct clusters *out)
+/* ---- clusters that are taken over ---- */
+
+struct sums {
+    const uint32_t *of_row;
+    float *centroids;
+    uint32_t *sizes;
+    size_t dim;
+};
+
+static void add_to_sum(void *context, uint32_t row, const float *values)
+{
+    struct sums *s = context;
+    uint32_t cluster = s->of_row[row];
+    if (cluster == CLUSTER_UNKNOWN) return;
+    s->sizes[cluster]++;
+    for (size_t d = 0; d < s->dim; d++)
+        s->centroids[cluster * s->dim + d] += values[d];
+}
+
+/* Means of the rows that lie in clusters; clusters without rows go, and the others are
+ * numbered anew. */
+static struct kmeans *means_of(const struct row_source *source, uint32_t count,
+                               uint32_t *of_row)
+{
+    struct sums s = {.of_row = of_row,
+                     .centroids = mem_new_array(float, count * source->dim),
+                     .sizes = mem_new_array(uint32_t, count),
+                     .dim = source->dim};
+    uint32_t *numbers = mem_new_array(uint32_t, count), kept = 0;
+    visit_rows(source, add_to_sum, &s);
+    for (uint32_t c = 0; c < count; c++) {
+        if (s.sizes[c] == 0) continue;
+        for (size_t d = 0; d < s.dim; d++)
+            s.centroids[kept * s.dim + d] =
+                s.centroids[c * s.dim + d] / (float)s.sizes[c];
+        numbers[c] = kept++;
+    }
+    for (uint32_t i = 0; i < source->count; i++)
+        if (of_row[i] != CLUSTER_UNKNOWN) of_row[i] = numbers[of_row[i]];
+    assert(kept > 0);
+    mem_free(s.sizes);
+    mem_free(numbers);
+    return kmeans_of(s.centroids, kept, source->dim);
+}
+
+/* Marks what is nearest to a cluster, itself included. */
+static void mark_near(const struct kmeans *m, uint32_t cluster, bool *marks)
+{
+    float best[NEAR_SPLIT];
+    uint32_t near[NEAR_SPLIT];
+    size_t kept = 0;
+    for (uint32_t c = 0; c < m->count; c++) {
+        float distance = distance_l2(m->centroids + cluster * m->dim,
+                                     m->centroids + c * m->dim, m->dim);
+        if (kept == NEAR_SPLIT && distance >= best[kept - 1]) continue;
+        size_t at = kept < NEAR_SPLIT ? kept++ : kept - 1;
+        for (; at > 0 && best[at - 1] > distance; at--) {
+            best[at] = best[at - 1];
+            near[at] = near[at - 1];
+        }
+        best[at] = distance;
+        near[at] = c;
+    }
+    for (size_t i = 0; i < kept; i++)
+        marks[near[i]] = true;
+}
+
+/* Rows of clusters near to those that a split has changed move to the nearest of all
+ * clusters. changed: m->count of them. */
+static void reassign(const struct row_source *source, const struct kmeans *m,
+                     const bool *changed, uint32_t *of_row)
+{
+    bool *marks = mem_new_array(bool, m->count);
+    for (uint32_t c = 0; c < m->count; c++)
+        if (changed[c]) mark_near(m, c, marks);
+    for (uint32_t i = 0; i < source->count; i++)
+        if (marks[of_row[i]]) of_row[i] = CLUSTER_UNKNOWN;
+    assign_unknown(source, m, of_row);
+    mem_free(marks);
+}
+
+/* Halves what is too large and lets rows move. Returns the clusters afterwards. */
+static struct kmeans *split_and_move(const struct row_source *source, struct kmeans *m,
+                                     const struct clusters_options *options,
+                                     uint32_t *of_row)
+{
+    uint32_t before = (uint32_t)m->count, split_from = options->size * 3 / 2;
+    uint32_t *sizes = sizes_of(of_row, source->count, before);
+    if (split_from > options->size_max || split_from < 3)
+        split_from = options->size_max;
+    uint32_t count = split_large(source, before, split_from, options->seed, of_row);
+    if (count > before) {
+        bool *changed = mem_new_array(bool, count);
+        for (uint32_t c = 0; c < count; c++)
+            changed[c] = c >= before || sizes[c] > split_from;
+        kmeans_free(m);
+        m = means_of(source, count, of_row);
+        reassign(source, m, changed, of_row);
+        mem_free(changed);
+    }
+    mem_free(sizes);
+    return m;
+}
+
+static struct kmeans *take_over(const struct row_source *source,
+                                const struct clusters_options *options,
+                                uint32_t *of_row)
+{
+    memcpy(of_row, options->known, source->count * sizeof *of_row);
+    struct kmeans *m = means_of(source, options->known_count, of_row);
+    assign_unknown(source, m, of_row);
+    return split_and_move(source, m, options, of_row);
+}
+
+static struct kmeans *start_anew(const struct row_source *source,
+                                 const struct clusters_options *options, uint64_t *seed,
+                                 uint32_t *of_row)
+{
+    uint32_t wanted = (source->count + options->size / 2) / options->size;
+    struct kmeans *m = train(source, wanted ? wanted : 1, seed);
+    assign_all(source, m, of_row);
+    return m;
+}
+
+/* ---- rows held in memory ---- */
+
+struct held {
+    float *rows;
+    size_t dim;
+};
+
+/* struct row_source's read. */
+static void read_held(const void *context, uint32_t first, uint32_t count, float *out)
+{
+    const struct held *h = context;
+    memcpy(out, h->rows + first * h->dim, count * h->dim * sizeof *out);
+}
+
+static bool fits_sample(const struct row_source *s)
+{
+    return (uint64_t)s->count * s->dim * sizeof(float) <= SAMPLE_BYTES_MAX;
+}
+
+/* ---- */
+
+static void find(const struct row_source *source,
+                 const struct clusters_options *options, struct clusters *out)
 {
     uint64_t seed = options->seed;
-    uint32_t wanted = (source->count + options->size / 2) / options->size;
-    assert(source->count > 0 && options->size_max >= 3);
-    struct kmeans *m = train(source, wanted ? wanted : 1, &seed);
     *out = (struct clusters){.of_row = mem_new_array(uint32_t, source->count)};
-    assign_all(source, m, out->of_row);
+    struct kmeans *m = options->known ? take_over(source, options, out->of_row)
+                                      : start_anew(source, options, &seed, out->of_row);
     m = drop_small(source, m, options->size_min, out->of_row);
     out->count =
         split_large(source, (uint32_t)m->count, options->size_max, seed, out->of_row);
     kmeans_free(m);
     out->sizes = sizes_of(out->of_row, source->count, out->count);
     compute_means(source, options, out);
+}
+
+void clusters_find(const struct row_source *source,
+                   const struct clusters_options *options, struct clusters *out)
+{
+    assert(source->count > 0 && options->size_max >= 3);
+    if (!options->known || !fits_sample(source)) {
+        find(source, options, out);
+        return;
+    }
+    /* Nothing is trained: in the memory of a sample lie all rows, which are read many
+     * times. */
+    struct held held = {mem_new_array(float, source->count * source->dim), source->dim};
+    struct row_source rows = {read_held, &held, source->count, source->dim};
+    source->read(source->context, 0, source->count, held.rows);
+    find(&rows, options, out);
+    mem_free(held.rows);
 }
 
 void clusters_release(struct clusters *c)

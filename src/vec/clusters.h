@@ -3,7 +3,10 @@
  *
  * Centroids are trained on a sample, rows are assigned in one pass over them, clusters
  * that came out too small give their rows to their neighbours, those too large are
- * halved until they fit. So no cluster is larger than size_max whatever the data, be
+ * halved until they fit. Where some rows lie in clusters already, these are kept
+ * instead of training: the other rows join the nearest, large ones are halved, and of
+ * all clusters near to such a change rows move to where they are nearer (as in SPFresh:
+ * Xu et al., SOSP 2023). So no cluster is larger than size_max whatever the data, be
  * it all one point; smaller than size_min are only those that a small neighbourhood
  * leaves no choice. Rows are read through a callback and never held together: memory is
  * bounded by the sample and a few bytes a row.
@@ -30,7 +33,13 @@ struct clusters_options {
      * there are no others: as queries they are like those from outside. */
     const uint32_t *held_out;
     uint32_t held_out_count;
+    /* The clusters, below known_count, that rows lie in already, CLUSTER_UNKNOWN where
+     * they do not; NULL: train. Some cluster has a row. */
+    const uint32_t *known;
+    uint32_t known_count;
 };
+
+#define CLUSTER_UNKNOWN UINT32_MAX
 
 struct clusters {
     uint32_t count;

@@ -11,9 +11,13 @@
 #include "vec/ivf_format.h"
 #include "vec/rotate.h"
 
-enum { ENTRY_SIZE = 16, RECORD_ALIGN = 64 };
+enum { ENTRY_SIZE = 16, RECORD_ALIGN = 64, PROVED_FROM = 2000 /* vectors */ };
 
-const char ivf_magic[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '1'};
+/* A recall that only an index with precise codes is seen to have. */
+static const float PRECISE = 0.985f;
+
+const char ivf_magic[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '2'};
+static const char magic_1[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '1'};
 
 struct ivf_entry ivf_entry_at(const struct ivf_centroids *c, uint32_t index)
 {
@@ -75,6 +79,14 @@ static void read_table(struct reader *r, struct ivf_table *table)
     }
 }
 
+/* Its entries say by themselves which of them are in use. */
+static void read_capped(struct reader *r, struct ivf_table *table)
+{
+    read_table(r, table);
+    while (table->count < IVF_CALIBRATION_MAX && table->entries[table->count].clusters)
+        table->count++;
+}
+
 static void read_centroids(struct reader *r, uint32_t padded, struct ivf_centroids *c)
 {
     c->codes = get_bytes(r, (size_t)c->count * padded).data;
@@ -84,7 +96,9 @@ static void read_centroids(struct reader *r, uint32_t padded, struct ivf_centroi
 static bool read_fixed(struct reader *r, struct ivf *ivf)
 {
     struct slice magic = get_bytes(r, sizeof ivf_magic);
-    if (r->failed || memcmp(magic.data, ivf_magic, sizeof ivf_magic) != 0) return false;
+    if (r->failed) return false;
+    bool first = memcmp(magic.data, magic_1, sizeof magic_1) == 0;
+    if (!first && memcmp(magic.data, ivf_magic, sizeof ivf_magic) != 0) return false;
     uint32_t metric = get_u32(r);
     ivf->metric = (enum ivf_metric)metric;
     ivf->dim = get_u32(r);
@@ -101,6 +115,7 @@ static bool read_fixed(struct reader *r, struct ivf *ivf)
     (void)get_u32(r); /* the checksum */
     read_table(r, &ivf->deep);
     read_table(r, &ivf->shallow);
+    if (!first) read_capped(r, &ivf->capped);
     return !r->failed && metric <= IVF_DOT && ivf->dim > 0 && ivf->dim <= IVF_DIM_MAX &&
            (ivf->coded_dim == ivf->dim ||
             (ivf->coded_dim == ivf->dim + 1 && metric == IVF_COSINE)) &&
@@ -138,6 +153,19 @@ static bool is_rising(const struct ivf_table *table, uint32_t clusters)
     return true;
 }
 
+static bool is_rising_capped(const struct ivf_table *table)
+{
+    struct ivf_calibration before = {.cut = 0};
+    for (uint32_t i = 0; i < table->count; i++) {
+        struct ivf_calibration c = table->entries[i];
+        if (!(c.cut >= before.cut) || !isfinite(c.cut) || !isfinite(c.recall) ||
+            !isfinite(c.recall_reranked) || c.clusters < before.clusters)
+            return false;
+        before = c;
+    }
+    return true;
+}
+
 static bool lay_out_records(struct ivf *ivf)
 {
     uint64_t offset = 0;
@@ -162,7 +190,7 @@ static bool lay_out_records(struct ivf *ivf)
 static bool checksum_holds(struct slice head)
 {
     const uint32_t zero = 0;
-    if (head.size < IVF_HEAD_FIXED) return false;
+    if (head.size < IVF_HEAD_FIXED_1) return false;
     uint32_t crc = crc32c(0, head.data, IVF_CRC_OFFSET);
     crc = crc32c(crc, &zero, sizeof zero);
     crc = crc32c(crc, head.data + IVF_CRC_OFFSET + 4, head.size - IVF_CRC_OFFSET - 4);
@@ -184,7 +212,8 @@ static bool decode(struct slice head, struct ivf *ivf)
         !is_partition(&ivf->supers, ivf->clusters.count, ivf->clusters.count))
         return false;
     if (!is_rising(&ivf->deep, ivf->clusters.count) ||
-        !is_rising(&ivf->shallow, ivf->clusters.count))
+        !is_rising(&ivf->shallow, ivf->clusters.count) ||
+        !is_rising_capped(&ivf->capped))
         return false;
     ivf->mean = mem_dup(mean.data, mean.size);
     ivf->radii = mem_dup(radii.data, radii.size);
@@ -332,7 +361,86 @@ struct ivf_calibration ivf_calibrated(const struct ivf *ivf, float wanted,
     return c;
 }
 
+/* Rounded up, and more than the lower. */
+static uint32_t between(uint32_t low, uint32_t high, float part)
+{
+    uint32_t more = (uint32_t)ceilf(part * (float)(high - low));
+    return low + (more ? more : 1);
+}
+
+static bool look_up_capped(const struct ivf *ivf, float wanted, bool reranked,
+                           struct ivf_calibration *out)
+{
+    struct ivf_calibration before = {.cut = 0};
+    for (uint32_t i = 0; i < ivf->capped.count; i++) {
+        struct ivf_calibration c = ivf->capped.entries[i];
+        float low = reranked ? before.recall_reranked : before.recall;
+        float high = reranked ? c.recall_reranked : c.recall;
+        if (high >= wanted) {
+            float part = i && high > low ? (wanted - low) / (high - low) : 1;
+            *out = c;
+            if (c.clusters == before.clusters)
+                out->cut = before.cut + part * (c.cut - before.cut);
+            else
+                out->clusters = between(before.clusters, c.clusters, part);
+            return true;
+        }
+        before = c;
+    }
+    return false;
+}
+
+bool ivf_capped(const struct ivf *ivf, float wanted, double neighbours, bool reranked,
+                struct ivf_calibration *out)
+{
+    if (!look_up_capped(ivf, wanted, reranked, out)) return false;
+    /* The farther down the nearest ones reach, the more clusters hold them: at most in
+     * proportion. */
+    double clusters = out->clusters * fmax(neighbours / IVF_DEEP, 1);
+    double all = ivf->clusters.count;
+    out->clusters = (uint32_t)fmin(ceil(clusters), all);
+    if (neighbours >= IVF_DEEP) return true;
+    /* Fewer lie in fewer clusters, but require more of them. A good half of what may be
+     * missed is missed by the cut. */
+    float cut = ivf_calibrated(ivf, (1 + wanted) / 2, neighbours, reranked).cut;
+    out->cut = fmaxf(out->cut, cut);
+    return true;
+}
+
 uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked)
 {
+    struct ivf_calibration c;
+    if (ivf_capped(ivf, recall, IVF_DEEP, reranked, &c)) return c.clusters;
     return ivf_calibrated(ivf, recall, IVF_DEEP, reranked).clusters;
+}
+
+static float best_measured(const struct ivf_table *table, float best)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        best = fmaxf(best, table->entries[i].recall_reranked);
+    return best;
+}
+
+bool ivf_reaches(const struct ivf *ivf, float recall)
+{
+    float best = best_measured(&ivf->capped, best_measured(&ivf->deep, 0));
+    /* What is kept are lower bounds, which few queries, or a wish for all but
+     * everything, leave below what the index can do. */
+    if (ivf->count < PROVED_FROM || ivf->deep.count == 0) return true;
+    return best >= recall || best >= PRECISE;
+}
+
+uint32_t ivf_row_cluster(const struct ivf *ivf, struct slice slots, uint32_t row)
+{
+    assert(row < ivf->row_count && slots.size == ivf_slots_size(ivf));
+    uint32_t slot = load_u32(slots.data + (size_t)row * sizeof slot);
+    uint32_t low = 0, high = ivf->clusters.count - 1;
+    while (low < high) { /* the last cluster whose first slot is not behind */
+        uint32_t middle = low + (high - low + 1) / 2;
+        if (ivf_entry_at(&ivf->clusters, middle).first <= slot)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
 }

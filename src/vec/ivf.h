@@ -13,6 +13,8 @@
  * measured when the index was built, with rows of the data as queries; because the rule
  * is about geometry and not about a number of clusters, it also holds for other k, for
  * filters and beside other segments, whose rows have brought the k-th distance down.
+ * Where all rows may be found, a number of clusters that was measured together with a
+ * cut ends the search sooner.
  *
  * An index is three byte strings (layout in ivf_format.h), which the caller stores and
  * reads: head (read whole, kept), slots (where each row lies, 4 bytes a row: only
@@ -58,7 +60,14 @@ struct ivf_source {
     uint32_t dim;
     const uint32_t *rows; /* the segment's row of each, ascending; NULL: 0, 1, ... */
     uint32_t row_count;   /* of the segment: all rows are below */
+    /* Of each vector the cluster, below cluster_count, in which it lies already in an
+     * index of many of these vectors, IVF_NO_CLUSTER if in none. Such clusters are kept
+     * as far as they suit all, which costs a fraction. NULL: start anew. */
+    const uint32_t *clusters;
+    uint32_t cluster_count;
 };
+
+#define IVF_NO_CLUSTER UINT32_MAX
 
 struct ivf_build_options {
     enum ivf_metric metric;
@@ -95,9 +104,19 @@ uint32_t ivf_largest_cluster(const struct ivf *ivf);
 uint64_t ivf_slots_size(const struct ivf *ivf);
 uint64_t ivf_records_size(const struct ivf *ivf);
 uint64_t ivf_memory(const struct ivf *ivf); /* bytes it holds besides the head */
-/* Clusters that nearly all queries look at for the wanted recall of the 10 nearest.
- * reranked: exact vectors decide between the best ivf_rerank(10) in the end. */
+/* Clusters that a query looks at, at most or nearly always, for the wanted recall of
+ * the 10 nearest. reranked: exact vectors decide between the best ivf_rerank(10) in the
+ * end. */
 uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked);
+
+/*
+ * Can the index find so many? In one or two dimensions distances between neighbours are
+ * below what 8-bit codes tell, whatever is looked at: such vectors, where the
+ * calibration saw it, are to be searched exactly.
+ */
+bool ivf_reaches(const struct ivf *ivf, float recall);
+/* The cluster that a row with a vector lies in. slots: all of it. */
+uint32_t ivf_row_cluster(const struct ivf *ivf, struct slice slots, uint32_t row);
 
 /* Is this the index of that many vectors among that many rows? */
 bool ivf_fits(const struct ivf *ivf, enum ivf_metric metric, uint32_t dim,
@@ -132,10 +151,11 @@ static inline uint32_t ivf_rerank(uint32_t k)
 
 struct ivf_options {
     uint32_t k;
-    float recall;    /* wanted, 0 to 1 */
-    float share;     /* of all rows that are searched, those of this index; 0: all */
-    float cut;       /* instead of recall; 0: by recall */
-    uint32_t probes; /* clusters to look at, instead of either; 0: by recall */
+    float recall; /* wanted, 0 to 1 */
+    float share;  /* of all rows that are searched, those of this index; 0: all */
+    float cut;    /* instead of recall, if probes say no more; 0: by recall */
+    uint32_t
+        probes; /* clusters to look at, those beyond the cut left out; 0: by recall */
     uint32_t rerank; /* the best so many will be decided by exact vectors; 0: none */
     float eps;       /* width of the error bound; 0: the default, 1.9 */
     const struct rowset *allowed; /* rows that may be found; NULL: all */

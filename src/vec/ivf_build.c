@@ -34,7 +34,9 @@ enum {
     SUPER_ROUNDS = 8,
     READ_ROWS = 128,
     AUGMENT = 16, /* floats that make room for one coordinate */
-    CALIBRATION_QUERIES = 256,
+    CALIBRATION_QUERIES = 1024,
+    CALIBRATION_PART = 16, /* of the vectors at most, but a few */
+    CALIBRATION_FEW = 256,
     CLUSTER_END_SIZE = sizeof(float) + sizeof(uint32_t) /* at the end of the head */
 };
 
@@ -326,6 +328,7 @@ static void seal(struct buf *head, const struct ivf *ivf)
     put_u32(&fixed, 0); /* the checksum, below */
     put_table(&ivf->deep, &fixed);
     put_table(&ivf->shallow, &fixed);
+    put_table(&ivf->capped, &fixed);
     memcpy(head->data + IVF_HEAD_FIXED - fixed.size, fixed.data, fixed.size);
     uint32_t crc = crc32c(0, head->data, head->size);
     memcpy(head->data + IVF_CRC_OFFSET, &crc, sizeof crc);
@@ -406,7 +409,7 @@ static double encode_row(struct build *b, const float *row, uint32_t vector,
     return (double)distance_dot(residual, residual, padded);
 }
 
-static enum err encode(struct op *op, struct build *b, struct calibration *calibration)
+static enum err encode(struct op *op, struct build *b)
 {
     uint32_t count = b->source->count, padded = b->ivf.padded;
     uint64_t *offsets = start_records(b);
@@ -432,7 +435,6 @@ static enum err encode(struct op *op, struct build *b, struct calibration *calib
             squares[place] += b->clusters.far[first + i] ? 0 : square;
             counted[place] += !b->clusters.far[first + i];
         }
-        calibration_see(calibration, rows, first, now);
         e = op_check(op);
     }
     if (!e) finish_head(b, offsets, squares, counted);
@@ -459,29 +461,24 @@ static void read_queries(const struct build *b, float *raw, float *coded)
     }
 }
 
-static enum err calibrate(struct op *op, struct build *b, struct calibration *c)
-{
-    struct ivf *finished = NULL;
-    seal(&b->out->head, &b->ivf);
-    enum err e = ivf_open(op, buf_slice(&b->out->head), &finished);
-    if (!e)
-        e = calibration_measure(op, c, finished, buf_slice(&b->out->records),
-                                buf_slice(&b->out->slots), b->source->rows);
-    if (!e) seal(&b->out->head, finished);
-    ivf_close(finished);
-    return e;
-}
-
-static enum err encode_and_calibrate(struct op *op, struct build *b)
+static enum err calibrate(struct op *op, struct build *b)
 {
     float *raw = mem_new_array(float, (size_t)b->query_count * b->ivf.dim);
     float *coded = mem_new_array(float, (size_t)b->query_count * b->ivf.padded);
+    struct calibration_queries queries = {.source = b->source,
+                                          .vectors = b->queries,
+                                          .count = b->query_count,
+                                          .raw = raw,
+                                          .coded = coded};
+    struct ivf *finished = NULL;
     read_queries(b, raw, coded);
-    struct calibration *c =
-        calibration_new(&b->ivf, b->queries, raw, coded, b->query_count);
-    enum err e = encode(op, b, c);
-    if (!e) e = calibrate(op, b, c);
-    calibration_free(c);
+    seal(&b->out->head, &b->ivf);
+    enum err e = ivf_open(op, buf_slice(&b->out->head), &finished);
+    if (!e)
+        e = calibration_measure(op, &queries, finished, buf_slice(&b->out->records),
+                                buf_slice(&b->out->slots));
+    if (!e) seal(&b->out->head, finished);
+    ivf_close(finished);
     mem_free(raw);
     mem_free(coded);
     return e;
@@ -492,8 +489,10 @@ static enum err encode_and_calibrate(struct op *op, struct build *b)
 /* Evenly spread over the source. */
 static void choose_queries(struct build *b)
 {
-    uint32_t count = b->source->count;
-    b->query_count = count < CALIBRATION_QUERIES ? count : CALIBRATION_QUERIES;
+    uint32_t count = b->source->count, wished = count / CALIBRATION_PART;
+    if (wished < CALIBRATION_FEW) wished = CALIBRATION_FEW;
+    if (wished > CALIBRATION_QUERIES) wished = CALIBRATION_QUERIES;
+    b->query_count = count < wished ? count : wished;
     for (uint32_t i = 0; i < b->query_count; i++)
         b->queries[i] = (uint32_t)((uint64_t)count * i / b->query_count);
 }
@@ -509,7 +508,9 @@ static void find_clusters(struct build *b, uint32_t wanted)
                                        .size_max = IVF_CLUSTER_ROWS_MAX,
                                        .seed = b->ivf.seed,
                                        .held_out = b->queries,
-                                       .held_out_count = b->query_count};
+                                       .held_out_count = b->query_count,
+                                       .known = b->source->clusters,
+                                       .known_count = b->source->cluster_count};
     if (options.size_min > options.size / 4) options.size_min = options.size / 4;
     clusters_find(&rows, &options, &b->clusters);
 }
@@ -534,8 +535,9 @@ enum err ivf_build(struct op *op, const struct ivf_source *source,
         choose_queries(&b);
         find_clusters(&b, options->cluster_size);
         write_head(&b);
-        e = encode_and_calibrate(op, &b);
+        e = encode(op, &b);
     }
+    if (!e) e = calibrate(op, &b);
     if (e) ivf_bytes_release(out);
     rotation_free(b.ivf.rotation);
     clusters_release(&b.clusters);

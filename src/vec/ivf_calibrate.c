@@ -10,8 +10,10 @@
 #include "vec/distance.h"
 
 enum {
-    TRUE_MAX = 64,    /* true neighbours kept, for rows that tie with the last */
-    RERANKED_MAX = 15 /* ivf_rerank(IVF_DEEP) */
+    TRUE_MAX = 64,     /* true neighbours kept, for rows that tie with the last */
+    RERANKED_MAX = 15, /* ivf_rerank(IVF_DEEP) */
+    CUT_QUERIES = 256, /* that measure cuts alone */
+    CAPPED_FIRST = 2   /* clusters that are looked at whatever they require */
 };
 
 /* Neighbours that are looked for, and rows that a rerank decides between: those of a
@@ -26,19 +28,43 @@ static const struct depth shallow = {IVF_SHALLOW, 3};
 /* Quantiles of the required cosines, at which recall is measured. */
 static const double quantiles[] = {0.5,  0.7,  0.8,   0.87,  0.91,  0.94,
                                    0.96, 0.98, 0.987, 0.993, 0.998, 1};
+/* Parts of the neighbours that a number of clusters and a cut may miss. */
+static const double missed[] = {0.4,   0.3,   0.22,  0.16,  0.12, 0.09,  0.07,  0.055,
+                                0.042, 0.032, 0.024, 0.016, 0.01, 0.005, 0.002, 0};
+/* What of that the number of clusters may: queries unlike the data are found by the
+ * geometry of the cut sooner than by a count. */
+static const double BY_COUNT = 0.3;
+/* Where more are missed, fewer queries tell how many. */
+static const double ROUGHLY = 0.13;
+/* Recall from which on more clusters need not be tried. */
+static const float ENOUGH = 0.9995f;
 /* Standard errors that the recall kept is below the recall seen. */
 static const double CONFIDENCE = 2.5;
 /* Of 20 queries so many take at most the clusters that are kept. */
 static const double MOST = 0.95;
+/* Smaller cosines are as good as none: the first clusters are always looked at. */
+static const float CUT_LEAST = 1e-6f;
+/* Width of the bound that no row is beyond, as far as anybody will see. */
+static const float TRUTH_EPS = 4;
+
+/* What a query has to look at to find one of its neighbours. */
+struct look {
+    uint32_t place; /* of the cluster, nearest first */
+    double cosine;  /* that the cluster requires */
+};
 
 struct calibration {
-    uint32_t count;
-    size_t dim, padded;
-    bool product;
-    const uint32_t *vectors;
-    const float *raw, *coded;
-    struct hit *hits;
-    struct topk *truth; /* by minus distance */
+    const struct calibration_queries *queries;
+    const struct ivf *ivf;
+    struct slice records, slots;
+    struct topk *truth; /* by minus distance, rows of the segment */
+};
+
+/* What the neighbours of all queries take, at a depth; in the end by cosine. */
+struct looks {
+    const struct depth *depth;
+    struct look *all;
+    size_t count;
 };
 
 static int by_row(const void *context, const struct hit *a, const struct hit *b)
@@ -47,74 +73,80 @@ static int by_row(const void *context, const struct hit *a, const struct hit *b)
     return (a->row > b->row) - (a->row < b->row);
 }
 
-struct calibration *calibration_new(const struct ivf *ivf, const uint32_t *vectors,
-                                    const float *raw, const float *coded,
-                                    uint32_t count)
+static uint32_t at_most(uint32_t value, uint32_t limit)
 {
-    struct calibration *c = mem_new(struct calibration);
-    *c = (struct calibration){.count = count,
-                              .dim = ivf->dim,
-                              .padded = ivf->padded,
-                              .product = ivf_kind(ivf->metric) == RABITQ_PRODUCT,
-                              .vectors = vectors,
-                              .raw = raw,
-                              .coded = coded};
-    c->hits = mem_new_array(struct hit, count * TRUE_MAX);
-    c->truth = mem_new_array(struct topk, count);
-    for (uint32_t q = 0; q < count; q++)
-        topk_init(c->truth + q, c->hits + q * TRUE_MAX, TRUE_MAX, by_row, NULL);
-    return c;
+    return value < limit ? value : limit;
 }
 
-void calibration_free(struct calibration *c)
+static uint32_t row_of(const struct calibration_queries *q, uint32_t vector)
 {
-    if (!c) return;
-    mem_free(c->hits);
-    mem_free(c->truth);
-    mem_free(c);
+    return q->source->rows ? q->source->rows[vector] : vector;
 }
 
-static void see_row(struct calibration *c, uint32_t query, uint32_t vector,
-                    float distance)
+static uint32_t vector_of(const struct ivf_source *source, uint32_t row)
 {
-    struct topk *truth = c->truth + query;
-    if (-distance >= topk_floor(truth) && c->vectors[query] != vector)
-        topk_push(truth, (struct hit){-distance, 0, vector});
+    uint32_t low = 0, high = source->count;
+    if (!source->rows) return row;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (source->rows[middle] < row)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
-/* Up to four rows that pass by, next to each other. */
-struct passing {
-    const float *rows[TILE];
-    float norms[TILE]; /* dot: 0 */
-    uint32_t first, count;
+/* ---- the true neighbours ---- */
+
+struct asking {
+    const struct calibration *calibration;
+    const float *query; /* raw */
+    double norm;
+    float *vector; /* room for one */
 };
 
-static void see_tile(struct calibration *c, const struct passing *p, uint32_t query)
+/* Minus the distance as the index has it: squared, of vectors of length 1 for cosine,
+ * or minus the product. */
+static float exact(const void *context, uint32_t row)
 {
-    const float *queries[TILE];
-    float dots[TILE * TILE];
-    uint32_t width = c->count - query < TILE ? c->count - query : TILE;
-    for (uint32_t j = 0; j < TILE; j++)
-        queries[j] = c->coded + (query + (j < width ? j : 0)) * c->padded;
-    vec_kernels()->tile(p->rows, queries, c->padded, dots);
-    for (uint32_t i = 0; i < p->count; i++)
-        for (uint32_t j = 0; j < width; j++)
-            see_row(c, query + j, p->first + i, p->norms[i] - 2 * dots[TILE * i + j]);
+    const struct asking *a = context;
+    const struct ivf *ivf = a->calibration->ivf;
+    const struct ivf_source *source = a->calibration->queries->source;
+    source->read(source->context, vector_of(source, row), 1, a->vector);
+    if (ivf->metric == IVF_L2) return -distance_l2(a->query, a->vector, ivf->dim);
+    double dot = distance_dot_f64(a->query, a->vector, ivf->dim);
+    if (ivf->metric == IVF_DOT) return (float)dot;
+    double norms = a->norm * distance_norm(a->vector, ivf->dim);
+    return norms > 0 ? (float)(2 * dot / norms - 2) : -2;
 }
 
-void calibration_see(struct calibration *c, const float *rows, uint32_t first,
-                     uint32_t count)
+static enum err find_neighbours(struct op *op, struct calibration *c, uint32_t q)
 {
-    for (uint32_t r = 0; r < count; r += TILE) {
-        struct passing p = {.first = first + r};
-        p.count = count - r < TILE ? count - r : TILE;
-        for (uint32_t i = 0; i < TILE; i++) {
-            p.rows[i] = rows + (r + (i < p.count ? i : 0)) * c->padded;
-            p.norms[i] = c->product ? 0 : distance_dot(p.rows[i], p.rows[i], c->padded);
-        }
-        for (uint32_t q = 0; q < c->count; q += TILE)
-            see_tile(c, &p, q);
-    }
+    const struct ivf *ivf = c->ivf;
+    const float *raw = c->queries->raw + (size_t)q * ivf->dim;
+    struct ivf_options options = {.k = TRUE_MAX + 1, /* the query finds itself */
+                                  .rerank = TRUE_MAX + 1,
+                                  .probes = UINT32_MAX,
+                                  .eps = TRUTH_EPS};
+    struct asking asking = {c, raw, distance_norm(raw, ivf->dim),
+                            mem_new_array(float, ivf->dim)};
+    struct hit hits[TRUE_MAX + 1];
+    struct topk found;
+    struct op search;
+    topk_init(&found, hits, TRUE_MAX + 1, by_row, NULL);
+    op_init(&search, op->deadline_ms, 0);
+    enum err e = ivf_search(&search, ivf, c->records, raw, &options, exact, &asking, 0,
+                            &found, NULL);
+    op_release(&search);
+    mem_free(asking.vector);
+    if (!e) e = op_check(op);
+    if (e) return op_fail(op, e, "calibrate a vector index");
+    uint32_t self = row_of(c->queries, c->queries->vectors[q]);
+    for (size_t i = 0; i < found.count; i++)
+        if (hits[i].row != self) topk_push(c->truth + q, hits[i]);
+    topk_finish(c->truth + q);
+    return ERR_OK;
 }
 
 /* Distances of duplicates come out equal but for rounding. */
@@ -124,13 +156,116 @@ static float tie_limit(const struct topk *truth, size_t k)
     return kth + 1e-5f * fabsf(kth);
 }
 
-static bool is_true(const struct topk *truth, size_t k, uint32_t vector)
+static bool is_true(const struct topk *truth, size_t k, uint32_t row)
 {
     float limit = tie_limit(truth, k);
     for (size_t i = 0; i < truth->count && -truth->hits[i].score <= limit; i++)
-        if (truth->hits[i].row == vector) return true;
+        if (truth->hits[i].row == row) return true;
     return false;
 }
+
+/* Any answer would do where more rows tie than were kept. */
+static bool is_telling(const struct topk *truth, size_t k)
+{
+    return k > 0 && (truth->count < TRUE_MAX ||
+                     -truth->hits[TRUE_MAX - 1].score > tie_limit(truth, k));
+}
+
+static size_t neighbours(const struct calibration *c, uint32_t query,
+                         const struct depth *depth)
+{
+    size_t count = c->truth[query].count;
+    return count < depth->k ? count : depth->k;
+}
+
+/* ---- what they take ---- */
+
+static int by_cosine(const void *a, const void *b)
+{
+    const struct look *x = a, *y = b;
+    return (x->cosine > y->cosine) - (x->cosine < y->cosine);
+}
+
+static int by_count(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Squared distances of the centroids from a query, or minus the products. */
+static void measure_clusters(const struct calibration *c, const float *query,
+                             double *distances)
+{
+    const struct ivf *ivf = c->ivf;
+    for (uint32_t i = 0; i < ivf->clusters.count; i++) {
+        const void *centroid = c->records.data + ivf->offsets[i];
+        distances[i] = ivf_kind(ivf->metric) == RABITQ_PRODUCT
+                           ? -(double)distance_dot(query, centroid, ivf->padded)
+                           : (double)distance_l2(query, centroid, ivf->padded);
+    }
+}
+
+static uint32_t place_of(const double *distances, uint32_t count, uint32_t cluster)
+{
+    uint32_t nearer = 0;
+    for (uint32_t i = 0; i < count; i++)
+        nearer += distances[i] < distances[cluster];
+    return nearer;
+}
+
+/* The distance of the k-th neighbour as rows have it: those of products lack the
+ * mean. */
+static double limit_of(const struct calibration *c, uint32_t q, size_t k)
+{
+    const struct ivf *ivf = c->ivf;
+    double kth = -(double)c->truth[q].hits[k - 1].score;
+    if (ivf->metric != IVF_DOT) return kth;
+    const float *query = c->queries->coded + (size_t)q * ivf->padded;
+    return kth + distance_dot_f64(query, ivf->mean, ivf->padded);
+}
+
+/* distances: of the clusters from the query. */
+static void look_for(const struct calibration *c, uint32_t q, const double *distances,
+                     struct looks *looks)
+{
+    const struct ivf *ivf = c->ivf;
+    const struct topk *truth = c->truth + q;
+    const float *query = c->queries->coded + (size_t)q * ivf->padded;
+    size_t k = neighbours(c, q, looks->depth);
+    if (k == 0) return;
+    double limit = limit_of(c, q, k);
+    double norm = sqrt((double)distance_dot(query, query, ivf->padded));
+    for (size_t i = 0; i < k; i++) {
+        uint32_t cluster = ivf_row_cluster(ivf, c->slots, truth->hits[i].row);
+        looks->all[looks->count++] = (struct look){
+            .place = place_of(distances, ivf->clusters.count, cluster),
+            .cosine = ivf_required_cosine(ivf_kind(ivf->metric), distances[cluster],
+                                          (double)ivf->radii[cluster], limit, norm)};
+    }
+}
+
+static struct looks looks_new(const struct calibration *c, const struct depth *depth)
+{
+    return (struct looks){.depth = depth,
+                          .all = mem_new_array(struct look,
+                                               (size_t)c->queries->count * depth->k)};
+}
+
+static void look_for_all(const struct calibration *c, struct looks *one,
+                         struct looks *other)
+{
+    double *distances = mem_new_array(double, c->ivf->clusters.count);
+    for (uint32_t q = 0; q < c->queries->count; q++) {
+        measure_clusters(c, c->queries->coded + (size_t)q * c->ivf->padded, distances);
+        look_for(c, q, distances, one);
+        look_for(c, q, distances, other);
+    }
+    qsort(one->all, one->count, sizeof *one->all, by_cosine);
+    qsort(other->all, other->count, sizeof *other->all, by_cosine);
+    mem_free(distances);
+}
+
+/* ---- recall ---- */
 
 /* Recalls of all queries of one kind. */
 struct recalls {
@@ -156,183 +291,96 @@ static float lower_bound(const struct recalls *r)
     return (float)(r->sum / r->count - CONFIDENCE * sqrt(variance / n));
 }
 
-struct found {
+/* What is tried on the queries, and what they found. */
+struct trial {
+    const struct depth *depth;
     struct recalls by_codes, reranked;
-    uint32_t *clusters; /* looked at by each query */
+    uint32_t *clusters; /* looked at by each */
 };
 
-/* Any answer would do where more rows tie than were kept. */
-static bool is_telling(const struct topk *truth, size_t k)
+static void count_true(const struct calibration *c, uint32_t q, const struct topk *best,
+                       struct trial *t)
 {
-    return k > 0 && (truth->count < TRUE_MAX ||
-                     -truth->hits[TRUE_MAX - 1].score > tie_limit(truth, k));
-}
-
-static uint32_t vector_of(const uint32_t *rows, uint32_t count, uint32_t row)
-{
-    uint32_t low = 0, high = count;
-    if (!rows) return row;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (rows[middle] < row)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static size_t neighbours(const struct calibration *c, uint32_t query,
-                         const struct depth *depth)
-{
-    size_t count = c->truth[query].count;
-    return count < depth->k ? count : depth->k;
-}
-
-static void count_true(const struct calibration *c, uint32_t query,
-                       const struct depth *depth, const uint32_t *vectors, size_t n,
-                       struct found *f)
-{
-    const struct topk *truth = c->truth + query;
-    size_t k = neighbours(c, query, depth), place = 0;
+    const struct topk *truth = c->truth + q;
+    uint32_t self = row_of(c->queries, c->queries->vectors[q]);
+    size_t k = neighbours(c, q, t->depth), place = 0;
     uint32_t by_codes = 0, reranked = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (vectors[i] == c->vectors[query]) continue;
-        bool hit = place < depth->reranked && is_true(truth, k, vectors[i]);
+    for (size_t i = 0; i < best->count; i++) {
+        uint32_t row = best->hits[i].row;
+        if (row == self) continue;
+        bool hit = place < t->depth->reranked && is_true(truth, k, row);
         reranked += hit;
         by_codes += hit && place < k;
         place++;
     }
-    add_recall(&f->by_codes, by_codes, k);
-    add_recall(&f->reranked, reranked, k);
-}
-
-/* ---- what is measured ---- */
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-static int by_count(const void *a, const void *b)
-{
-    const uint32_t *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-static uint32_t cluster_of(const struct ivf *ivf, struct slice slots, uint32_t row)
-{
-    uint32_t slot = load_u32(slots.data + (size_t)row * sizeof slot);
-    uint32_t low = 0, high = ivf->clusters.count - 1;
-    while (low < high) { /* the last cluster whose first slot is not behind */
-        uint32_t middle = low + (high - low + 1) / 2;
-        if (ivf_entry_at(&ivf->clusters, middle).first <= slot)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low;
-}
-
-/* The cosine that the cluster of a neighbour required of this query. */
-static double required(const struct ivf *ivf, struct slice records, uint32_t cluster,
-                       const float *query, double limit)
-{
-    enum rabitq_kind kind = ivf_kind(ivf->metric);
-    const void *centroid = records.data + ivf->offsets[cluster];
-    double distance = kind == RABITQ_PRODUCT
-                          ? -(double)distance_dot(query, centroid, ivf->padded)
-                          : (double)distance_l2(query, centroid, ivf->padded);
-    double norm = sqrt((double)distance_dot(query, query, ivf->padded));
-    return ivf_required_cosine(kind, distance, (double)ivf->radii[cluster], limit,
-                               norm);
-}
-
-/* What the neighbours of all queries required, ascending; the count. */
-static size_t find_required(const struct calibration *c, const struct ivf *ivf,
-                            const struct depth *depth, struct slice records,
-                            struct slice slots, const uint32_t *rows, double *out)
-{
-    size_t count = 0;
-    for (uint32_t q = 0; q < c->count; q++) {
-        const struct topk *truth = c->truth + q;
-        const float *query = c->coded + q * c->padded;
-        size_t k = neighbours(c, q, depth);
-        if (k == 0) continue;
-        /* see_row left out what all rows of a query share. */
-        double kth = -(double)truth->hits[k - 1].score;
-        double limit =
-            c->product ? kth / 2 : kth + distance_dot_f64(query, query, c->padded);
-        for (size_t i = 0; i < k; i++) {
-            uint32_t row = truth->hits[i].row;
-            uint32_t cluster = cluster_of(ivf, slots, rows ? rows[row] : row);
-            out[count++] = required(ivf, records, cluster, query, limit);
-        }
-    }
-    qsort(out, count, sizeof *out, by_value);
-    return count;
+    add_recall(&t->by_codes, by_codes, k);
+    add_recall(&t->reranked, reranked, k);
 }
 
 static enum err try_query(struct op *op, const struct calibration *c, uint32_t q,
-                          const struct ivf *ivf, const struct depth *depth,
-                          struct slice records, const uint32_t *rows, float cut,
-                          struct found *f)
+                          const struct ivf_calibration *limits, bool capped,
+                          struct trial *t)
 {
-    uint32_t keep = depth->reranked + 1; /* the query finds itself */
-    struct ivf_options options = {.k = depth->k, .rerank = keep, .cut = cut};
+    uint32_t keep = t->depth->reranked + 1; /* the query finds itself */
+    struct ivf_options options = {.k = t->depth->k,
+                                  .rerank = keep,
+                                  .cut = limits->cut,
+                                  .probes = capped ? limits->clusters : 0};
     struct hit hits[RERANKED_MAX + 1];
-    uint32_t vectors[RERANKED_MAX + 1];
     struct ivf_counters counters = {0};
     struct topk best;
     struct op search;
     topk_init(&best, hits, keep, by_row, NULL);
     op_init(&search, op->deadline_ms, 0);
-    enum err e = ivf_search(&search, ivf, records, c->raw + q * c->dim, &options, NULL,
+    enum err e = ivf_search(&search, c->ivf, c->records,
+                            c->queries->raw + (size_t)q * c->ivf->dim, &options, NULL,
                             NULL, 0, &best, &counters);
     op_release(&search);
     if (!e) e = op_check(op);
     if (e) return op_fail(op, e, "calibrate a vector index");
     topk_finish(&best);
-    for (size_t i = 0; i < best.count; i++)
-        vectors[i] = vector_of(rows, ivf->count, hits[i].row);
-    f->clusters[f->by_codes.count] = counters.clusters;
-    count_true(c, q, depth, vectors, best.count, f);
+    t->clusters[t->by_codes.count] = counters.clusters;
+    count_true(c, q, &best, t);
     return ERR_OK;
 }
 
-static enum err try_cut(struct op *op, const struct calibration *c,
-                        const struct ivf *ivf, const struct depth *depth,
-                        struct slice records, const uint32_t *rows,
-                        struct ivf_calibration *out)
+/* Searches at these limits and fills in the rest. capped: so many clusters at most;
+ * otherwise the count comes out. */
+static enum err try_limits(struct op *op, const struct calibration *c,
+                           const struct depth *depth, uint32_t queries, bool capped,
+                           struct ivf_calibration *limits)
 {
-    struct found f = {.clusters = mem_new_array(uint32_t, c->count + 1)};
+    struct trial t = {.depth = depth, .clusters = mem_new_array(uint32_t, queries + 1)};
     enum err e = ERR_OK;
-    for (uint32_t q = 0; q < c->count && !e; q++)
+    for (uint32_t i = 0; i < queries && !e; i++) {
+        uint32_t q = (uint32_t)((uint64_t)c->queries->count * i / queries);
         if (is_telling(c->truth + q, neighbours(c, q, depth)))
-            e = try_query(op, c, q, ivf, depth, records, rows, out->cut, &f);
-    uint32_t count = f.by_codes.count;
-    qsort(f.clusters, count, sizeof *f.clusters, by_count);
-    out->clusters = f.clusters[(uint32_t)(MOST * count)];
-    if (out->clusters == 0) out->clusters = 1;
-    out->recall = lower_bound(&f.by_codes);
-    out->recall_reranked = lower_bound(&f.reranked);
-    mem_free(f.clusters);
+            e = try_query(op, c, q, limits, capped, &t);
+    }
+    uint32_t count = t.by_codes.count;
+    qsort(t.clusters, count, sizeof *t.clusters, by_count);
+    if (!capped) limits->clusters = t.clusters[(uint32_t)(MOST * count)];
+    if (limits->clusters == 0) limits->clusters = 1;
+    limits->recall = lower_bound(&t.by_codes);
+    limits->recall_reranked = lower_bound(&t.reranked);
+    mem_free(t.clusters);
     return e;
 }
 
-/* Searches at the cuts that the neighbours' cosines, ascending, suggest. */
-static enum err fill(struct op *op, const struct calibration *c, const struct ivf *ivf,
-                     const struct depth *depth, struct slice records,
-                     const uint32_t *rows, const double *cosines, size_t count,
-                     struct ivf_table *table)
+/* ---- tables ---- */
+
+/* Searches at the cuts that the neighbours' cosines suggest. */
+static enum err measure_cuts(struct op *op, const struct calibration *c,
+                             const struct looks *looks, struct ivf_table *table)
 {
-    float before = -1;
-    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles && count > 0; i++) {
-        size_t index = (size_t)(quantiles[i] * (double)(count - 1));
-        struct ivf_calibration entry = {.cut = (float)cosines[index]};
+    uint32_t queries = at_most(c->queries->count, CUT_QUERIES);
+    float before = 0;
+    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles && looks->count; i++) {
+        size_t index = (size_t)(quantiles[i] * (double)(looks->count - 1));
+        struct ivf_calibration entry = {
+            .cut = fmaxf((float)looks->all[index].cosine, CUT_LEAST)};
         if (!(entry.cut > before)) continue;
-        enum err e = try_cut(op, c, ivf, depth, records, rows, &entry);
+        enum err e = try_limits(op, c, looks->depth, queries, false, &entry);
         if (e) return e;
         table->entries[table->count++] = entry;
         before = entry.cut;
@@ -340,18 +388,88 @@ static enum err fill(struct op *op, const struct calibration *c, const struct iv
     return ERR_OK;
 }
 
-enum err calibration_measure(struct op *op, struct calibration *c, struct ivf *ivf,
-                             struct slice records, struct slice slots,
-                             const uint32_t *rows)
+/* behind[p]: neighbours whose cluster comes at place p or later. */
+static uint32_t *count_behind(const struct looks *looks, uint32_t clusters)
 {
-    double *cosines = mem_new_array(double, (size_t)c->count *IVF_DEEP);
-    for (uint32_t q = 0; q < c->count; q++)
-        topk_finish(c->truth + q);
-    size_t count = find_required(c, ivf, &deep, records, slots, rows, cosines);
-    enum err e = fill(op, c, ivf, &deep, records, rows, cosines, count, &ivf->deep);
-    count = find_required(c, ivf, &shallow, records, slots, rows, cosines);
-    if (!e)
-        e = fill(op, c, ivf, &shallow, records, rows, cosines, count, &ivf->shallow);
-    mem_free(cosines);
+    uint32_t *behind = mem_new_array(uint32_t, clusters + 1);
+    for (size_t i = 0; i < looks->count; i++)
+        behind[looks->all[i].place]++;
+    for (uint32_t p = clusters; p > 0; p--)
+        behind[p - 1] += behind[p];
+    return behind;
+}
+
+/* The cut that misses at most so many of the neighbours that the clusters hold. */
+static float cut_for(const struct looks *looks, uint32_t clusters, double most)
+{
+    double left = most;
+    for (size_t i = looks->count; i > 0; i--) {
+        const struct look *look = looks->all + i - 1;
+        bool counts = look->place >= CAPPED_FIRST && look->place < clusters;
+        if (counts && --left < 0) return fmaxf((float)look->cosine, CUT_LEAST);
+    }
+    return CUT_LEAST; /* they all lie in the first */
+}
+
+/*
+ * Searches at limits that miss fewer and fewer neighbours: a part of them by the number
+ * of clusters and the others by the cut. Where both miss some, the work for a recall is
+ * much less than with either alone, and hardly depends on the parts.
+ */
+static enum err measure_capped(struct op *op, const struct calibration *c,
+                               const struct looks *looks, struct ivf_table *table)
+{
+    uint32_t all = c->ivf->clusters.count, clusters = 1;
+    uint32_t *behind = count_behind(looks, all);
+    struct ivf_calibration entry = {.cut = CUT_LEAST};
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < sizeof missed / sizeof *missed && looks->count && !e; i++) {
+        double most = missed[i] * (double)looks->count;
+        uint32_t queries = missed[i] > ROUGHLY ? CUT_QUERIES : c->queries->count;
+        while (clusters < all && behind[clusters] > most * BY_COUNT)
+            clusters++;
+        float cut = fmaxf(entry.cut, cut_for(looks, clusters, most - behind[clusters]));
+        if (table->count && entry.clusters == clusters && entry.cut >= cut) continue;
+        entry.clusters = clusters;
+        entry.cut = cut;
+        e = try_limits(op, c, looks->depth, at_most(queries, c->queries->count), true,
+                       &entry);
+        if (e) break;
+        table->entries[table->count++] = entry;
+        if (entry.recall_reranked >= ENOUGH) break;
+    }
+    mem_free(behind);
+    return e;
+}
+
+static enum err fill_tables(struct op *op, const struct calibration *c, struct ivf *ivf)
+{
+    struct looks far = looks_new(c, &deep), near = looks_new(c, &shallow);
+    look_for_all(c, &far, &near);
+    enum err e = measure_cuts(op, c, &near, &ivf->shallow);
+    if (!e) e = measure_cuts(op, c, &far, &ivf->deep);
+    if (!e) e = measure_capped(op, c, &far, &ivf->capped);
+    mem_free(far.all);
+    mem_free(near.all);
+    return e;
+}
+
+enum err calibration_measure(struct op *op, const struct calibration_queries *queries,
+                             struct ivf *ivf, struct slice records, struct slice slots)
+{
+    struct calibration c = {.queries = queries,
+                            .ivf = ivf,
+                            .records = records,
+                            .slots = slots,
+                            .truth = mem_new_array(struct topk, queries->count)};
+    struct hit *hits = mem_new_array(struct hit, (size_t)queries->count * TRUE_MAX);
+    enum err e = ERR_OK;
+    for (uint32_t q = 0; q < queries->count && !e; q++) {
+        topk_init(c.truth + q, hits + (size_t)q * TRUE_MAX, TRUE_MAX, by_row, NULL);
+        e = find_neighbours(op, &c, q);
+    }
+    if (!e) e = fill_tables(op, &c, ivf);
+    mem_free(hits);
+    mem_free(c.truth);
     return e;
 }

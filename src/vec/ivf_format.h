@@ -5,7 +5,7 @@
  * clusters (0 where there are few clusters), n vectors.
  *
  * head
- *     0  8   magic "elacivf1"
+ *     0  8   magic "elacivf2"
  *     8  u32 metric (enum ivf_metric)      12 u32 dim, the user's
  *    16  u32 coded dim: dim, or dim + 1 where cosine vectors of length 0 are told apart
  *    20  u32 D                             24 u64 seed of the rotation
@@ -13,18 +13,20 @@
  *    40  u32 S                             44 u32 C
  *    48  u64 size of records               56 u16 x 2 measurements of each depth
  *    60  u32 crc32c of the head with these 4 bytes 0
- *    64      calibration for the 10 nearest: {f32 cut, f32 recall, f32 recall with
- * exact rerank, u32 clusters} x 16, cuts ascending; clusters: as many as 19 of 20
- *            queries took
+ *    64      calibration for the 10 nearest, {f32, f32, f32, u32} x 16: cut, recall,
+ *            recall with exact rerank, clusters that 19 of 20 queries took; cuts ascend
  *   320      the same for the 2 nearest
- *   576      mean of the data, rotated: f32 x D (dot: subtracted from rows alone)
+ *   576      the 10 nearest again, with the most clusters that a query looks at;
+ *            neither cuts nor clusters descend, unused ones are 0; not in "elacivf1"
+ *   832      mean of the data, rotated: f32 x D (dot: subtracted from rows alone)
  *            super clusters: codes u8 x D each, then
  *                {f32 scale, f32 squared length, u32 first cluster, u32 clusters} each
  *            clusters: codes u8 x D each, then
  *                {f32 scale, f32 squared length, u32 first slot, u32 rows} each
  *            radii of the clusters: f32 each, the root of the mean squared distance
- * from the centroid of their rows, but for some that are far off CRC32C of the
- * clusters' records: u32 each A code x stands for the coordinate scale * (x - 128).
+ *                of their rows, but for some that are far off, from the centroid
+ *            CRC32C of the clusters' records: u32 each
+ * A code x stands for the coordinate scale * (x - 128).
  * Clusters lie in the order of their super clusters, neighbours next to each other.
  *
  * slots: u32 x row_count: the slot of each row, 0xffffffff without a vector. Slots are
@@ -49,7 +51,8 @@
 struct rotation;
 
 enum {
-    IVF_HEAD_FIXED = 576,
+    IVF_HEAD_FIXED = 832,
+    IVF_HEAD_FIXED_1 = 576, /* of version 1, without the last table */
     IVF_CRC_OFFSET = 60,
     IVF_CALIBRATION_MAX = 16,
     IVF_DEEP = 10, /* neighbours that calibrations are about */
@@ -63,9 +66,10 @@ enum {
 /* A cut that leaves nothing out: no cosine is above it. */
 #define CUT_ALL 2.0
 
-extern const char ivf_magic[8];
+extern const char ivf_magic[8]; /* as it is written now */
 
-/* What was measured at a cut; recalls are lower bounds of confidence. */
+/* What was measured at a cut; recalls are lower bounds of confidence. clusters: as many
+ * as nearly all queries took, or the most that any may take. */
 struct ivf_calibration {
     float cut, recall, recall_reranked;
     uint32_t clusters;
@@ -94,7 +98,8 @@ struct ivf {
     uint32_t count, row_count;
     uint64_t seed, records_size;
     uint32_t largest;
-    struct ivf_table deep, shallow;
+    struct ivf_table deep, shallow; /* cuts alone */
+    struct ivf_table capped;        /* cuts and a number of clusters; deep too */
     float *mean;
     float *scales, *norms, *radii; /* of the clusters */
     float radius_max;
@@ -128,6 +133,10 @@ static inline enum rabitq_kind ivf_kind(enum ivf_metric metric)
  */
 struct ivf_calibration ivf_calibrated(const struct ivf *ivf, float wanted,
                                       double neighbours, bool reranked);
+/* The same where all rows may be found: with the most clusters that a query may look
+ * at, which is less work. False: no such recall was measured. */
+bool ivf_capped(const struct ivf *ivf, float wanted, double neighbours, bool reranked,
+                struct ivf_calibration *out);
 
 /*
  * How far a cluster lies beyond the k-th distance: the cosine that a row of it, of the

@@ -8,6 +8,9 @@
  * Before each cluster the k-th distance so far says whether it is needed
  * (ivf_required_cosine).
  *
+ * In few dimensions the bounds of 1-bit codes are too wide to leave out much, and 8-bit
+ * codes are short: there these are compared at once.
+ *
  * A filter that allows few rows is not worth walking the clusters for: the allowed rows
  * are looked up by slot and all compared by their 8-bit codes. Otherwise it is a mask
  * on each block.
@@ -31,7 +34,8 @@ enum {
     MORE_AT_ONCE = 4,     /* clusters asked for, at least */
     WALK_ROWS_MAX = 4000, /* allowed rows, up to which all are compared */
     CALIBRATED_K = 10,
-    ASKING_COST = 6, /* asking a set for a row, in rows written as bits */
+    ASKING_COST = 6,    /* asking a set for a row, in rows written as bits */
+    PLAIN_DIM_MAX = 64, /* padded, up to which 1-bit codes do not pay */
     LINE_BYTES = 64,
     AHEAD = 4 /* rows whose 8-bit codes are on their way */
 };
@@ -68,6 +72,7 @@ struct ivf_search {
     struct hit *order;   /* clusters, nearest first */
     uint32_t ordered, next;
     uint32_t first;    /* clusters that the first answer names */
+    bool capped;       /* and there are no others */
     double cut;        /* required cosine above which a cluster is left out */
     bool filtered;     /* not all rows are allowed */
     uint64_t *allowed; /* a bit a row, or NULL: ask the set */
@@ -296,12 +301,22 @@ static uint32_t plan_probes(struct ivf_search *s)
 {
     const struct ivf_options *o = &s->options;
     double neighbours = (double)o->k * (double)(o->share > 0 ? o->share : 1);
-    struct ivf_calibration c =
-        ivf_calibrated(s->ivf, o->recall, neighbours, o->rerank > o->k);
+    bool reranked = o->rerank > o->k;
+    struct ivf_calibration c;
+    s->capped = true;
+    if (o->probes > 0) {
+        s->cut = o->cut > 0 ? (double)o->cut : CUT_ALL;
+        return at_most(o->probes, s->ivf->clusters.count);
+    }
+    if (!s->filtered && !(o->cut > 0) &&
+        ivf_capped(s->ivf, o->recall, neighbours, reranked, &c)) {
+        s->cut = (double)c.cut;
+        return at_most(c.clusters, s->ivf->clusters.count);
+    }
+    s->capped = false;
+    c = ivf_calibrated(s->ivf, o->recall, neighbours, reranked);
     s->cut = (double)(o->cut > 0 ? o->cut : c.cut);
-    if (o->probes == 0) return probes_of(s, c.clusters);
-    s->cut = CUT_ALL;
-    return at_most(o->probes, s->ivf->clusters.count);
+    return probes_of(s, c.clusters);
 }
 
 static enum err plan(struct op *op, struct ivf_search *s)
@@ -449,7 +464,7 @@ enum err ivf_search_next(struct op *op, struct ivf_search *s, const struct topk 
     if (max > wish) max = wish;
     while (s->ordered > 0) {
         *n += next_ordered(s, limit, records + *n, max - *n);
-        if (*n == max || s->ordered == s->ivf->clusters.count || s->options.probes ||
+        if (*n == max || s->ordered == s->ivf->clusters.count || s->capped ||
             !others_are_needed(s, limit))
             break;
         enum err e = order_more(op, s);
@@ -469,7 +484,6 @@ static enum err keep_row(struct op *op, struct ivf_search *s, uint32_t row,
                          float distance)
 {
     if (row >= s->ivf->row_count || distance != distance) return corrupt_row(op);
-    s->counters.rows++;
     if (-distance >= topk_floor(&s->near))
         topk_push(&s->near, (struct hit){-distance, 0, row});
     return ERR_OK;
@@ -508,6 +522,7 @@ static enum err look_closer(struct op *op, struct ivf_search *s, const struct ch
     const struct open_cluster *cluster = c->clusters + block->cluster;
     uint32_t row = load_u32(block->rows + code % BLOCK_CODES * sizeof row);
     int32_t dot;
+    s->counters.rows++;
     vec_kernels()->dot8(code8_at(s, c, code), 1, s->query.codes, s->ivf->padded, &dot);
     float distance = rabitq_distance8(&s->query, dot,
                                       cluster->factors8 +
@@ -579,15 +594,19 @@ static enum err settle(struct op *op, struct ivf_search *s, const struct topk *b
     return e ? e : op_check(op);
 }
 
+static bool is_allowed(const struct ivf_search *s, uint32_t row)
+{
+    return s->allowed ? s->allowed[row / 64] >> row % 64 & 1
+                      : rowset_has(s->options.allowed, row);
+}
+
 static uint32_t allowed_mask(const struct ivf_search *s, const uint8_t *rows)
 {
     uint32_t mask = 0;
     for (uint32_t i = 0; i < BLOCK_CODES; i++) {
         uint32_t row = load_u32(rows + i * sizeof row);
         if (row >= s->ivf->row_count) continue; /* damage */
-        bool allowed = s->allowed ? s->allowed[row / 64] >> row % 64 & 1
-                                  : rowset_has(s->options.allowed, row);
-        mask |= (uint32_t)allowed << i;
+        mask |= (uint32_t)is_allowed(s, row) << i;
     }
     return mask;
 }
@@ -645,6 +664,49 @@ static void add_cluster(struct ivf_search *s, const uint8_t *blocks, uint32_t ro
 
 /* ---- records ---- */
 
+/* Distances of a cluster's rows by their 8-bit codes, up to a whole block. */
+static void measure_rows(struct ivf_search *s, struct ivf_entry entry,
+                         const uint8_t *record, float add, float *distances)
+{
+    uint32_t padded = s->ivf->padded;
+    const uint8_t *factors8 = record + ivf_factors8_offset(padded, entry.count);
+    int32_t dots[IVF_CLUSTER_ROWS_MAX];
+    vec_kernels()->dot8(record + ivf_codes8_offset(padded, entry.count), entry.count,
+                        s->query.codes, padded, dots);
+    for (uint32_t i = 0; i < entry.count; i++)
+        distances[i] = rabitq_distance8(&s->query, dots[i],
+                                        factors8 + i * RABITQ_FACTORS8_SIZE, add);
+    for (uint32_t i = entry.count; i % BLOCK_CODES; i++)
+        distances[i] = INFINITY;
+}
+
+/* Compares all rows of a cluster by their 8-bit codes. */
+static enum err compare_record(struct op *op, struct ivf_search *s,
+                               struct ivf_entry entry, const uint8_t *record, float add,
+                               const struct topk *best)
+{
+    float distances[IVF_CLUSTER_ROWS_MAX];
+    size_t size = rabitq_block_size(s->ivf->padded);
+    const uint8_t *rows =
+        record + ivf_blocks_offset(s->ivf->padded) + rabitq_rows_offset(s->ivf->padded);
+    measure_rows(s, entry, record, add, distances);
+    s->counters.rows += entry.count;
+    for (uint32_t b = 0; b < ivf_blocks(entry.count); b++) {
+        /* Rows as near as the last one too: equal ones are told apart by number. */
+        float limit = nextafterf(limit_of(s, best), INFINITY);
+        uint32_t mask = vec_kernels()->below(distances + b * BLOCK_CODES, limit);
+        for (; mask; mask &= mask - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(mask);
+            uint32_t row = load_u32(rows + b * size + i * sizeof row);
+            if (row >= s->ivf->row_count) return corrupt_row(op);
+            if (s->filtered && !is_allowed(s, row)) continue;
+            enum err e = keep_row(op, s, row, distances[b * BLOCK_CODES + i]);
+            if (e) return e;
+        }
+    }
+    return op_check(op);
+}
+
 static enum err walk_record(struct op *op, struct ivf_search *s, struct ivf_entry entry,
                             const uint8_t *record, float add)
 {
@@ -663,6 +725,7 @@ static enum err walk_record(struct op *op, struct ivf_search *s, struct ivf_entr
         uint32_t row =
             load_u32(block + rabitq_rows_offset(padded) + i % BLOCK_CODES * sizeof row);
         int32_t dot;
+        s->counters.rows++;
         vec_kernels()->dot8(codes8 + (size_t)i * padded, 1, s->query.codes, padded,
                             &dot);
         enum err e =
@@ -700,6 +763,8 @@ static enum err scan_record(struct op *op, struct ivf_search *s,
                                             ivf->padded, s->options.eps);
     s->counters.clusters++;
     if (s->walk) return walk_record(op, s, entry, r->bytes.data, terms.add);
+    if (ivf->padded <= PLAIN_DIM_MAX)
+        return compare_record(op, s, entry, r->bytes.data, terms.add, best);
     c->clusters[c->cluster_count] = (struct open_cluster){
         .codes8 = r->bytes.data + ivf_codes8_offset(ivf->padded, entry.count),
         .factors8 = r->bytes.data + ivf_factors8_offset(ivf->padded, entry.count),

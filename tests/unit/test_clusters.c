@@ -113,6 +113,70 @@ static void separate_groups_are_found(void **state)
     mem_free(p.values);
 }
 
+/* ---- clusters that are taken over ---- */
+
+static struct clusters take_over(const struct points *p, uint32_t count, uint32_t size,
+                                 const uint32_t *known, uint32_t known_count)
+{
+    struct clusters c;
+    struct row_source source = {read_points, p, count, p->dim};
+    struct clusters_options options = {.size = size,
+                                       .size_min = size / 4,
+                                       .size_max = 2 * size,
+                                       .seed = 1,
+                                       .known = known,
+                                       .known_count = known_count};
+    clusters_find(&source, &options, &c);
+    return c;
+}
+
+/* Numbers of chance are as bad a start as there is: few and many clusters, empty ones,
+ * one row that is known and all of them. */
+static void clusters_from_any_start_are_sound(void **state)
+{
+    (void)state;
+    static const uint32_t counts[] = {1, 2, 17, 100, 1000, 5003};
+    uint64_t seed = test_seed();
+    for (size_t i = 0; i < COUNT_OF(counts); i++)
+        for (int n = 0; n < 6; n++) {
+            uint32_t count = counts[i];
+            struct points p = {gaussians((size_t)count * 16, &seed), 16};
+            uint32_t *known = mem_new_array(uint32_t, count);
+            uint32_t clusters = (uint32_t)(test_random(&seed) % (count + 3)) + 1;
+            uint64_t one_in = test_random(&seed) % 40 + 1;
+            for (uint32_t row = 0; row < count; row++)
+                known[row] = test_random(&seed) % one_in
+                                 ? CLUSTER_UNKNOWN
+                                 : (uint32_t)(test_random(&seed) % clusters);
+            known[test_random(&seed) % count] = clusters - 1;
+            struct clusters c = take_over(&p, count, 16, known, clusters);
+            expect_sound(&p, count, 32, &c);
+            clusters_release(&c);
+            mem_free(known);
+            mem_free(p.values);
+        }
+}
+
+/* Where the clusters are right for all rows, none of them changes. */
+static void rows_stay_where_they_are_and_others_join_them(void **state)
+{
+    (void)state;
+    enum { GROUPS = 8, SIZE = 128, DIM = 16 };
+    uint64_t seed = test_seed();
+    struct points p = {gaussians((size_t)GROUPS * SIZE * DIM, &seed), DIM};
+    uint32_t known[GROUPS * SIZE];
+    for (uint32_t i = 0; i < GROUPS * SIZE; i++) {
+        p.values[i * DIM + i % GROUPS] += 1e5f;
+        known[i] = i < GROUPS * SIZE / 4 ? i % GROUPS : CLUSTER_UNKNOWN;
+    }
+    struct clusters c = take_over(&p, GROUPS * SIZE, SIZE, known, GROUPS);
+    assert_int_equal(c.count, GROUPS);
+    for (uint32_t i = 0; i < GROUPS * SIZE; i++)
+        assert_int_equal(c.of_row[i], i % GROUPS);
+    clusters_release(&c);
+    mem_free(p.values);
+}
+
 static double squared_error(const struct kmeans *m, const float *points, size_t n)
 {
     uint32_t *nearest = mem_new_array(uint32_t, n);
@@ -193,6 +257,8 @@ int main(void)
         cmocka_unit_test(points_that_are_all_equal_are_divided_evenly),
         cmocka_unit_test(one_far_outlier_does_not_upset_the_others),
         cmocka_unit_test(separate_groups_are_found),
+        cmocka_unit_test(clusters_from_any_start_are_sound),
+        cmocka_unit_test(rows_stay_where_they_are_and_others_join_them),
         cmocka_unit_test(more_rounds_come_nearer),
         cmocka_unit_test(the_nearest_centroid_is_the_nearest),
         cmocka_unit_test(a_tree_of_centroids_is_nearly_as_good_as_all),
