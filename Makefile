@@ -120,6 +120,20 @@ crash-kill: all
 	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+
+# What clients recorded, against one register per document; and programs broken on purpose,
+# each by one edited file that is linked before the library, whose histories must not pass.
+.PHONY: check-history
+check-history: all
+	@tools/setup.sh test
+	$(VENV) -m pytest -q tests/history
+	mkdir -p $(B)/history
+	$(VENV) tests/history/broken.py --keep $(B)/history/broken.jsonl $(if $(SEED),--seed $(SEED))
+	$(CRASH_KILL) --program $(B)/elacsym --kills $(or $(KILLS),30) --history $(B)/history/kills.jsonl
+	$(VENV) tests/history/history.py $(B)/history/*.jsonl
+$(B)/broken/%: $(B)/broken/%.c $(LIB) $(B)/src/main.o
+	$(CC) $(CFLAGS_ALL) -w -c -o $@.o $<
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(B)/src/main.o $@.o $(LIB) $(LIBS)
 query-random: $(B)/tests/test_query_random
 	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
