@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/metrics_process.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "base/utf8.h"
@@ -114,6 +115,11 @@ static void make_metrics(struct api *api)
                 metric_counter("elacsym_requests_total", "Requests answered.", labels);
         }
     }
+    v1_query_metrics_init();
+    (void)snprintf(labels, sizeof labels, "version=\"%s\"", api->version);
+    metric_set(metric_gauge("elacsym_build_info",
+                            "1; the version of the program is its label.", labels),
+               1);
     api->refused =
         metric_counter("elacsym_requests_refused_total",
                        "Requests refused before they reached a handler.", NULL);
@@ -323,6 +329,7 @@ static enum err metrics(struct op *op, struct api_call *call)
     (void)op;
     call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_write(&call->response->body);
+    metrics_write_process(&call->response->body);
     return ERR_OK;
 }
 

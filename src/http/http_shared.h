@@ -34,6 +34,7 @@ struct http_shared {
         struct metric *seconds[LANE_NAMES];
         struct metric *shed[HTTP_LANES];
         struct metric *in_flight, *connections, *bytes_in, *bytes_out, *canceled;
+        struct metric *body_memory;
     } metrics;
 };
 

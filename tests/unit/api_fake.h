@@ -575,8 +575,7 @@ static inline int ask_bytes(const char *method, const char *target, struct slice
     fake.lane = admission.lane;
     fake.body_max = admission.body_max;
     fake.streams = admission.streams;
-    if (admitted)
-        handler.handle(handler.context, &op, &request, &fake.response);
+    if (admitted) handler.handle(handler.context, &op, &request, &fake.response);
     op_release(&op);
     buf_append_byte(&fake.seen, '\0');
     free(fake.text);
