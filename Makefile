@@ -8,7 +8,9 @@
 #   make lint            layers, format, clang-tidy; make fmt repairs the format
 #   make text-random | lucene   long comparisons of full-text search
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
-#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
+#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long;
+#                        STORE=radosgw: on Ceph
+#   make check-history   what clients saw, against one register a document; broken programs
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
 #                        system, every allocation failing (docs/testing.md)
@@ -201,7 +203,9 @@ cluster: all
 cluster-test: all
 	@tools/setup.sh test
 	@tools/s3_server.sh install || true
-	$(CLUSTER) -s $(if $(LONG),--long) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(if $(STORE),eval "$$(tools/s3_server.sh $(STORE))" && trap 'tools/s3_server.sh stop' EXIT &&) \
+	  $(CLUSTER) -s $(if $(STORE),--store given) $(if $(LONG),--long) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 

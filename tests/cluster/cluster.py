@@ -23,6 +23,7 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
+import buckets  # noqa: E402
 from elacsym import Client, free_port  # noqa: E402
 
 MINIO = REPOSITORY / "build/tools/minio"
@@ -158,8 +159,35 @@ class Simulator(Process):
         return f"http://{self.host}:{self.port}"
 
 
+class Given(Process):
+    """The store that tools/s3_server.sh started. Pausing it is all that can happen to it."""
+
+    def __init__(self, folder):
+        super().__init__(folder, "store")
+        self.kind, self.url_given = os.environ["S3_TEST_SERVER"], os.environ["S3_TEST_ENDPOINT"]
+        self.key, self.secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        self.given = {k: v for k, v in os.environ.items() if k.startswith("ELACSYM_STORAGE_S3_")}
+        self.pid = int((REPOSITORY / f"build/s3/{self.kind}.pid").read_text())
+
+    def start(self):
+        self.bucket = buckets.make()
+        return self
+
+    def pause(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def url(self):
+        return self.url_given
+
+
 def make_store(folder, kind=None):
     kind = kind or ("minio" if MINIO.exists() else "s3sim")
+    if kind == "given":
+        return Given(folder)
     return Minio(folder) if kind == "minio" else Simulator(folder, "s3sim")
 
 
@@ -198,6 +226,7 @@ class Node(Process):
             "ELACSYM_NODE_ROLE": self.role,
             "ELACSYM_DISTRIBUTED_INDEXER_CLUSTER_NODES": ",".join(table),
             "ELACSYM_DISTRIBUTED_INDEXER_CLUSTER_ADDRESSES": ",".join(f"{i}={u}" for i, u in table.items()),
+            **getattr(self.store, "given", {}),
             **{k: v for k, v in self.environment.items() if k != "ELACSYM_BINARY"},
         }
         self.launch([binary], environment, cwd=self.folder)

@@ -77,7 +77,14 @@ def lose(net, apart, how):
         net.drop(None, owner)  # answers of the store, and whatever is asked from here
 
 
-@pytest.mark.parametrize("how", ["everything", "requests", "answers", "three in ten", "the store"])
+HOW = ["everything", "requests", "answers", "three in ten", "the store"]
+
+
+def pytest_generate_tests(metafunc):
+    if "how" in metafunc.fixturenames:
+        metafunc.parametrize("how", HOW if metafunc.config.getoption("--long") else HOW[:1])
+
+
 def test_packets_between_two_nodes_are_lost(net, apart, seed, long, how):
     names = [apart.name_owned_by(node, how.replace(" ", "-")) for node in apart.indexers]
     for name in names:
