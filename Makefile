@@ -249,7 +249,7 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
-  --alone '$(CLUSTER)' --alone '$(ABUSE)' \
+  --alone '$(CLUSTER)' --alone '$(VENV) -m pytest -q tests/history' --alone '$(ABUSE)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(ABUSE)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
