@@ -9,7 +9,9 @@
 #   make vector-recall   vector search against exact search, on data of all kinds
 #   make text-random | lucene   long comparisons of full-text search
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
-#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
+#   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long;
+#                        STORE=radosgw: on Ceph
+#   make check-history   what clients saw, against one register a document; broken programs
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
 #   make soak | ingest-1m   half an hour of mixed load with kills; a million documents
 #   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
@@ -152,6 +154,21 @@ http-abuse api-abuse: all
 ioerr oom: $(B)/tests/run_ioerr
 	$< $(if $(filter oom,$@),--memory) $(if $(STRIDE),--stride $(STRIDE)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
+
+# What clients recorded, against one register per document; and programs broken on purpose,
+# each by one edited file that is linked before the library, whose histories must not pass.
+.PHONY: check-history
+check-history: all
+	@tools/setup.sh test
+	$(VENV) -m pytest -q tests/history
+	mkdir -p $(B)/history
+	$(VENV) tests/history/broken.py --keep $(B)/history/broken.jsonl $(if $(SEED),--seed $(SEED))
+	$(CRASH_KILL) --program $(B)/elacsym --kills $(or $(KILLS),30) --history $(B)/history/kills.jsonl
+	$(VENV) tests/history/history.py $(B)/history/*.jsonl
+$(B)/broken/%: $(B)/broken/%.c $(LIB) $(B)/src/main.o
+	$(CC) $(CFLAGS_ALL) -w -c -o $@.o $<
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(B)/src/main.o $@.o $(LIB) $(LIBS)
+
 query-random: $(B)/tests/test_query_random
 	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
@@ -200,7 +217,9 @@ cluster: all
 cluster-test: all
 	@tools/setup.sh test
 	@tools/s3_server.sh install || true
-	$(CLUSTER) -s $(if $(LONG),--long) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(if $(STORE),eval "$$(tools/s3_server.sh $(STORE))" && trap 'tools/s3_server.sh stop' EXIT &&) \
+	  $(CLUSTER) -s $(if $(STORE),--store given) $(if $(LONG),--long) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 tests: $(UNIT) $(PROGRAMS) $(if $(SAN),,$(BENCH))
 
@@ -245,7 +264,7 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
-  --alone '$(CLUSTER)' --alone '$(ABUSE)' \
+  --alone '$(CLUSTER)' --alone '$(VENV) -m pytest -q tests/history' --alone '$(ABUSE)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(ABUSE)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \

@@ -23,6 +23,7 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
+import buckets  # noqa: E402
 from elacsym import Client, free_port  # noqa: E402
 
 MINIO = REPOSITORY / "build/tools/minio"
@@ -51,6 +52,9 @@ def wait_for(what, tries_s, found):
 class Process:
     """A child with a log. Its end is noticed by whoever waits for it."""
 
+    host = "127.0.0.1"  # where it listens
+    prefix = []  # of its command
+
     def __init__(self, folder, name):
         self.folder, self.name, self.process = pathlib.Path(folder), name, None
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +63,7 @@ class Process:
     def launch(self, command, environment, **more):
         with open(self.folder / f"{self.name}.log", "ab") as log:
             self.process = subprocess.Popen(
-                [str(c) for c in command], env=environment, stdout=more.pop("stdout", log), stderr=log, **more
+                [str(c) for c in [*self.prefix, *command]], env=environment, stdout=more.pop("stdout", log), stderr=log, **more
             )
 
     def log(self):
@@ -105,7 +109,7 @@ class Minio(Process):
             "CI": "true",
         }
         data = self.folder / "minio-data"
-        self.launch([MINIO, "server", "--quiet", "--address", f"127.0.0.1:{self.port}", data], environment)
+        self.launch([MINIO, "server", "--quiet", "--address", f"{self.host}:{self.port}", data], environment)
         wait_for("MinIO", START_TIMEOUT_S, self._has_bucket)
         return self
 
@@ -121,7 +125,7 @@ class Minio(Process):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
 
 class Simulator(Process):
@@ -152,11 +156,38 @@ class Simulator(Process):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
+
+
+class Given(Process):
+    """The store that tools/s3_server.sh started. Pausing it is all that can happen to it."""
+
+    def __init__(self, folder):
+        super().__init__(folder, "store")
+        self.kind, self.url_given = os.environ["S3_TEST_SERVER"], os.environ["S3_TEST_ENDPOINT"]
+        self.key, self.secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        self.given = {k: v for k, v in os.environ.items() if k.startswith("ELACSYM_STORAGE_S3_")}
+        self.pid = int((REPOSITORY / f"build/s3/{self.kind}.pid").read_text())
+
+    def start(self):
+        self.bucket = buckets.make()
+        return self
+
+    def pause(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def url(self):
+        return self.url_given
 
 
 def make_store(folder, kind=None):
     kind = kind or ("minio" if MINIO.exists() else "s3sim")
+    if kind == "given":
+        return Given(folder)
     return Minio(folder) if kind == "minio" else Simulator(folder, "s3sim")
 
 
@@ -168,17 +199,18 @@ class Node(Process):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self, indexers, wait=True):
         """indexers: the list this node is told, as nodes or {id: url}."""
         table = indexers if isinstance(indexers, dict) else {n.name: n.url for n in indexers}
-        binary = os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym")
+        usual = os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym")
+        binary = self.environment.get("ELACSYM_BINARY", usual)
         environment = {
             **clean_environment(),
             "AWS_ACCESS_KEY_ID": self.store.key,
             "AWS_SECRET_ACCESS_KEY": self.store.secret,
-            "ELACSYM_SERVER_HOST": "127.0.0.1",
+            "ELACSYM_SERVER_HOST": self.host,
             "ELACSYM_SERVER_PORT": str(self.port),
             "ELACSYM_SERVER_DRAIN_WAIT_SECS": "0",
             "ELACSYM_STORAGE_BACKEND": "s3",
@@ -194,7 +226,8 @@ class Node(Process):
             "ELACSYM_NODE_ROLE": self.role,
             "ELACSYM_DISTRIBUTED_INDEXER_CLUSTER_NODES": ",".join(table),
             "ELACSYM_DISTRIBUTED_INDEXER_CLUSTER_ADDRESSES": ",".join(f"{i}={u}" for i, u in table.items()),
-            **self.environment,
+            **getattr(self.store, "given", {}),
+            **{k: v for k, v in self.environment.items() if k != "ELACSYM_BINARY"},
         }
         self.launch([binary], environment, cwd=self.folder)
         if wait:
@@ -213,9 +246,14 @@ class Node(Process):
         wait_for(f"{self.name} is ready", START_TIMEOUT_S, ready)
 
     def client(self, timeout=60):
-        client = Client(self.port)
+        client = Client(self.port, self.host)
         client.connection.timeout = timeout
         return client
+
+    @property
+    def address(self):
+        """For workload.ask."""
+        return self.host, self.port
 
     def events(self, event):
         found = []

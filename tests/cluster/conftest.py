@@ -18,7 +18,7 @@ BUSY = {
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="faults for as long as docs/testing.md says")
-    parser.addoption("--store", choices=["minio", "s3sim"], help="MinIO where it is installed, else the simulator")
+    parser.addoption("--store", choices=["minio", "s3sim", "given"], help="MinIO where it is installed, else the simulator; given: as tools/s3_server.sh says")
     parser.addoption("--seed", type=int, default=random.randrange(2**32))
 
 

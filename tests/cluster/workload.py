@@ -10,15 +10,27 @@ Readers read strongly, at every kind of node. What they check:
   content  an id is never older than what was acknowledged before the read began;
   order    every acknowledgement and every strong read carries its place in the log
            (X-Elacsym-Commit). Whatever began after another had ended is not behind it.
+
+Contenders write and read a few documents that all of them share. All that anybody did and
+was told is recorded, and at the end checked once more, document by document, by a checker
+that knows nothing but these records (tests/history). ELACSYM_HISTORY names a folder where
+they are kept.
 """
 import http.client
 import json
+import os
+import pathlib
 import random
 import struct
+import sys
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "history"))
+import history  # noqa: E402
+
 IDS = 100
+SHARED_FIRST, SHARED = 10**6, 6
 RUN_MAX = 8
 TIMEOUT_S = 8
 
@@ -28,8 +40,9 @@ class NoAnswer(Exception):
 
 
 def ask(port, method, path, body=None, headers=None, timeout=TIMEOUT_S):
-    """Status, headers and JSON of the answer; NoAnswer when there was none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    """Status, headers and JSON of the answer; NoAnswer when there was none. port: also a pair, with the host."""
+    host, port = port if isinstance(port, tuple) else ("127.0.0.1", port)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         text = None if body is None else json.dumps(body)
         kind = {} if body is None else {"Content-Type": "application/json"}
@@ -148,13 +161,20 @@ class Writer(threading.Thread):
             if done:
                 with self.lock:
                     self.acked.update({i: self.open["value"] for i in self.open["ids"]})
-                    self.open = None
+                    batch, self.open = self.open, None
+                self.record(batch, time.monotonic())
                 return True
             self.repeats += 1
             if self.load.given_up():
+                self.record(self.open)
                 return False
             time.sleep(self.random.uniform(0.01, 0.1))
         return True
+
+    def record(self, batch, *answer):
+        value = batch["value"] if batch["value"] > 0 else None
+        keys = [(self.namespace, i) for i in batch["ids"]]
+        self.load.recorder.write(f"writer-{self.number}", keys, value, batch["began"], *answer)
 
     def may_hold(self, i, value, known):
         """Could id i hold value (None: absent) after batch `known` was acknowledged? Numbers only grow."""
@@ -194,10 +214,72 @@ class Reader(threading.Thread):
             if status == 200:
                 self.load.history.add(f"read of {w.namespace}", began, time.monotonic(), place(headers))
                 value = answer["results"][0]["attributes"]["value"] if answer["results"] else None
+                self.load.recorder.read(self.name, (w.namespace, i), value, began)
                 if not w.may_hold(i, value, known[i]):
                     self.load.complain(f"stale: id {i} is {value} after {known[i]}, at {headers.get('X-Elacsym-Node')}")
             elif status not in self.load.bearable:
                 self.load.complain(f"read of id {i}: {status} {answer}")
+
+
+class Contender(threading.Thread):
+    """Writes documents that others write too, and reads them, wherever it may."""
+
+    def __init__(self, load, number, namespace):
+        super().__init__(daemon=True)
+        self.load, self.number, self.namespace = load, number, namespace
+        self.random = random.Random(f"{load.seed}-contender-{number}")
+        self.client = f"contender-{number}"
+
+    def run(self):
+        turn = 0
+        while not self.load.stopping.is_set():
+            turn += 1
+            self.write(turn)
+            for _ in range(self.random.randrange(3)):
+                self.read()
+
+    def path(self, what):
+        return f"/v1/namespaces/{self.namespace}/{what}"
+
+    def write(self, turn):
+        """
+        Every value is written by one operation only, which is repeated until it is acknowledged. One answer in
+        five is as good as lost, and the operation repeated a little later: it must not happen again.
+        """
+        i = SHARED_FIRST + self.random.randrange(SHARED)
+        value = (turn * 1000 + self.number) * 1000 + i % 1000
+        body = {"documents": [{"id": i, "attributes": {"value": value}}]}
+        key = {"Idempotency-Key": f"{self.load.seed}-{self.client}-{turn}"}
+        began = time.monotonic()
+        while True:
+            try:
+                status, headers, answer = ask(self.random.choice(self.load.write_ports()), "POST", self.path("upsert"), body, key)
+            except NoAnswer:
+                status, answer = 0, {}
+            self.load.count("write", status)
+            if status == 200 and self.random.random() < 0.8:
+                self.load.recorder.write(self.client, [(self.namespace, i)], value, began, time.monotonic())
+                return
+            if status not in (0, 200, *self.load.bearable):
+                self.load.complain(f"{self.client}: {status} {answer}")
+            if self.load.given_up() or self.load.stopping.is_set():
+                self.load.recorder.write(self.client, [(self.namespace, i)], value, began)
+                return
+            time.sleep(self.random.uniform(0.01, 0.3))
+
+    def read(self):
+        i = SHARED_FIRST + self.random.randrange(SHARED)
+        query = {"filter": {"field": "id", "op": "eq", "value": i}, "top_k": 2, "include_attributes": ["value"]}
+        began = time.monotonic()
+        try:
+            status, _, answer = ask(self.random.choice(self.load.read_ports()), "POST", self.path("query"), query)
+        except NoAnswer:
+            status = 0
+        self.load.count("read", status)
+        if status == 200:
+            self.load.record_documents(self.client, self.namespace, [i], answer, began)
+        elif status not in (0, *self.load.bearable):
+            self.load.complain(f"{self.client}: {status} {answer}")
 
 
 class Workload:
@@ -205,16 +287,18 @@ class Workload:
 
     bearable = (409, 429, 502, 503, 504)  # a client repeats these
 
-    def __init__(self, namespaces, write_ports, read_ports, seed, writers_each=2, readers=3, patience_s=60):
+    def __init__(self, namespaces, write_ports, read_ports, seed, writers_each=2, readers=3, contenders_each=1, patience_s=60):
         """*_ports are called for each request: the ports of nodes that may be asked now."""
         self.namespaces, self.seed = namespaces, seed
         self.write_ports, self.read_ports, self.patience_s = write_ports, read_ports, patience_s
         self.stopping, self.lock = threading.Event(), threading.Lock()
         self.wrong, self.counts, self.stopped = [], {}, None
-        self.history = History()
+        self.history, self.recorder = History(), history.Recorder()
         names = [n for n in namespaces for _ in range(writers_each)]
         self.writers = [Writer(self, number, name) for number, name in enumerate(names)]
         self.readers = [Reader(self, number) for number in range(readers)]
+        names = [n for n in namespaces for _ in range(contenders_each)]
+        self.contenders = [Contender(self, number, name) for number, name in enumerate(names)]
 
     def complain(self, sentence):
         with self.lock:
@@ -228,15 +312,26 @@ class Workload:
     def given_up(self):
         return self.stopped is not None and time.monotonic() - self.stopped > self.patience_s
 
+    def record_documents(self, client, namespace, ids, answer, began):
+        """What a strong query says about these ids."""
+        found = {}
+        for result in answer["results"]:
+            if result["id"] in found:
+                self.complain(f"id {result['id']} of {namespace} is there twice")
+            found[result["id"]] = result["attributes"]["value"]
+        for i in ids:
+            self.recorder.read(client, (namespace, i), found.get(i), began)
+        return found
+
     def __enter__(self):
-        for thread in (*self.writers, *self.readers):
+        for thread in (*self.writers, *self.readers, *self.contenders):
             thread.start()
         return self
 
     def __exit__(self, *_):
         self.stopped = time.monotonic()
         self.stopping.set()
-        for thread in (*self.writers, *self.readers):
+        for thread in (*self.writers, *self.readers, *self.contenders):
             thread.join()
 
     @property
@@ -247,19 +342,23 @@ class Workload:
     def reads(self):
         return self.counts.get(("read", 200), 0)
 
+    def look(self, ports):
+        """Everything as acknowledged, at every one of these ports? Returns what is not, as sentences."""
+        return [sentence for port in ports for name in self.namespaces for sentence in self._check_content(port, name)]
+
     def check(self, ports):
-        """Everything as acknowledged, at every one of these ports. Returns what is wrong, as sentences."""
-        wrong = list(self.wrong) + self.history.anomalies()
-        wrong += [f"batch {w.open['key']} was never acknowledged" for w in self.writers if w.open]
-        for port in ports:
-            for namespace in self.namespaces:
-                wrong += self._check_content(port, namespace)
-        return wrong
+        """Returns all that is wrong, as sentences."""
+        wrong = [f"batch {w.open['key']} was never acknowledged" for w in self.writers if w.open] + self.look(ports)
+        folder = os.environ.get("ELACSYM_HISTORY")
+        if folder:
+            self.recorder.save(pathlib.Path(folder) / f"cluster-{self.namespaces[0]}-{self.seed}.jsonl")
+        return list(self.wrong) + self.history.anomalies() + wrong + history.check(self.recorder.ops)
 
     def _check_content(self, port, namespace):
         query = {"order_by": {"field": "id"}, "top_k": 10000, "include_attributes": ["value"]}
         end = time.monotonic() + self.patience_s
         while True:
+            began = time.monotonic()
             try:
                 status, _, answer = ask(port, "POST", f"/v1/namespaces/{namespace}/query", query)
             except NoAnswer as no:
@@ -269,11 +368,11 @@ class Workload:
             if time.monotonic() > end:
                 return [f"the last listing of {namespace}: {status} {answer}"]
             time.sleep(0.1)
-        found = {r["id"]: r["attributes"]["value"] for r in answer["results"]}
+        writers = [w for w in self.writers if w.namespace == namespace]
+        ids = [*range(SHARED_FIRST, SHARED_FIRST + SHARED), *(i for w in writers for i in range(w.first, w.first + IDS))]
+        found = self.record_documents(f"last look at {port}", namespace, ids, answer, began)
         wrong = []
-        for w in self.writers:
-            if w.namespace != namespace:
-                continue
+        for w in writers:
             for i in range(w.first, w.first + IDS):
                 expected = w.acked.get(i, 0)
                 if found.get(i) != (expected if expected > 0 else None):
@@ -282,4 +381,4 @@ class Workload:
 
     def __str__(self):
         told = ", ".join(f"{n} {kind}s {status or 'unanswered'}" for (kind, status), n in sorted(self.counts.items()))
-        return f"seed {self.seed}: {told}; {len(self.history.events)} places in the log"
+        return f"seed {self.seed}: {told}; {len(self.history.events)} places in the log, {len(self.recorder.ops)} operations on documents"

@@ -2,7 +2,7 @@
 """Kills a real server with SIGKILL, again and again, while clients write and read.
 
     tests/crash/crash_kill.py [--kills 30] [--seed N] [--program build/release/elacsym]
-                              [--s3 [--pauses 5]]
+                              [--s3 [--pauses 5]] [--history FILE]
 
 Each writer owns a range of ids and knows what it did: every batch writes one value to a
 run of ids (or deletes it) under an Idempotency-Key. After each kill the server starts
@@ -18,7 +18,10 @@ load, a second one takes over the bucket under load of its own, the first goes o
 SIGCONT, and for a while both believe that the namespace is theirs. The same must hold of
 what either acknowledged, wherever it is read.
 
-The last line is "N passed, N failed": one check a kill or pause, and one at the end. A run
+All that clients did and were told is recorded too, and checked at the end by a checker that
+knows nothing else (tests/history); FILE keeps the record.
+
+The last line is "N passed, N failed": one check a kill or pause, and two at the end. A run
 without any acknowledged batch or any strong read fails.
 """
 import argparse
@@ -37,7 +40,11 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "history"))
 import buckets  # noqa: E402
+import history  # noqa: E402
+
+RECORDER = history.Recorder()
 
 WRITERS = 4
 IDS_PER_WRITER = 200
@@ -143,7 +150,8 @@ class Writer(threading.Thread):
         ids = list(range(start, start + self.random.randint(1, RUN_MAX)))
         value = None if self.random.random() < 0.15 else self.batches
         key = f"{self.number}-{self.batches}"
-        return {"key": key, "number": self.batches, "ids": ids, "value": value}
+        began = time.monotonic()
+        return {"key": key, "number": self.batches, "ids": ids, "value": value, "began": began}
 
     def send(self, batch):
         """Status of the answer; OSError when there was none."""
@@ -166,6 +174,9 @@ class Writer(threading.Thread):
 
     def acknowledge(self, batch):
         self.acks += 1
+        RECORDER.write(
+            f"writer-{self.number}", batch["ids"], batch["value"], batch["began"], time.monotonic()
+        )
         with self.lock:
             for i in batch["ids"]:
                 self.acked[i] = batch["value"]
@@ -200,6 +211,7 @@ class Writer(threading.Thread):
 
 def read_all(server):
     """Every document: id -> value, by one strong listing."""
+    began = time.monotonic()
     status, answer = server.call(
         "POST",
         "/v1/namespaces/crash/query",
@@ -211,7 +223,10 @@ def read_all(server):
     )
     if status != 200:
         raise SystemExit(f"listing: {status} {answer}")
-    return {r["id"]: r["attributes"]["value"] for r in answer["results"]}
+    found = {r["id"]: r["attributes"]["value"] for r in answer["results"]}
+    for i in range(WRITERS * IDS_PER_WRITER):
+        RECORDER.read("listing", i, found.get(i), began)
+    return found
 
 
 def check(writers, found):
@@ -254,11 +269,15 @@ class Reader(threading.Thread):
                 continue
             i = self.random.choice(list(known))
             number, value = known[i]
+            began = time.monotonic()
             try:
                 status, answer = self.server.call("GET", f"/v1/namespaces/crash/documents/{i}")
             except OSError:
                 return
             self.reads += status in (200, 404)
+            if status in (200, 404):
+                found = answer["attributes"]["value"] if status == 200 else None
+                RECORDER.read(self.name, i, found, began)
             # A value is the number of the batch that wrote it: later ones are greater.
             if status == 200 and answer["attributes"]["value"] < number:
                 self.stale.append(f"id {i}: {answer['attributes']} after batch {number}")
@@ -346,6 +365,7 @@ def main():
     parser.add_argument("--pauses", type=int, default=5)
     parser.add_argument("--s3", action="store_true")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--history", help="keep what clients did and were told in this file")
     parser.add_argument("--program", type=pathlib.Path, default="build/release/elacsym")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed} (--seed {arguments.seed} repeats the choices)")
@@ -388,6 +408,13 @@ def main():
     else:
         failed += 1
         print(f"the last, gentle stop ended with {code}")
+    wrong = history.check(RECORDER.ops)
+    failed, passed = (failed + 1, passed) if wrong else (failed, passed + 1)
+    for sentence in wrong[:10]:
+        print(sentence)
+    if arguments.history:
+        RECORDER.save(arguments.history)
+    print(f"{len(RECORDER.ops)} operations on documents, {len(wrong)} anomalies")
     pauses = rounds.count(pause_round)
     print(f"{arguments.kills} kills, {pauses} pauses, {acks} acknowledged batches, {reads} strong reads")
     if rounds and not (acks and reads):

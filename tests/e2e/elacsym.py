@@ -36,9 +36,9 @@ class Answer:
 class Client:
     """One kept-alive connection."""
 
-    def __init__(self, port):
+    def __init__(self, port, host="127.0.0.1"):
         self.port = port
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.connection = http.client.HTTPConnection(host, port, timeout=60)
 
     def close(self):
         self.connection.close()
