@@ -1,5 +1,7 @@
 #include "cache/cache.h"
 
+#include <stdatomic.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -19,7 +21,8 @@ struct made_up {
     int reads, ranges;
     int failures_left;
     int64_t delay_ms;
-    struct cache *watched; /* NULL: none; what it uses during reads, at most: */
+    atomic_bool begun, hold; /* a read was asked for; it waits while this is true */
+    struct cache *watched;   /* NULL: none; what it uses during reads, at most: */
     uint64_t most_used, most_reserved;
 };
 
@@ -51,6 +54,9 @@ static enum err made_up_read(struct op *op, struct store *s, struct store_range 
     if (m->watched) watch(m);
     mutex_unlock(&m->lock);
     if (delay_ms) task_sleep_ms(delay_ms);
+    atomic_store(&m->begun, true);
+    while (atomic_load(&m->hold))
+        task_sleep_ms(1);
 
     for (size_t i = 0; i < n; i++) {
         ranges[i].err = ERR_OK;
@@ -761,13 +767,15 @@ static void a_waiter_leaves_at_its_deadline_and_the_fetch_goes_on(void **state)
     struct fixture f;
     struct visitor slow, hasty;
     fixture_init(&f, 1 << 20);
-    f.store.delay_ms = 400;
+    atomic_store(&f.store.hold, true);
     slow = (struct visitor){.fixture = &f, .deadline_ms = OP_NO_DEADLINE};
     struct thread *thread = thread_start("visitor", visit, &slow);
-    task_sleep_ms(100);
+    while (!atomic_load(&f.store.begun))
+        task_sleep_ms(1);
     hasty = (struct visitor){.fixture = &f, .deadline_ms = clock_ms() + 30};
     visit(&hasty);
     assert_int_equal(hasty.err, ERR_TIMEOUT);
+    atomic_store(&f.store.hold, false);
     thread_join(thread);
     assert_true(slow.right);
     assert_int_equal(f.store.reads, 1);
