@@ -214,6 +214,7 @@ VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-
 TOO_SLOW := $(THREADLESS) test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment
 .PHONY: valgrind
 valgrind: $(UNIT)
+	@command -v valgrind >/dev/null || { echo "make valgrind needs Debian's valgrind"; exit 2; }
 	@tools/run_tests.py --jobs 1 \
 	  $(foreach t,$(filter-out $(TOO_SLOW:%=$(B)/tests/%),$(UNIT)), \
 	    --test 'env ELACSYM_SIMD=avx2 $(VALGRIND) $t')
