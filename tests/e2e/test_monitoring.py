@@ -92,6 +92,8 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:  # it is still starting
+                raise ConnectionError from None
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
     def query(self, expression):
