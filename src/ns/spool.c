@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -46,11 +47,14 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
 /* Bytes of files that are in this process's memory. */
 static uint64_t mapped_bytes(void)
 {
-    unsigned long total, resident, shared = 0;
+    char line[128] = "", *at = line; /* pages in all, in memory, of these of files */
+    unsigned long pages[3] = {0};
     FILE *f = fopen("/proc/self/statm", "re");
-    if (f && fscanf(f, "%lu %lu %lu", &total, &resident, &shared) != 3) shared = 0;
+    if (f && !fgets(line, sizeof line, f)) line[0] = 0;
     if (f) (void)fclose(f);
-    return (uint64_t)shared * (uint64_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < 3; i++)
+        pages[i] = strtoul(at, &at, 10);
+    return (uint64_t)pages[2] * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 void spool_rest(struct spool *s)
