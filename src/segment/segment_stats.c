@@ -325,6 +325,7 @@ static void ask_all(const struct segment *segment, const struct filter *f, bool 
 static void ask(const struct segment *segment, const struct filter *f,
                 struct stats_answer *out)
 {
+    assert(f);
     switch (f->op) {
     case FILTER_AND: ask_all(segment, f, false, out); break;
     case FILTER_OR: ask_all(segment, f, true, out); break;
@@ -402,7 +403,7 @@ static enum err verify_attr(struct op *op, struct segment *segment, int attr,
                             const struct column_stats *stored)
 {
     struct segment_view *view = NULL;
-    struct column_stats found;
+    struct column_stats found = {.values = NULL};
 
     enum err e = segment_view_open(op, segment, NULL, 0, false, &attr, 1, &view);
     if (e) return e;
@@ -413,7 +414,7 @@ static enum err verify_attr(struct op *op, struct segment *segment, int attr,
                     "segment %s: its statistics in the manifest are not those of "
                     "attribute %d",
                     segment->key, attr);
-    if (!e) column_stats_release(&found);
+    column_stats_release(&found);
     segment_view_close(view);
     return e;
 }
