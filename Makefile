@@ -11,6 +11,10 @@
 #   make cluster         MinIO, indexers, query nodes, nginx as local processes, until Ctrl-C
 #   make cluster-test    the deployment guide and faults on such a cluster; LONG=1: for long
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
+#   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
+#                        system, every allocation failing (docs/testing.md)
+#   make http-abuse | api-abuse   hostile clients, while its health is asked for
+#   make valgrind        memcheck on the unit tests
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -97,13 +101,20 @@ $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(LIB)
 program_objects = $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/$1/*.c)))
 define PROGRAM_RULE
 $(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
+	$(CXX) $$(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
 endef
 $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
 
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
 $(B)/tests/test_sim $(B)/tests/test_s3_watch $(B)/tests/test_registry_time: $(SIM)
+# A node without sockets, for whoever asks thousands of them.
+$(B)/tests/run_corrupt: $(B)/tests/engine/engine.o
+# … and whose calls to the system fail when they should.
+$(B)/tests/run_ioerr: $(B)/tests/engine/engine.o
+$(B)/tests/run_ioerr: LDFLAGS_ALL += $(addprefix -Wl$(comma)--wrap=,open openat __openat_2 read pread \
+  preadv write pwrite pwritev fsync fdatasync linkat unlinkat mkdir mkdirat fstat stat fstatat \
+  fstatvfs ftruncate fallocate posix_fallocate mmap fdopendir readdir pthread_create)
 $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
@@ -121,6 +132,17 @@ crash-kill: all
 	  $(CRASH_KILL) --program $(B)/elacsym $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)))
 powerfail: $(B)/tests/test_powerfail
 	$<
+.PHONY: corrupt
+corrupt: $(B)/tests/run_corrupt
+	$< $(if $(STRIDE),--stride $(STRIDE)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
+.PHONY: http-abuse api-abuse
+http-abuse api-abuse: all
+	@tools/setup.sh test
+	$(ABUSE)/test_$(subst -,_,$@).py -s --long $(if $(SEED),--seed $(SEED))
+.PHONY: ioerr oom
+ioerr oom: $(B)/tests/run_ioerr
+	$< $(if $(filter oom,$@),--memory) $(if $(STRIDE),--stride $(STRIDE)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
 query-random: $(B)/tests/test_query_random
 	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
 
@@ -182,25 +204,43 @@ VENV := build/venv/bin/python
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
 CLUSTER := $(VENV) -m pytest -q tests/cluster
 E2E := $(VENV) -m pytest -q tests/e2e
+ABUSE := $(VENV) -m pytest -q tests/abuse
 # The whole server under the sanitizers too, without the large collections.
 E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test_s3_trouble.py
+
+# Numbers in, numbers out, minutes of them: no thread for a thread sanitizer to watch.
+THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
+
+# memcheck on the unit tests, but for those that compute for minutes at its pace (the vector
+# index, long comparisons of text) and start no code that the others do not.
+VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+  --show-leak-kinds=definite --fair-sched=yes
+TOO_SLOW := $(THREADLESS) test_relevance test_text_index test_analyze test_golden_segment
+.PHONY: valgrind
+valgrind: $(UNIT)
+	@tools/run_tests.py --jobs 1 \
+	  $(foreach t,$(filter-out $(TOO_SLOW:%=$(B)/tests/%),$(UNIT)), \
+	    --test 'env ELACSYM_SIMD=avx2 $(VALGRIND) $t')
 
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
 PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_lucene 200' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
+  --test 'build/release/tests/run_corrupt --stride 97' \
+  --test 'build/address-undefined/tests/run_corrupt --stride 997' \
+  --test 'build/release/tests/run_ioerr --stride 29' \
+  --test 'build/release/tests/run_ioerr --memory --stride 97' \
+  --test 'build/address-undefined/tests/run_ioerr --stride 61' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
 PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
-  --alone '$(CLUSTER)' \
+  --alone '$(CLUSTER)' --alone '$(ABUSE)' \
+  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(ABUSE)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
   --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
   --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
     $(STILL) $(E2E_SAN)'
-
-# Numbers in, numbers out, minutes of them: no thread for a thread sanitizer to watch.
-THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 
@@ -270,7 +310,7 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
 	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
-$(B)/bench/bench_idle $(B)/bench/bench_churn: $(B)/bench/namespaces.o
+$(B)/bench/bench_idle $(B)/bench/bench_churn $(B)/bench/bench_merge: $(B)/bench/namespaces.o
 
 bench: all $(BENCH)
 	@tools/setup.sh test
@@ -279,7 +319,7 @@ bench: all $(BENCH)
 bench-%: $(B)/bench/bench_%
 	@$<
 # With the peers beside it: bench/bench_text_peers.py says which and how.
-bench-text: $(B)/bench/bench_text
+bench-text: $(B)/bench/bench_text $(B)/elacsym
 	@python3 bench/bench_text_peers.py $(QUERIES)
 # With the libraries of others beside us, as far as build/venv has them.
 bench-vector: $(B)/bench/bench_vector
@@ -291,4 +331,4 @@ clean:
 
 -include $(patsubst %.o,%.d,$(OBJ) $(B)/src/main.o $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.o) \
   $(foreach d,$(PROGRAM_FOLDERS),$(call program_objects,$d)) \
-  $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o)
+  $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o $(B)/bench/namespaces.o)

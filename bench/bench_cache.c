@@ -21,7 +21,7 @@
 #include "cache/cache.h"
 #include "store/store.h"
 
-enum { ROUNDS = 2000, THREADS_MAX = 4 };
+enum { ROUNDS = 2000, THREADS_MAX = 8 };
 static const uint64_t MEMORY = 256 << 20;
 
 /* A store that answers at once, with whatever is in the buffer: what is measured is

@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 """Filters over a million rows, alone and under a search, beside SQLite and LanceDB.
 
-    bench/bench_filter.py [--rows 1000000] [--rounds 30] [--questions order text]
-                          [--program build/release/elacsym]
+    bench/bench_filter.py [--rows 1000000] [--rounds 30] [--questions order vector]
+                          [--program build/release/elacsym] [--lance-probes 60]
 
 One set of rows goes into all three: an int from 0 to 9999 that is indexed and one that is
-not, a tag, a text of 4 to 12 words, and a vector of 32 numbers. Then every question is
-asked at several selectivities, the systems taking turns within a round, each time with
-other words and another vector. Printed are medians of the CPU time in milliseconds that all
-threads of a system took: of elacsym's process, HTTP and JSON included (GET /health stands
-beside it), and of this one for the others; and elacsym's time as a multiple of the same
-question without a filter.
+not, a tag, a text of 4 to 12 words, and a vector of 32 numbers near one of 5000 places. Then
+every question is asked at several selectivities, the systems taking turns within a round,
+each time with other words and another vector. Printed are medians of the CPU time in
+milliseconds that all threads of a system took: of elacsym's process, HTTP and JSON included
+(GET /health stands beside it), and of this one for the others; elacsym's time as a multiple
+of the same question without a filter; and for searches, as a multiple of the larger of that
+and of an exact scan of what matches, which is what a filter may cost at most.
 
 SQLite has an index on each indexed attribute and FTS5 on the text; LanceDB (skipped where it
-is not installed) has BTREE and BITMAP indexes and its own FTS. Vector searches are exact
-everywhere.
+is not installed) has BTREE and BITMAP indexes, its own FTS, and IVF_PQ on the vectors with
+as many probes and as much refinement as its recall needs. elacsym's vectors have its index,
+asked for its default recall. Recall@10 of both is printed, by numpy.
 """
 import argparse
 import base64
@@ -40,7 +42,7 @@ try:
 except ImportError:
     lancedb = None
 
-DIM, BATCH, VOCABULARY, SPAN = 32, 10000, 20000, 10000
+DIM, BATCH, VOCABULARY, SPAN, PLACES = 32, 10000, 20000, 10000, 5000
 QUESTIONS = ("count", "order", "text", "vector")
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001, 0.0001)
 
@@ -54,7 +56,9 @@ class Rows:
         self.indexed = chance.integers(0, SPAN, count)
         self.plain = chance.integers(0, SPAN, count)
         self.tag = chance.integers(0, 100, count)
-        self.vectors = chance.standard_normal((count, DIM), dtype=numpy.float32)
+        self.places = chance.standard_normal((PLACES, DIM), dtype=numpy.float32)
+        self.vectors = self.places[chance.integers(0, PLACES, count)]
+        self.vectors += chance.standard_normal((count, DIM), dtype=numpy.float32) / 2
         ranks = numpy.minimum(chance.zipf(1.2, count * 12), VOCABULARY).astype(numpy.int32)
         lengths = chance.integers(4, 13, count)
         words = [f"word{n}" for n in range(VOCABULARY + 1)]
@@ -71,6 +75,7 @@ class Elacsym:
     name = "elacsym"
 
     def __init__(self, program, folder, rows):
+        self.rows = rows
         port = free_port()
         environment = {
             **os.environ,
@@ -155,13 +160,22 @@ class Elacsym:
     def text(self, field, limit, chance):
         return len(self.query(full_text={"field": "text", "query": " ".join(words_of(chance))}, top_k=10, **self.below(field, limit))["results"])
 
-    def vector(self, field, limit, chance):
-        vector = vector_of(chance)
-        return len(self.query(vector=[float(x) for x in vector], search={"exact": True}, top_k=10, **self.below(field, limit))["results"])
+    def nearest(self, field, limit, chance, **more):
+        vector = [float(x) for x in vector_of(self.rows, chance)]
+        return [result["id"] for result in self.query(vector=vector, top_k=10, **self.below(field, limit), **more)["results"]]
 
-    def plan(self, field, limit, chance):
-        words = " ".join(words_of(chance))
-        return self.query(full_text={"field": "text", "query": words}, explain=True, **self.below(field, limit))["explain"]["filter"]
+    def vector(self, field, limit, chance):
+        return len(self.nearest(field, limit, chance))
+
+    def exact(self, field, limit, chance):
+        return len(self.nearest(field, limit, chance, search={"exact": True}))
+
+    def plan(self, question, field, limit, chance):
+        ask = {"text": {"full_text": {"field": "text", "query": " ".join(words_of(chance))}},
+               "vector": {"vector": [float(x) for x in vector_of(self.rows, chance)]},
+               "order": {"order_by": {"field": "m" if field == "n" else "n"}}, "count": {"count": True}}[question]
+        found = self.query(explain=True, **ask, **self.below(field, limit))["explain"]["filter"]
+        return ", ".join(f"{plan['plan']} (of {plan['rows']} rows {plan.get('estimate', '?')} by {plan['estimated_by']})" for plan in found["plans"])
 
     def close(self):
         self.process.terminate()
@@ -175,7 +189,7 @@ class InProcess:
 
 class Sqlite(InProcess):
     name = "SQLite"
-    vector = None
+    vector = exact = None
 
     def __init__(self, folder, rows):
         self.db = sqlite3.connect(folder / "rows.sqlite")
@@ -212,7 +226,8 @@ class Sqlite(InProcess):
 class Lance(InProcess):
     name = "LanceDB"
 
-    def __init__(self, folder, rows):
+    def __init__(self, folder, rows, probes):
+        self.rows, self.probes = rows, probes
         db = lancedb.connect(str(folder / "lance"))
         flat = pyarrow.array(rows.vectors.reshape(-1))
         table = pyarrow.table({
@@ -224,6 +239,7 @@ class Lance(InProcess):
             warnings.simplefilter("ignore")
             self.table.create_scalar_index("n", index_type="BTREE")
             self.table.create_scalar_index("tag", index_type="BITMAP")
+            self.table.create_index(metric="l2", vector_column_name="vector", index_type="IVF_PQ", num_partitions=1000, num_sub_vectors=16)
             self.table.create_fts_index("text", use_tantivy=False, stem=False, remove_stop_words=False)
         self.table.optimize()
 
@@ -234,15 +250,18 @@ class Lance(InProcess):
     def count(self, field, limit, _):
         return self.table.count_rows(None if limit is None else f"{field} < {limit}")
 
-    order = None
+    order = exact = None
 
     def text(self, field, limit, chance):
         query = self.table.search(" ".join(words_of(chance)), query_type="fts", fts_columns="text")
-        return self.below(query, field, limit).select(["id"]).limit(10).to_arrow().num_rows
+        return self.below(query, field, limit).select(["id", "_score"]).limit(10).to_arrow().num_rows
+
+    def nearest(self, field, limit, chance):
+        query = self.table.search(vector_of(self.rows, chance), vector_column_name="vector").nprobes(self.probes).refine_factor(10)
+        return self.below(query, field, limit).select(["id", "_distance"]).limit(10).to_arrow()["id"].to_pylist()
 
     def vector(self, field, limit, chance):
-        query = self.table.search(vector_of(chance), vector_column_name="vector")
-        return self.below(query, field, limit).select(["id"]).limit(10).to_arrow().num_rows
+        return len(self.nearest(field, limit, chance))
 
     def close(self):
         pass
@@ -252,8 +271,24 @@ def words_of(chance):
     return [f"word{chance.randrange(5, 400)}" for _ in range(3)]
 
 
-def vector_of(chance):
-    return numpy.array([chance.gauss(0, 1) for _ in range(DIM)], dtype=numpy.float32)
+def vector_of(rows, chance):
+    place = rows.places[chance.randrange(PLACES)]
+    return numpy.array([x + chance.gauss(0, 1) / 2 for x in place], dtype=numpy.float32)
+
+
+def recall(systems, rows, field, limit, rounds):
+    """Of the ten nearest that match, the part that each system finds."""
+    ids = numpy.arange(rows.count) if limit is None else numpy.flatnonzero((rows.indexed if field == "n" else rows.plain) < limit)
+    found = {system.name: 0 for system in systems if system.vector}
+    for number in range(rounds):
+        distances = ((rows.vectors[ids] - vector_of(rows, random.Random(number))) ** 2).sum(axis=1)
+        last = min(10, len(ids)) - 1
+        bound = numpy.partition(distances, last)[last] * (1 + 1e-5)
+        near = set(ids[distances <= bound].tolist())
+        for system in systems:
+            if system.vector:
+                found[system.name] += len(near & set(system.nearest(field, limit, random.Random(number)))) / (last + 1) / rounds
+    return found
 
 
 def measure(systems, question, field, limit, rounds):
@@ -273,19 +308,26 @@ def measure(systems, question, field, limit, rounds):
     return {name: statistics.median(values) for name, values in times.items() if values}
 
 
-def report(systems, questions, rounds):
+def report(systems, rows, question, field, kind, rounds):
     names = [system.name for system in systems]
-    for question in questions:
-        for field, kind in (("n", "indexed"), ("m", "not indexed")):
-            print(f"\n{question}, filter on an attribute that is {kind}: ms of CPU time")
-            print(f"{'selectivity':>12} " + " ".join(f"{name:>9}" for name in names) + "   filtered / unfiltered")
-            whole = measure(systems, question, field, None, rounds)
-            for part in (None, *SELECTIVITIES):
-                limit = None if part is None else int(SPAN * part)
-                found = whole if part is None else measure(systems, question, field, limit, rounds)
-                cells = " ".join(f"{found[name]:9.2f}" if name in found else f"{'-':>9}" for name in names)
-                share = "no filter" if part is None else f"{100 * part:g} %"
-                print(f"{share:>12} {cells}   {found['elacsym'] / whole['elacsym']:.2f}", flush=True)
+    print(f"\n{question}, filter on an attribute that is {kind}: ms of CPU time")
+    print(f"{'selectivity':>12} " + " ".join(f"{name:>9}" for name in names) + "   filtered / unfiltered" +
+          ("   exact scan   filtered / larger of both   recall" if question == "vector" else ""))
+    whole = measure(systems, question, field, None, rounds)
+    for part in (None, *SELECTIVITIES):
+        limit = None if part is None else int(SPAN * part)
+        found = whole if part is None else measure(systems, question, field, limit, rounds)
+        cells = " ".join(f"{found[name]:9.2f}" if name in found else f"{'-':>9}" for name in names)
+        share = "no filter" if part is None else f"{100 * part:g} %"
+        line = f"{share:>12} {cells}   {found['elacsym'] / whole['elacsym']:.2f}"
+        if question == "vector":
+            scan = measure(systems[:1], "exact", field, limit, rounds)["elacsym"]
+            shares = recall(systems, rows, field, limit, rounds)
+            line += f"   {scan:9.2f}   {found['elacsym'] / max(whole['elacsym'], scan):.2f}   "
+            line += ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+        print(line, flush=True)
+    for part in SELECTIVITIES:
+        print(f"plan at {100 * part:g} %:", systems[0].plan(question, field, int(SPAN * part), random.Random(1)))
 
 
 def main():
@@ -294,13 +336,14 @@ def main():
     options.add_argument("--rounds", type=int, default=30)
     options.add_argument("--questions", nargs="+", choices=QUESTIONS, default=QUESTIONS)
     options.add_argument("--program", default="build/release/elacsym")
+    options.add_argument("--lance-probes", type=int, default=60)
     options = options.parse_args()
     rows = Rows(options.rows)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         systems = []
         for make in (lambda: Elacsym(options.program, folder, rows), lambda: Sqlite(folder, rows),
-                     lambda: Lance(folder, rows) if lancedb else None):
+                     lambda: Lance(folder, rows, options.lance_probes) if lancedb else None):
             start = time.perf_counter()
             system = make()
             if system:
@@ -315,10 +358,9 @@ def main():
                 systems[0].nothing()
                 trips.append(systems[0].cpu_ms() - start)
             print(f"GET /health: {statistics.median(trips):.3f} ms of CPU time")
-            report(systems, options.questions, options.rounds)
-            for field in ("n", "m"):
-                for part in SELECTIVITIES:
-                    print(f"plan of text, {field} at {100 * part:g} %:", systems[0].plan(field, int(SPAN * part), random.Random(1)))
+            for question in options.questions:
+                for field, kind in (("n", "indexed"), ("m", "not indexed")):
+                    report(systems, rows, question, field, kind, options.rounds)
         finally:
             for system in systems:
                 system.close()

@@ -64,6 +64,8 @@ class Delay(threading.Thread):
         self.target, self.seconds = (parts.hostname, parts.port), ms / 1000
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.endpoint = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.seen = []  # when, and the first line and the range of each request
+        self.bytes = 0  # of answers
         self.start()
 
     def run(self):
@@ -75,10 +77,12 @@ class Delay(threading.Thread):
             threading.Thread(target=self.forward, args=(client, store), daemon=True).start()
             threading.Thread(target=self.hold_back, args=(store, client), daemon=True).start()
 
-    @staticmethod
-    def forward(source, target):
+    def forward(self, source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 18):
+                if line := re.match(rb"(?:GET|PUT|POST|HEAD|DELETE) \S+", data):
+                    span = re.search(rb"\r\nrange: *(\S+)", data, re.I)
+                    self.seen.append((time.monotonic(), b" ".join([line[0], span[1] if span else b""]).decode()))
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
@@ -105,6 +109,7 @@ class Delay(threading.Thread):
                 data = source.recv(1 << 18)
             except OSError:
                 data = b""
+            self.bytes += len(data)
             with more:
                 waiting.append((time.monotonic() + self.seconds, data))
                 more.notify()

@@ -2,7 +2,7 @@
  * bench_text.c - building and asking a text index, on real short texts.
  *
  *     bench_text [docs.jsonl[.zst] in $ELACSYM_DATA] [queries per class] [copies]
- *     bench_text --dump FOLDER [queries per class] [copies]
+ * [class] bench_text --dump FOLDER [queries per class] [copies]
  *
  * With --dump the terms of documents and queries, and our results, go to files for
  * bench_text_peers.py.
@@ -14,6 +14,8 @@
  * orN and andN N different ones, or8 and or12 neighbouring words, function words too.
  * Per query the least of three runs counts. The exhaustive column decodes, scores and
  * adds every posting of the same index, then picks the best: what pruning has to beat.
+ * The same rows in PARTS segments, with the statistics of all and one threshold, must
+ * find the same.
  */
 #include <assert.h>
 #include <math.h>
@@ -23,9 +25,10 @@
 #include "base/task.h"
 #include "text/postings.h"
 #include "text/text_layout.h"
+#include "text/words.h"
 #include "unit/collection.h"
 
-enum { TOP = 10, RUNS = 3, TERM_ROWS_MIN = 20, TERMS_MAX = 12 };
+enum { TOP = 10, RUNS = 3, TERM_ROWS_MIN = 20, TERMS_MAX = 12, PARTS = 8 };
 
 static const struct analysis plain = {LANG_ENGLISH, false, false, false, false};
 
@@ -161,6 +164,46 @@ static void dump_query(struct dump *d, const struct class *class,
     buf_printf(&d->us, "%s%.2f", d->us.size ? ", " : "", us);
 }
 
+/* The rows in segments of their own, one behind the other. */
+struct parts {
+    struct buf bytes[PARTS];
+    struct text_index *indexes[PARTS];
+    uint32_t starts[PARTS + 1];
+};
+
+static void parts_make(struct op *op, const struct collection *docs, struct parts *p)
+{
+    for (size_t i = 0; i <= PARTS; i++)
+        p->starts[i] = (uint32_t)(docs->count * i / PARTS);
+    for (size_t i = 0; i < PARTS; i++) {
+        struct collection part = *docs;
+        struct buf positions = BUF_INIT;
+        part.items += p->starts[i];
+        part.count = p->starts[i + 1] - p->starts[i];
+        p->bytes[i] = BUF_INIT;
+        collection_index(&part, &plain, &p->bytes[i], &positions);
+        if (text_index_open(op, buf_slice(&p->bytes[i]), (uint32_t)part.count,
+                            &p->indexes[i]))
+            abort();
+        buf_release(&positions);
+    }
+}
+
+static void parts_release(struct parts *p)
+{
+    for (size_t i = 0; i < PARTS; i++) {
+        text_index_close(p->indexes[i]);
+        buf_release(&p->bytes[i]);
+    }
+}
+
+static int by_place(const void *context, const struct hit *a, const struct hit *b)
+{
+    (void)context;
+    if (a->source != b->source) return a->source < b->source ? -1 : 1;
+    return (a->row > b->row) - (a->row < b->row);
+}
+
 struct scorer {
     struct op *op;
     float *scores;
@@ -217,18 +260,60 @@ static double timed(struct scorer *s, const struct text_search *search, bool pru
     return least;
 }
 
-static void run_class(struct scorer *s, const struct class *class,
-                      const struct collection *docs, const struct text_index *t,
-                      const float *inverse, size_t queries, struct dump *dump)
+/* The same query in all parts, each pushing into one heap. */
+static double timed_parts(struct scorer *s, const struct parts *p,
+                          const struct text_search *search, struct hit *hits,
+                          size_t *count)
+{
+    struct text_clause clauses[TEXT_CLAUSES_MAX];
+    double least = INFINITY;
+
+    memcpy(clauses, search->clauses, search->clause_count * sizeof *clauses);
+    for (size_t run = 0; run < RUNS; run++) {
+        struct topk best;
+        uint64_t scored = 0;
+        topk_init(&best, hits, TOP, by_place, NULL);
+        double start = now_us();
+        for (uint32_t part = 0; part < PARTS; part++) {
+            struct text_search one = *search;
+            one.clauses = clauses;
+            one.source = part;
+            one.row_count = p->starts[part + 1] - p->starts[part];
+            for (size_t i = 0; i < search->clause_count; i++)
+                clauses[i].index = p->indexes[part];
+            if (text_index_search(s->op, &one, &best, &scored)) abort();
+        }
+        double took = now_us() - start;
+        if (took < least) least = took;
+        topk_finish(&best);
+        *count = best.count;
+    }
+    for (size_t i = 0; i < *count; i++)
+        hits[i].row += p->starts[hits[i].source];
+    return least;
+}
+
+static bool same_hits(const struct hit *a, const struct hit *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (a[i].row != b[i].row || a[i].score > b[i].score || a[i].score < b[i].score)
+            return false;
+    return true;
+}
+
+static void run_class(struct scorer *s, const struct parts *parts,
+                      const struct class *class, const struct collection *docs,
+                      const struct text_index *t, const float *inverse, size_t queries,
+                      struct dump *dump)
 {
     struct text_query *q = mem_new(struct text_query);
     uint64_t random = 42;
-    double pruned_us = 0, exhaustive_us = 0;
+    double pruned_us = 0, exhaustive_us = 0, parts_us = 0;
     uint64_t scored_sum = 0, posting_sum = 0;
 
     for (size_t done = 0; done < queries;) {
-        struct hit pruned[TOP], wanted[TOP];
-        size_t count, wanted_count;
+        struct hit pruned[TOP], wanted[TOP], together[TOP];
+        size_t count, wanted_count, together_count;
         uint64_t scored, none;
         if (!draw(q, class, docs, t, inverse, &random)) continue;
         struct text_search search = {.clauses = q->clauses,
@@ -243,24 +328,63 @@ static void run_class(struct scorer *s, const struct class *class,
         scored_sum += scored;
         for (size_t i = 0; i < q->count; i++)
             posting_sum += text_index_frequency(t, q->clauses[i].term);
-        bool same = count == wanted_count;
-        for (size_t i = 0; same && i < count; i++)
-            same = pruned[i].row == wanted[i].row &&
-                   !(pruned[i].score > wanted[i].score) &&
-                   !(pruned[i].score < wanted[i].score);
-        if (!same) {
+        parts_us += timed_parts(s, parts, &search, together, &together_count);
+        if (count != wanted_count || count != together_count ||
+            !same_hits(pruned, wanted, count) || !same_hits(together, wanted, count)) {
             (void)fprintf(stderr, "%s: query %zu differs\n", class->name, done);
             abort();
         }
         done++;
     }
     double n = (double)queries;
-    (void)printf("%-6s %10.1f %12.1f %8.1fx %12.0f %5.1f %%\n", class->name,
-                 pruned_us / n, exhaustive_us / n, exhaustive_us / pruned_us,
-                 (double)posting_sum / n,
+    (void)printf("%-6s %10.1f %10.1f %12.1f %8.1fx %12.0f %5.1f %%\n", class->name,
+                 pruned_us / n, parts_us / n, exhaustive_us / n,
+                 exhaustive_us / pruned_us, (double)posting_sum / n,
                  100.0 * (double)scored_sum / (double)posting_sum);
     buf_release(&q->terms);
     mem_free(q);
+}
+
+/* MB/s of a stage: everything up to it. */
+static void stage(const struct collection *docs, const char *name,
+                  const struct analysis *analysis)
+{
+    size_t bytes = 0, words = 0;
+    double start = cpu_seconds();
+
+    for (size_t i = 0; i < docs->count; i++) {
+        struct slice text = collection_text(docs, i);
+        struct words w = words_of(text, false);
+        struct token token;
+        size_t from, to;
+        bytes += text.size;
+        if (!analysis) {
+            while (words_next(&w, &from, &to))
+                words++;
+            continue;
+        }
+        struct analyzer *a = analyzer_get(analysis);
+        analyzer_start(a, text);
+        while (analyzer_next(a, &token))
+            words++;
+    }
+    double took = cpu_seconds() - start;
+    (void)printf("analysis, %-19s %6.2f CPU s  %6.1f MB/s  %zu terms\n", name, took,
+                 (double)bytes / took / 1e6, words);
+}
+
+static void stages(const struct collection *docs)
+{
+    static const struct analysis kinds[] = {{LANG_ENGLISH, false, false, true, false},
+                                            {LANG_ENGLISH, false, false, false, false},
+                                            {LANG_ENGLISH, false, true, false, false},
+                                            {LANG_ENGLISH, true, true, false, false},
+                                            {LANG_ENGLISH, true, true, false, true}};
+    static const char *const names[] = {"+ NFC:", "+ lower case:", "+ stop words:",
+                                        "+ stems:", "+ accents off:"};
+    stage(docs, "words:", NULL);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        stage(docs, names[i], &kinds[i]);
 }
 
 /* Returns the CPU seconds. */
@@ -301,6 +425,7 @@ int main(int argc, char **argv)
         argv++;
         argc--;
     }
+    const char *only = argc > 4 ? argv[4] : NULL;
     size_t queries = argc > 2 ? strtoull(argv[2], NULL, 10) : 300;
     bool named = argc > 1 && !dump.folder;
     if (!collection_read(named ? argv[1] : "pkg200k/docs.jsonl.zst", &docs)) return 0;
@@ -308,12 +433,15 @@ int main(int argc, char **argv)
     for (uint64_t random = 1; docs.count < originals * copies;)
         add_copy(&docs, originals, &random);
     op_init(&op, OP_NO_DEADLINE, 0);
+    stages(&docs);
     double full_s = build(&docs, &full, "stems, stop words out:", &bytes, &positions);
     double plain_s = build(&docs, &plain, "words as they are:", &bytes, &positions);
     uint32_t rows = (uint32_t)docs.count;
     if (text_index_open(&op, buf_slice(&bytes), rows, &t)) abort();
     uint64_t terms = text_index_total_length(t);
     bm25_norms((double)terms / (double)text_index_document_count(t), inverse);
+    struct parts parts;
+    parts_make(&op, &docs, &parts);
     struct scorer s = {&op, mem_new_array(float, rows), mem_new_array(uint32_t, rows),
                        rows};
 
@@ -323,10 +451,11 @@ int main(int argc, char **argv)
     }
     (void)printf("%u documents, %llu terms in all, top %d, mean us of %zu queries\n",
                  rows, (unsigned long long)terms, TOP, queries);
-    (void)printf("%-6s %10s %12s %9s %12s %7s\n", "class", "pruned", "exhaustive",
-                 "ratio", "postings", "scored");
+    (void)printf("%-6s %10s %10s %12s %9s %12s %7s\n", "class", "pruned", "8 segments",
+                 "exhaustive", "ratio", "postings", "scored");
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        run_class(&s, &classes[i], &docs, t, inverse, queries, &dump);
+        if (!only || strcmp(classes[i].name, only) == 0)
+            run_class(&s, &parts, &classes[i], &docs, t, inverse, queries, &dump);
     if (dump.folder) {
         FILE *f = dump_open(dump.folder, "ours.json");
         (void)fprintf(f,
@@ -343,6 +472,7 @@ int main(int argc, char **argv)
     mem_free(s.scores);
     mem_free(s.matched);
     text_index_close(t);
+    parts_release(&parts);
     buf_release(&bytes);
     buf_release(&positions);
     collection_release(&docs);

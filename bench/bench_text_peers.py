@@ -7,6 +7,7 @@ engine indexes and asks these. Top 10 by BM25, one thread, one segment, warm; pe
 as their documentation says: Lucene with a 512 MB buffer, merged to one segment, no query cache, counting no more hits than are
 returned; tantivy with one writer thread, merged, no count; LanceDB's FTS index without positions. A peer that is not installed
 (liblucene8-java with java; tantivy and lancedb from PyPI, in any environment named by PEERS_PYTHON) is left out, and the table says so.
+Last come the same queries through HTTP, one client on a kept connection, Python's share of the time included.
 """
 import json
 import os
@@ -22,7 +23,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 JARS = [pathlib.Path("/usr/share/java") / name for name in ("lucene-core-8.7.0.jar", "lucene-analyzers-common-8.7.0.jar")]
 CLASSES = ["or1", "or2", "or4", "or8", "or12", "and2", "and4"]
 TARGETS = {"or1": 25, "or2": 205, "or4": 345, "or8": 850, "or12": 1400, "and2": 170, "and4": 95}
-TOP, RUNS, LANCE_QUERIES = 10, 3, 30
+TOP, RUNS, LANCE_QUERIES, BATCH = 10, 3, 30, 5000
 
 
 def cpu_s(children=False):
@@ -45,6 +46,7 @@ def ours(folder, queries, copies):
     done = subprocess.run([program, "--dump", folder, str(queries), str(copies)], check=True, capture_output=True, text=True)
     if not (folder / "ours.json").exists():
         sys.exit(done.stdout)
+    print(done.stdout)
     return json.loads((folder / "ours.json").read_text())
 
 
@@ -128,6 +130,47 @@ def elsewhere(name, folder):
     return None
 
 
+def through_http(folder):
+    """Our server on the loopback, loaded through it: microseconds of each query on one kept connection, the last of RUNS rounds."""
+    sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
+    from elacsym import Server
+    server = Server(folder / "server").start()
+    try:
+        ns = server.client().namespace("texts")
+        ns.create(attributes={"t": {"type": "string", "full_text": {"stemming": False, "remove_stopwords": False}}})
+        documents = []
+        for i, line in enumerate((folder / "docs.txt").open()):
+            documents.append({"id": i, "attributes": {"t": line.rstrip("\n")}})
+            if len(documents) == BATCH:
+                ns.upsert(*documents)
+                documents = []
+        if documents:
+            ns.upsert(*documents)
+        ns.compact()
+        bodies = [{"full_text": {"field": "t", "query": " ".join(terms), "operator": kind}, "top_k": TOP, "include_attributes": False}
+                  for kind, terms in read_queries(folder)]
+        bodies = [json.dumps(body).encode() for body in bodies]
+        us = []
+        for _ in range(RUNS):
+            us = []
+            for body in bodies:
+                start = time.perf_counter()
+                answer = ns.ask("POST", "/query", body)
+                us.append((time.perf_counter() - start) * 1e6)
+                assert answer.status == 200, answer
+        return us
+    finally:
+        server.stop()
+
+
+def http_table(us, per_class):
+    print("| through HTTP, us | " + " | ".join(CLASSES) + " |")
+    print("|---" * (len(CLASSES) + 1) + "|")
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        cells = [sorted(us[i * per_class:(i + 1) * per_class])[int(share * (per_class - 1))] for i in range(len(CLASSES))]
+        print(f"| {name} | " + " | ".join(f"{cell:.0f}" for cell in cells) + " |")
+
+
 def mean(us, i, per_class):
     found = [x for x in us[i * per_class:(i + 1) * per_class] if x is not None]
     return sum(found) / len(found)
@@ -161,6 +204,7 @@ def main():
         print(f"{mine['documents']} documents, {mine['terms']} terms, top {TOP}, {queries} queries a class "
               f"(LanceDB {min(LANCE_QUERIES, queries)}), load {os.getloadavg()[0]:.1f}")
         table(rows, queries, TARGETS)
+        http_table(through_http(folder), queries)
         print(f"ours with positions: {(mine['bytes'] + mine['position_bytes']) / 1e6:.1f} MB; full analysis: {mine['full_build_s']:.1f} CPU s")
 
 

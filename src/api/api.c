@@ -1,5 +1,6 @@
 #include "api/api.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/metrics_process.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "base/utf8.h"
@@ -113,6 +115,11 @@ static void make_metrics(struct api *api)
                 metric_counter("elacsym_requests_total", "Requests answered.", labels);
         }
     }
+    v1_query_metrics_init();
+    (void)snprintf(labels, sizeof labels, "version=\"%s\"", api->version);
+    metric_set(metric_gauge("elacsym_build_info",
+                            "1; the version of the program is its label.", labels),
+               1);
     api->refused =
         metric_counter("elacsym_requests_refused_total",
                        "Requests refused before they reached a handler.", NULL);
@@ -322,6 +329,7 @@ static enum err metrics(struct op *op, struct api_call *call)
     (void)op;
     call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
     metrics_write(&call->response->body);
+    metrics_write_process(&call->response->body);
     return ERR_OK;
 }
 
@@ -394,8 +402,8 @@ static bool waits_elsewhere(const struct api *api, const struct route *route,
     return there;
 }
 
-static bool admit(void *context, const struct http_request *head, enum http_lane *lane,
-                  size_t *body_max, struct http_response *response)
+static bool admit(void *context, const struct http_request *head,
+                  struct http_admission *admission, struct http_response *response)
 {
     struct api *api = context;
     struct slice parts[ROUTE_PARTS_MAX];
@@ -417,9 +425,11 @@ static bool admit(void *context, const struct http_request *head, enum http_lane
         metric_add(api->refused, 1);
         return false;
     }
-    *lane =
-        waits_elsewhere(api, route, head, parts[0]) ? HTTP_LANE_FORWARD : route->lane;
-    *body_max = body_limit(api, route->body);
+    bool elsewhere = waits_elsewhere(api, route, head, parts[0]);
+    admission->lane = elsewhere ? HTTP_LANE_FORWARD : route->lane;
+    admission->body_max = body_limit(api, route->body);
+    /* A read is held: should its owner not answer it, this node does. */
+    admission->streams = elsewhere && route->lane == HTTP_LANE_WRITE;
     return true;
 }
 
@@ -494,6 +504,7 @@ static void handle(void *context, struct op *op, const struct http_request *requ
     bool answered = false;
     enum err e = prepare(op, route, parts, &call);
     if (!e) e = ask_router(op, api, route, &call, &answered);
+    assert(e || answered || !request->streams);
     if (!e && !answered) e = route->handle(op, &call);
     if (e) {
         log_failure(op, e, route->label);

@@ -49,28 +49,18 @@ static enum err parse_values(struct op *op, struct counts *counts, struct json_v
                              struct v1_filter *out)
 {
     struct v1_literal *values = NULL;
-    struct json_walk walk;
+    struct v1_items items;
     struct json_value item;
-    enum json_kind kind;
     size_t capacity = 0;
     bool more;
 
-    enum err e = json_kind_of(op, v, &kind);
-    if (e) return e;
-    out->list = kind == JSON_ARRAY;
-    if (!out->list) {
-        values = op_new(op, struct v1_literal);
-        if (!values) return ERR_LIMIT;
-        out->values = values;
-        out->value_count = 1;
-        return parse_literal(op, counts, v, values);
-    }
-    e = json_array(op, v, &walk);
-    while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
+    enum err e = v1_items_begin(op, v, &items);
+    while (!e && !(e = v1_items_next(op, &items, &more, &item)) && more) {
         values = v1_grow(op, values, out->value_count, &capacity, sizeof *values);
         if (!values) return ERR_LIMIT;
         e = parse_literal(op, counts, &item, &values[out->value_count++]);
     }
+    out->list = !e && items.array;
     out->values = values;
     return e;
 }
@@ -92,12 +82,15 @@ static enum err parse_condition_op(struct op *op, struct json_value *v,
     struct slice name;
     enum err e = json_string(op, v, &name);
     if (e) return e;
-    if (!filter_op_parse(name, out) || *out <= FILTER_NOT)
-        return json_fail(op, v,
-                         "expected one of eq, ne, gt, gte, lt, lte, in, not_in, "
-                         "contains, contains_any, contains_all, prefix, glob, "
-                         "exists");
-    return ERR_OK;
+    if (filter_op_parse(name, out) && *out > FILTER_NOT) return ERR_OK;
+    struct buf allowed = BUF_INIT;
+    for (int i = FILTER_EQ; i <= FILTER_EXISTS; i++)
+        buf_printf(&allowed, "%s%s", i > FILTER_EQ ? ", " : "",
+                   filter_op_name((enum filter_op)i));
+    e = json_fail(op, v, "expected one of %.*s", (int)allowed.size,
+                  (const char *)allowed.data);
+    buf_release(&allowed);
+    return e;
 }
 
 enum { FIELD, OP, VALUE, TYPE, CONDITIONS, NODE_NAMES };

@@ -2,12 +2,15 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
 
 #include "api/api.h"
 #include "api/api_route.h"
 #include "api/api_token.h"
 #include "api/api_v1_query_cursor.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "text/expand.h"
@@ -767,6 +770,52 @@ static void put_ms(struct json_writer *w, const char *key, uint64_t us)
     json_put_f64(w, (double)us / 1000.0);
 }
 
+static const char *basis_name(enum plan_basis basis)
+{
+    return basis == PLANNED_BY_STATISTICS ? "statistics"
+           : basis == PLANNED_BY_SAMPLES  ? "samples"
+                                          : "nothing";
+}
+
+static void put_plan(struct json_writer *w, const struct source_explain *source)
+{
+    json_begin_object(w);
+    json_key(w, "segment");
+    json_put_str(w, source->segment);
+    put_count(w, "rows", source->rows);
+    put_count(w, "live_rows", source->live_rows);
+    json_key(w, "plan");
+    json_put_str(w, source->plan);
+    json_key(w, "why");
+    json_put_str(w, source->why);
+    json_key(w, "estimated_by");
+    json_put_str(w, basis_name(source->basis));
+    if (source->basis != PLANNED_BLINDLY) put_count(w, "estimate", source->estimate);
+    if (source->counted) put_count(w, "matching_rows", source->matching_rows);
+    json_end_object(w);
+}
+
+static void plans_write(struct json_writer *w, const struct query_explain *x)
+{
+    json_key(w, "filter");
+    json_begin_object(w);
+    put_count(w, "skipped", x->skipped);
+    put_count(w, "unfiltered", x->unfiltered);
+    put_count(w, "filter_first", x->filter_first);
+    put_count(w, "search_first", x->search_first);
+    put_count(w, "exact", x->exact);
+    put_count(w, "retried", x->retried);
+    put_count(w, "indexed", x->filter.indexed);
+    put_count(w, "scanned", x->filter.scanned);
+    put_count(w, "checked", x->filter.checked);
+    json_key(w, "plans");
+    json_begin_array(w);
+    for (size_t i = 0; i < x->filtered_count; i++)
+        put_plan(w, &x->filtered[i]);
+    json_end_array(w);
+    json_end_object(w);
+}
+
 static void explain_write(struct json_writer *w, const struct op_counters *cost,
                           const struct query_explain *x)
 {
@@ -779,16 +828,9 @@ static void explain_write(struct json_writer *w, const struct op_counters *cost,
     put_count(w, "rows", x->rows);
     put_count(w, "live_rows", x->live_rows);
     put_count(w, "filtered_rows", x->filtered_rows);
-    json_key(w, "filter");
-    json_begin_object(w);
-    put_count(w, "filter_first", x->filter_first);
-    put_count(w, "search_first", x->search_first);
-    put_count(w, "exact", x->exact);
-    put_count(w, "retried", x->retried);
-    put_count(w, "indexed", x->filter.indexed);
-    put_count(w, "scanned", x->filter.scanned);
-    put_count(w, "checked", x->filter.checked);
-    json_end_object(w);
+    plans_write(w, x);
+    put_count(w, "depth", x->depth);
+    put_count(w, "ordered_by_index", x->walked);
     put_count(w, "rows_scored", cost->rows_scored);
     json_key(w, "vector_index");
     json_begin_object(w);
@@ -909,6 +951,44 @@ enum err v1_on_snapshot(struct op *op, struct api_call *call,
                    call->name);
 }
 
+/* ---- time by stage, for /metrics ---- */
+
+enum { STAGES = 7 };
+
+static struct metric *stage_metric(size_t stage)
+{
+    static const char *const names[STAGES] = {"filter", "vector", "full_text",
+                                              "order",  "fuse",   "aggregate",
+                                              "fetch"};
+    static struct metric *_Atomic known[STAGES];
+    struct metric *m = atomic_load_explicit(&known[stage], memory_order_acquire);
+    if (!m) { /* any thread may be first: all are given the same */
+        char labels[32];
+        (void)snprintf(labels, sizeof labels, "stage=\"%s\"", names[stage]);
+        m = metric_histogram("elacsym_query_stage_seconds",
+                             "Time of the stages of queries; those that a query does "
+                             "not have are not counted.",
+                             labels, metric_seconds, metric_seconds_count);
+        atomic_store_explicit(&known[stage], m, memory_order_release);
+    }
+    return m;
+}
+
+void v1_query_metrics_init(void)
+{
+    for (size_t i = 0; i < STAGES; i++)
+        (void)stage_metric(i);
+}
+
+static void count_stages(const struct query_explain *x)
+{
+    const uint64_t took_us[STAGES] = {x->filter_us, x->vector_us, x->text_us,
+                                      x->order_us,  x->fuse_us,   x->aggregate_us,
+                                      x->fetch_us};
+    for (size_t i = 0; i < STAGES; i++)
+        if (took_us[i]) metric_observe(stage_metric(i), (double)took_us[i] / 1e6);
+}
+
 static void log_slow(struct op *op, const struct api_call *call, const struct run *run,
                      uint64_t took_us)
 {
@@ -961,6 +1041,7 @@ enum err v1_query(struct op *op, struct api_call *call)
     if (!e) {
         uint64_t took_us = (uint64_t)(clock_us() - start_us);
         results_write(&call->response->body, op, &run, took_us);
+        count_stages(&run.result.explain);
         log_slow(op, call, &run, took_us);
     }
     snapshot_unref(run.snapshot);

@@ -97,4 +97,7 @@ enum err v1_on_snapshot(struct op *op, struct api_call *call,
 enum err v1_query(struct op *op, struct api_call *call);
 enum err v1_document(struct op *op, struct api_call *call);
 
+/* Registers what /metrics tells of the stages of queries, at 0. */
+void v1_query_metrics_init(void);
+
 #endif

@@ -22,20 +22,15 @@ static enum err add_name(struct op *op, struct json_value *v, struct v1_names *o
     return ERR_OK;
 }
 
-/* One name or an array of names. */
 static enum err read_names(struct op *op, struct json_value *v, struct v1_names *out)
 {
-    struct json_walk walk;
+    struct v1_items items;
     struct json_value item;
-    enum json_kind kind;
     size_t capacity = 0;
     bool more;
 
-    enum err e = json_kind_of(op, v, &kind);
-    if (e) return e;
-    if (kind != JSON_ARRAY) return add_name(op, v, out, &capacity);
-    e = json_array(op, v, &walk);
-    while (!e && !(e = json_item(op, &walk, &more, &item)) && more)
+    enum err e = v1_items_begin(op, v, &items);
+    while (!e && !(e = v1_items_next(op, &items, &more, &item)) && more)
         e = add_name(op, &item, out, &capacity);
     return e;
 }

@@ -21,6 +21,25 @@ void *v1_grow(struct op *op, void *items, size_t count, size_t *capacity, size_t
     return more;
 }
 
+enum err v1_items_begin(struct op *op, struct json_value *v, struct v1_items *out)
+{
+    enum json_kind kind;
+    enum err e = json_kind_of(op, v, &kind);
+    if (e) return e;
+    *out = (struct v1_items){.array = kind == JSON_ARRAY, .only = *v};
+    return out->array ? json_array(op, v, &out->walk) : ERR_OK;
+}
+
+enum err v1_items_next(struct op *op, struct v1_items *items, bool *more,
+                       struct json_value *item)
+{
+    if (items->array) return json_item(op, &items->walk, more, item);
+    *more = !items->taken;
+    items->taken = true;
+    *item = items->only;
+    return ERR_OK;
+}
+
 static bool complain(struct v1_complaint *why, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static bool complain(struct v1_complaint *why, const char *format, ...)

@@ -39,6 +39,18 @@ struct v1_complaint {
  */
 void *v1_grow(struct op *op, void *items, size_t count, size_t *capacity, size_t size);
 
+/* What may be written as one value or as an array of values: its items, one by one. */
+struct v1_items {
+    bool array; /* it was written as one */
+    struct json_walk walk;
+    struct json_value only;
+    bool taken;
+};
+enum err v1_items_begin(struct op *op, struct json_value *v, struct v1_items *out);
+/* *more is false at the end. */
+enum err v1_items_next(struct op *op, struct v1_items *items, bool *more,
+                       struct json_value *item);
+
 /* Arrays and objects are refused. */
 enum err v1_literal_read(struct op *op, struct json_value *v, struct v1_literal *out);
 /* False: the complaint says what was expected. A null literal is never a scalar. */

@@ -25,11 +25,14 @@ struct router {
     /*
      * Will answering it mean waiting for another node? Then it waits in a lane of its
      * own: were all workers of two nodes to wait for each other, none would answer.
-     * Must not block; only the head of the request is there. A hint: pass decides.
+     * Must not block; only the head of the request is there. A hint: pass decides, but
+     * a write that is said to be elsewhere is never for this node: its body may be
+     * streaming (http_stream.h).
      */
     bool (*elsewhere)(void *context, const struct router_request *request);
     /*
-     * ERR_OK and *answered: response is the answer, another node's or a refusal.
+     * ERR_OK and *answered: response is the answer, another node's or a refusal; or it
+     * has been streamed.
      * ERR_OK otherwise: this node is to answer it; response may have got headers.
      * ERR_IO: the node that should do it cannot be reached, nothing was applied.
      * ERR_UNKNOWN: it may have applied the write.

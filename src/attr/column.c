@@ -264,13 +264,11 @@ static void add_scalar(struct column_builder *b, const union scalar *v)
     numbers_add(&b->keys, key);
 }
 
-/* The cell of a null. It counts only in a block of nothing but nulls, whose bounds it
- * gives; so it has to be a key of the type. */
-static void add_filler(struct column_builder *b)
+uint64_t column_filler(enum attr_type type)
 {
     uint64_t least, most;
-    key_bounds(b->type, 0, &least, &most);
-    numbers_add(&b->keys, least);
+    key_bounds(type, 0, &least, &most);
+    return least;
 }
 
 void column_builder_add(struct column_builder *b, const struct value *v)
@@ -284,7 +282,7 @@ void column_builder_add(struct column_builder *b, const struct value *v)
     }
     if (!b->array) {
         if (v->null)
-            add_filler(b);
+            numbers_add(&b->keys, column_filler(b->type));
         else
             add_scalar(b, &v->one);
         return;
@@ -314,43 +312,50 @@ static void put_dict(const struct dict *d, bool with_ends, struct buf *out)
     mem_free(ends.data);
 }
 
-static void put_index(const struct column_builder *b, struct buf *out)
+void column_content_put(const struct column_content *c, struct buf *out)
 {
-    struct index_source source = {.keys = b->keys.data,
-                                  .starts = b->array ? b->starts.data : NULL,
-                                  .nulls = b->any_null ? b->nulls.data : NULL,
-                                  .row_count = b->row_count,
-                                  .dict_count = (uint32_t)b->dict.count};
-    column_index_put(&source, out);
+    uint64_t item_count = c->starts ? c->starts[c->row_count] : c->row_count;
+    size_t null_words = ((size_t)c->row_count + 63) / 64;
+    struct index_source source = {.keys = c->keys,
+                                  .starts = c->starts,
+                                  .nulls = c->nulls,
+                                  .row_count = c->row_count,
+                                  .dict_count = c->dict_count};
+
+    put_u8(out, c->indexed ? VERSION_INDEXED : VERSION_PLAIN);
+    put_u8(out, (uint8_t)c->type);
+    put_u8(out, (uint8_t)((c->starts ? FLAG_ARRAY : 0) | (c->nulls ? FLAG_NULLS : 0)));
+    put_u8(out, 0);
+    put_u32(out, c->row_count);
+    put_u64(out, item_count);
+    put_u32(out, c->dict_count);
+    put_u32(out, 0);
+    put_u64(out, c->dict_size);
+    if (c->nulls) buf_append(out, c->nulls, null_words * sizeof(uint64_t));
+    if (c->starts) cells_encode(c->starts, (uint64_t)c->row_count + 1, NULL, out);
+    cells_encode(c->keys, item_count, c->starts ? NULL : c->nulls, out);
+    if (c->indexed) column_index_put(&source, out);
 }
 
 void column_builder_finish(struct column_builder *b, struct buf *out)
 {
     bool has_dict = column_has_dict(b->type);
-    bool scalar_nulls = b->any_null && !b->array;
 
     if (has_dict && b->dict.count > 0) {
         uint32_t *places = dict_sort(&b->dict);
         numbers_to_places(&b->keys, places);
         mem_free(places);
     }
-    put_u8(out, b->indexed ? VERSION_INDEXED : VERSION_PLAIN);
-    put_u8(out, (uint8_t)b->type);
-    put_u8(out,
-           (uint8_t)((b->array ? FLAG_ARRAY : 0) | (b->any_null ? FLAG_NULLS : 0)));
-    put_u8(out, 0);
-    put_u32(out, b->row_count);
-    put_u64(out, b->keys.count);
-    put_u32(out, (uint32_t)b->dict.count);
-    put_u32(out, 0);
-    put_u64(out, b->dict.bytes.size);
-    if (b->any_null) buf_append(out, b->nulls.data, b->nulls.count * sizeof(uint64_t));
-    if (b->array) {
-        numbers_add(&b->starts, b->keys.count);
-        cells_encode(b->starts.data, b->starts.count, NULL, out);
-    }
-    cells_encode(b->keys.data, b->keys.count, scalar_nulls ? b->nulls.data : NULL, out);
-    if (b->indexed) put_index(b, out);
+    if (b->array) numbers_add(&b->starts, b->keys.count);
+    struct column_content content = {.type = b->type,
+                                     .indexed = b->indexed,
+                                     .row_count = b->row_count,
+                                     .dict_count = (uint32_t)b->dict.count,
+                                     .dict_size = b->dict.bytes.size,
+                                     .nulls = b->any_null ? b->nulls.data : NULL,
+                                     .starts = b->array ? b->starts.data : NULL,
+                                     .keys = b->keys.data};
+    column_content_put(&content, out);
     if (has_dict) put_dict(&b->dict, b->type == ATTR_STRING, out);
     column_builder_free(b);
 }

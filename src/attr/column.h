@@ -30,6 +30,24 @@ void column_builder_finish(struct column_builder *b, struct buf *out);
 void column_builder_free(
     struct column_builder *b); /* without finishing; NULL is fine */
 
+struct column_merge_input {
+    const struct column *column; /* NULL: all its rows are null */
+    const uint32_t *rows;        /* by row of the column: the new one, ascending, or
+                                    COLUMN_ROW_GONE */
+};
+enum { COLUMN_ROW_GONE = UINT32_MAX };
+/*
+ * Appends one column of row_count rows made of several of one type, and counts the
+ * values that are not null; appends nothing when there are none. Each new row comes
+ * from one input at most; those that come from none are null. The bytes are those that
+ * a builder makes. Memory: some 16 bytes a row and item and 12 a distinct string or
+ * uuid, an index 32 bytes an item; strings are only passed on. ERR_CORRUPT, ERR_LIMIT,
+ * and those of op_check.
+ */
+enum err column_merge(struct op *op, enum attr_type type, bool array, bool indexed,
+                      const struct column_merge_input *inputs, size_t count,
+                      uint32_t row_count, struct buf *out, uint32_t *value_count);
+
 /*
  * Checks the bytes (whatever they are) and opens them; the column lives in op's arena
  * or, with op NULL, on the heap until column_close. ERR_CORRUPT unless they are a
@@ -64,6 +82,27 @@ uint64_t column_key_from(const struct column *c, const union scalar *v, bool *eq
 /* Distinct values of a string or uuid column, whose keys are below it; else 0. */
 uint32_t column_dict_count(const struct column *c);
 
+/*
+ * The rows of a scalar column with an index in the order of their values, from a key
+ * on: of one value ascending, nulls left out. Starts with column_walk_begin, which is
+ * false where there is no index to do so.
+ */
+struct column_walk {
+    const struct column *column;
+    bool descending, open;  /* open: `number` is at hand */
+    uint32_t number, count; /* the next value, and how many come yet */
+    uint64_t at, end;       /* rows of the value at hand in the list, or */
+    struct rowset *set;     /* its set, and the row to go on from */
+    uint32_t from;
+};
+/* Descending from `key` downwards; UINT64_MAX is fine. */
+bool column_walk_begin(const struct column *c, bool descending, uint64_t key,
+                       struct column_walk *out);
+/* The next rows, at most max, all of one value; *n is 0 at the end. ERR_CORRUPT. */
+enum err column_walk_next(struct op *op, struct column_walk *w, uint32_t *rows,
+                          size_t max, size_t *n, uint64_t *key);
+void column_walk_end(struct column_walk *w);
+
 /* What it would take to evaluate a condition on all rows. */
 struct column_estimate {
     uint64_t rows;      /* that make it true, about */
@@ -84,6 +123,9 @@ enum err column_filter(struct op *op, const struct column *c, const struct filte
 enum err column_filter_among(struct op *op, const struct column *c,
                              const struct filter *f, enum truth wanted,
                              const struct rowset *among, struct rowset *out);
+/* The cost, in rows of a scan, of as many rows that come out of the index of row_count
+ * rows; a scan where that is quicker. */
+uint64_t column_index_cost(uint64_t rows, uint64_t row_count);
 /* A few look-ups in the index; without one by `sample` rows, or a blind half for 0. */
 enum err column_estimate(struct op *op, const struct column *c, const struct filter *f,
                          uint32_t sample, struct column_estimate *out);

@@ -565,6 +565,12 @@ static bool asks_for_keys(const struct filter *f)
     }
 }
 
+uint64_t column_index_cost(uint64_t rows, uint64_t row_count)
+{
+    uint64_t listed = rows * LISTED_COST + row_count / 64;
+    return rows * LISTED_COST <= row_count ? listed : row_count;
+}
+
 enum err column_estimate(struct op *op, const struct column *c, const struct filter *f,
                          uint32_t sample, struct column_estimate *out)
 {

@@ -34,6 +34,23 @@ static inline bool column_has_dict(enum attr_type type)
  * has a key of its own just below that of 0. */
 uint64_t column_key(enum attr_type type, const union scalar *v);
 
+/* A column as it is written, but for its dictionary. */
+struct column_content {
+    enum attr_type type;
+    bool indexed;
+    uint32_t row_count, dict_count;
+    uint64_t dict_size;
+    const uint64_t *nulls;  /* a bit per row, or NULL: none is null */
+    const uint64_t *starts; /* arrays: row_count + 1 places in keys; NULL: one a row */
+    const uint64_t *keys;
+};
+/* Appends everything up to the dictionary, whose ends and bytes come next. */
+void column_content_put(const struct column_content *c, struct buf *out);
+
+/* The cell of a null. It counts only in a block of nothing but nulls, whose bounds it
+ * gives; so it has to be a key of the type, which 0 is where there is a dictionary. */
+uint64_t column_filler(enum attr_type type);
+
 /* Entry of the dictionary; empty where damage made code too large. */
 struct slice column_dict_entry(const struct column *c, uint64_t code);
 

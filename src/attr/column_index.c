@@ -313,6 +313,20 @@ static enum err dense_set(struct op *op, const struct column_index *x, size_t in
     return e ? op_fail(op, e, "damaged index") : ERR_OK;
 }
 
+uint32_t column_index_number(const struct column_index *x, uint64_t key)
+{
+    return number_of(x, 0, key);
+}
+
+enum err column_index_set(struct op *op, const struct column_index *x, uint32_t number,
+                          struct rowset **out)
+{
+    uint32_t at = cells_bound(&x->dense, 0, number);
+    *out = NULL;
+    bool frequent = at < x->dense_count && cells_get(&x->dense, at) == number;
+    return frequent ? dense_set(op, x, at, out) : ERR_OK;
+}
+
 /* Adds the row sets of the spans' frequent values to out. */
 static enum err add_dense(struct op *op, const struct column_index *x,
                           const struct spans *spans, struct rowset *out)

@@ -64,6 +64,11 @@ bool column_index_get(struct reader *r, uint32_t row_count, bool numbered,
 void column_index_find(const struct column_index *x, const struct key_set *set,
                        struct spans *out);
 void spans_release(struct spans *s);
+/* The number of the first value whose key is not below key; key_count: none. */
+uint32_t column_index_number(const struct column_index *x, uint64_t key);
+/* Is the value a frequent one, whose rows are this set? Then *out is a new rowset. */
+enum err column_index_set(struct op *op, const struct column_index *x, uint32_t number,
+                          struct rowset **out);
 /* Adds the rows of the spans to the bits of row_count rows. ERR_CORRUPT. */
 enum err column_index_add(struct op *op, const struct column_index *x,
                           const struct spans *spans, uint64_t *bits);

@@ -20,6 +20,16 @@ bool slice_starts_with(struct slice s, struct slice prefix)
            (prefix.size == 0 || memcmp(s.data, prefix.data, prefix.size) == 0);
 }
 
+struct buf buf_cut(struct buf_room *room, size_t capacity)
+{
+    enum { ALIGNMENT = 64 };
+    size_t start = room ? (room->used + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1) : 0;
+
+    if (!room || start > room->size || capacity > room->size - start) return BUF_INIT;
+    room->used = start + capacity;
+    return buf_lent(room->data + start, capacity);
+}
+
 void buf_reserve(struct buf *b, size_t size)
 {
     assert(size <= SIZE_MAX - b->size);

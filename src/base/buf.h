@@ -67,6 +67,17 @@ static inline struct buf buf_lent(void *memory, size_t capacity)
     return (struct buf){(uint8_t *)memory, 0, capacity, true};
 }
 
+/* Memory that bufs are cut from, one behind the other; somebody else's. To give back
+ * what was cut since, put used back to what it was. */
+struct buf_room {
+    uint8_t *data;
+    size_t size, used;
+};
+
+/* An empty buf of capacity bytes of the room; on the heap where room is NULL or has not
+ * so much left. */
+struct buf buf_cut(struct buf_room *room, size_t capacity);
+
 /* Room for size more bytes after b->size; b->size is unchanged. */
 void buf_reserve(struct buf *b, size_t size);
 void buf_append(struct buf *b, const void *data, size_t size);

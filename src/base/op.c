@@ -48,8 +48,14 @@ void op_clear_error(struct op *op)
     op->retry_after_ms = 0;
 }
 
+void op_rest(struct op *op)
+{
+    if (op->rest) op->rest(op->rest_context);
+}
+
 enum err op_check(struct op *op)
 {
+    op_rest(op);
     if (atomic_load_explicit(&op->canceled, memory_order_relaxed))
         return op_fail(op, ERR_CANCELED, "the client closed the connection");
     if (op->deadline_ms != OP_NO_DEADLINE && clock_ms() >= op->deadline_ms)

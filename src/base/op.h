@@ -53,6 +53,9 @@ struct op {
     struct arena arena;
     int64_t deadline_ms; /* of clock_ms() (task.h) */
     atomic_bool canceled;
+    /* What background work does between two steps, or NULL; op_rest calls it. */
+    void (*rest)(void *context);
+    void *rest_context;
     int64_t retry_after_ms; /* with ERR_BUSY, ERR_IO, ERR_FENCED; 0: say nothing */
     struct op_counters counters;
     char request_id[OP_REQUEST_ID_MAX];
@@ -72,7 +75,12 @@ enum err op_fail(struct op *op, enum err e, const char *format, ...)
 /* Forgets the error text: the failure was handled. */
 void op_clear_error(struct op *op);
 
-/* ERR_TIMEOUT or ERR_CANCELED when the op should stop; long loops ask once a block. */
+/* Between two steps of long work: lets go of what others need, where that was asked
+ * for. */
+void op_rest(struct op *op);
+
+/* ERR_TIMEOUT or ERR_CANCELED when the op should stop; long loops ask once a block.
+ * Rests, too. */
 enum err op_check(struct op *op);
 void op_cancel(struct op *op);
 

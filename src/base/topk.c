@@ -1,6 +1,7 @@
 #include "base/topk.h"
 
 #include <assert.h>
+#include <math.h>
 
 /* Does a come before b in the final order? */
 static bool better(const struct topk *t, const struct hit *a, const struct hit *b)
@@ -41,6 +42,14 @@ void topk_init(struct topk *t, struct hit *hits, size_t k, hit_compare compare,
 {
     assert(k > 0);
     *t = (struct topk){.hits = hits, .k = k, .compare = compare, .context = context};
+}
+
+float topk_needed(const struct topk *t, const struct hit *next)
+{
+    if (t->count < t->k) return -INFINITY;
+    float worst = t->hits[0].score;
+    bool wins = t->compare(t->context, next, &t->hits[0]) < 0;
+    return wins ? worst : nextafterf(worst, INFINITY);
 }
 
 void topk_push(struct topk *t, struct hit hit)

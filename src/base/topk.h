@@ -39,6 +39,10 @@ static inline float topk_floor(const struct topk *t)
 {
     return t->count < t->k ? -__builtin_inff() : t->hits[0].score;
 }
+/* The least score with which a hit at the place of `next` (its score does not count)
+ * would be kept, and any hit that comes behind it at equal score; -inf while not full.
+ */
+float topk_needed(const struct topk *t, const struct hit *next);
 /* Keeps the hit if it is among the k best so far. */
 void topk_push(struct topk *t, struct hit hit);
 /* Sorts hits best first; nothing may be pushed afterwards. */

@@ -4,9 +4,10 @@
  *
  * Objects never change, so nothing is ever invalidated; a range of a deleted object
  * ages out. A pin holds bytes in place; unpinned ranges are evicted, scan-resistantly,
- * when the budget is full. A range being fetched is fetched once however many ask.
- * Other users of memory (tails) reserve from the same budget, so the sum stays inside
- * it. Pinned and reserved bytes can exceed the budget only by what cache_pin refuses.
+ * when the budget is full (ranges.h). A range being fetched is fetched once however
+ * many ask. Other users of memory (tails) reserve from the same budget, so the sum
+ * stays inside it. Pinned and reserved bytes can exceed the budget only by what
+ * cache_pin refuses.
  *
  * The disk is optional and never a reason to fail (disk_cache.h). It is asked about
  * what is not in memory, in the same single flight; it is offered what came from the
@@ -15,9 +16,8 @@
  * Threads  any. Time: cache_pin blocks for one round of store reads, more only when
  *          another's fetch that it waited for failed.
  * Memory   bytes are aligned to 64. The budget includes two tables of fixed size,
- *          together 16 KiB or up to a five-hundredth of it, at most 16 MiB. Besides it
- *          stand, with cache_gather, buffers of up to 8 MiB for each call that reads
- *          from the store.
+ *          together 16 KiB or up to a five-hundredth of it, at most 16 MiB, and the
+ *          buffers of merged requests (cache_gather) while they last.
  */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H

@@ -10,6 +10,11 @@ struct group {
     size_t first, end;
 };
 
+static bool alone(struct group g)
+{
+    return g.end - g.first == 1;
+}
+
 static int compare_ranges(const void *a, const void *b)
 {
     const struct store_range *x = *(struct store_range *const *)a;
@@ -36,7 +41,7 @@ static bool belongs(const struct store_range *first, uint64_t end,
 /* The next group from order[at] on and, if it is of several, one range for all of it,
  * whose buffer takes from *room. */
 static struct group next_group(struct store_range *const *order, size_t at, size_t n,
-                               size_t *room, struct store_range *merged)
+                               uint64_t *room, struct store_range *merged)
 {
     const struct store_range *first = order[at];
     struct group g = {.first = at, .end = at + 1};
@@ -47,9 +52,8 @@ static struct group next_group(struct store_range *const *order, size_t at, size
         if (end_of(order[g.end]) > end) end = end_of(order[g.end]);
         g.end++;
     }
-    if (g.end - g.first > 1 && end - first->offset <= *room) {
+    if (!alone(g) && end - first->offset <= *room) {
         merged->size = (size_t)(end - first->offset);
-        merged->data = mem_alloc(merged->size);
         *room -= merged->size;
     } else {
         g.end = g.first + 1;
@@ -61,36 +65,63 @@ static struct group next_group(struct store_range *const *order, size_t at, size
 static void scatter(struct store_range *const *order, struct group g,
                     const struct store_range *merged)
 {
-    bool alone = g.end - g.first == 1;
     for (size_t i = g.first; i < g.end; i++) {
         struct store_range *r = order[i];
         r->err = merged->err;
-        if (!alone && !r->err)
+        if (!alone(g) && !r->err)
             memcpy(r->data, merged->data + (r->offset - merged->offset), r->size);
     }
-    if (!alone) mem_free(merged->data);
+    if (!alone(g)) mem_free(merged->data);
+}
+
+/* Which ranges are read together. */
+struct plan {
+    struct store_range **order;
+    struct store_range *requests; /* one a group */
+    struct group *groups;
+    size_t count; /* of groups */
+};
+
+/* Takes what the merged requests need from *room. */
+static struct plan plan_make(struct store_range *ranges, size_t n, uint64_t *room)
+{
+    struct plan p = {.order = mem_new_array(struct store_range *, n),
+                     .requests = mem_new_array(struct store_range, n),
+                     .groups = mem_new_array(struct group, n)};
+    for (size_t i = 0; i < n; i++)
+        p.order[i] = &ranges[i];
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is sorted */
+    if (n > 1) qsort(p.order, n, sizeof *p.order, compare_ranges);
+    for (size_t at = 0; at < n; at = p.groups[p.count++].end)
+        p.groups[p.count] = next_group(p.order, at, n, room, &p.requests[p.count]);
+    return p;
+}
+
+static void plan_release(struct plan *p)
+{
+    mem_free(p->order);
+    mem_free(p->requests);
+    mem_free(p->groups);
+}
+
+uint64_t gather_room(struct store_range *ranges, size_t n)
+{
+    uint64_t room = GATHER_BUFFER_MAX;
+    struct plan p = plan_make(ranges, n, &room);
+    plan_release(&p);
+    return GATHER_BUFFER_MAX - room;
 }
 
 enum err gather_read(struct op *op, struct store *s, struct store_range *ranges,
-                     size_t n)
+                     size_t n, uint64_t room)
 {
-    struct store_range **order = mem_new_array(struct store_range *, n);
-    struct store_range *requests = mem_new_array(struct store_range, n);
-    struct group *groups = mem_new_array(struct group, n);
-    size_t count = 0, room = GATHER_BUFFER_MAX;
+    struct plan p = plan_make(ranges, n, &room);
 
-    for (size_t i = 0; i < n; i++)
-        order[i] = &ranges[i];
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what is sorted */
-    if (n > 1) qsort(order, n, sizeof *order, compare_ranges);
-    for (size_t at = 0; at < n; at = groups[count++].end)
-        groups[count] = next_group(order, at, n, &room, &requests[count]);
-
-    enum err e = store_read(op, s, requests, count);
-    for (size_t i = 0; i < count; i++)
-        scatter(order, groups[i], &requests[i]);
-    mem_free(groups);
-    mem_free(requests);
-    mem_free(order);
+    for (size_t i = 0; i < p.count; i++)
+        if (!alone(p.groups[i])) p.requests[i].data = mem_alloc(p.requests[i].size);
+    enum err e = store_read(op, s, p.requests, p.count);
+    for (size_t i = 0; i < p.count; i++)
+        scatter(p.order, p.groups[i], &p.requests[i]);
+    plan_release(&p);
     return e;
 }

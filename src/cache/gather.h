@@ -3,14 +3,15 @@
  *
  * A request to a distant store costs as much time as some hundred KiB, and money:
  * reading over a small gap is cheaper than asking twice. Merged ranges pass through a
- * buffer of their own, GATHER_BUFFER_MAX bytes a call at most; beyond that ranges are
- * read one by one. A merged request is never larger than GATHER_SIZE_MAX, since a
+ * buffer of their own, for which the caller has room; where it ends ranges are read one
+ * by one. A merged request is never larger than GATHER_SIZE_MAX, since a
  * single connection moves bytes more slowly than several.
  */
 #ifndef CACHE_GATHER_H
 #define CACHE_GATHER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "store/store.h"
@@ -21,9 +22,13 @@ enum {
     GATHER_BUFFER_MAX = 8 << 20
 };
 
-/* As store_read, with at most as many requests. Ranges read by one request share its
- * error. */
+/* Bytes of the buffers that gather_read would like to have for these ranges, at most
+ * GATHER_BUFFER_MAX. */
+uint64_t gather_room(struct store_range *ranges, size_t n);
+
+/* As store_read, with at most as many requests, and buffers of at most room bytes.
+ * Ranges read by one request share its error. */
 enum err gather_read(struct op *op, struct store *s, struct store_range *ranges,
-                     size_t n);
+                     size_t n, uint64_t room);
 
 #endif

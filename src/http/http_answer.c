@@ -1,5 +1,6 @@
 #include "http/http_answer.h"
 
+#include <inttypes.h>
 #include <time.h>
 
 #include "http/http_server.h"
@@ -81,8 +82,9 @@ void http_answer_head(const struct http_response *a,
     buf_printf(out, "HTTP/1.1 %d %s\r\n", a->status, reason(a->status));
     append_date(options->wall_ms, out);
     if (http_answer_has_body(a->status)) {
-        if (a->body.size) buf_printf(out, "Content-Type: %s\r\n", a->content_type);
-        buf_printf(out, "Content-Length: %zu\r\n", a->body.size);
+        if (options->body_size)
+            buf_printf(out, "Content-Type: %s\r\n", a->content_type);
+        buf_printf(out, "Content-Length: %" PRIu64 "\r\n", options->body_size);
     }
     buf_append_str(out, connection_line(options));
     buf_printf(out, "X-Request-Id: %s\r\n", options->request_id);

@@ -18,6 +18,7 @@ struct http_answer_options {
     const char *request_id;
     bool keep_alive;
     bool old_client; /* HTTP/1.0: closes unless told otherwise */
+    uint64_t body_size;
     int64_t wall_ms; /* now */
 };
 

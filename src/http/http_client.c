@@ -41,9 +41,14 @@ struct http_client {
 /* One exchange under way. */
 struct call {
     struct http_client_exchange *x;
+    CURL *easy;
     size_t body_offset;
-    bool moved; /* bytes of the answer came since wait_on was last asked */
+    bool whole;  /* libcurl has had all of the body, at least once */
+    bool paused; /* until source has more */
+    bool moved;  /* bytes of the answer came since wait_on was last asked */
+    bool asked;  /* whether sink takes the answer */
     bool too_large;
+    enum err sink_error;
     char error[CURL_ERROR_SIZE];
 };
 
@@ -57,7 +62,18 @@ static size_t send_body(char *out, size_t one, size_t room, void *data)
     size_t size = left < room * one ? left : room * one;
     if (size) memcpy(out, body.data + call->body_offset, size);
     call->body_offset += size;
+    if (call->body_offset == body.size) call->whole = true;
     return size;
+}
+
+static size_t send_source(char *out, size_t one, size_t room, void *data)
+{
+    struct call *call = data;
+    const struct http_client_source *source = call->x->source;
+    if (call->whole) return 0;
+    size_t size = source->read(source->context, out, room * one, &call->whole);
+    call->paused = size == 0 && !call->whole;
+    return call->paused ? CURL_READFUNC_PAUSE : size;
 }
 
 /* libcurl wants to send everything again on a fresh connection. */
@@ -106,12 +122,32 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
     return size;
 }
 
+/* The first bytes of a body have come. */
+static void ask_sink(struct call *call)
+{
+    struct http_client_exchange *x = call->x;
+    curl_off_t size = -1;
+    long status = 0;
+    call->asked = true;
+    if (!x->sink) return;
+    (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void)curl_easy_getinfo(call->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &size);
+    x->status = (int)status;
+    x->begun = x->sink->begin(x->sink->context,
+                              size < 0 ? HTTP_CLIENT_UNKNOWN : (uint64_t)size);
+}
+
 static size_t take_body(char *data, size_t one, size_t size, void *context)
 {
     struct call *call = context;
     struct http_client_exchange *x = call->x;
     call->moved = true;
     size *= one;
+    if (!call->asked) ask_sink(call);
+    if (x->begun) {
+        call->sink_error = x->sink->write(x->sink->context, slice_of(data, size));
+        return call->sink_error ? 0 : size;
+    }
     call->too_large = size > x->answer_max - x->answer.size;
     if (call->too_large) return 0;
     buf_append(&x->answer, data, size);
@@ -193,11 +229,26 @@ static void give_back(struct http_client *c, struct line *line)
 
 /* ---- an exchange ---- */
 
+static void set_source(struct call *call, CURL *easy)
+{
+    const struct http_client_source *source = call->x->source;
+    bool known = source->size != HTTP_CLIENT_UNKNOWN;
+    (void)curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->x->method);
+    (void)curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    (void)curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                           known ? (curl_off_t)source->size : (curl_off_t)-1);
+    (void)curl_easy_setopt(easy, CURLOPT_READFUNCTION, send_source);
+    (void)curl_easy_setopt(easy, CURLOPT_READDATA, call);
+}
+
 static void set_method(struct call *call, CURL *easy)
 {
     const struct http_client_exchange *x = call->x;
     bool get = strcmp(x->method, "GET") == 0;
-    if (get && x->body.size == 0) return;
+    call->whole = !x->source && x->body.size == 0;
+    if (x->source) set_source(call, easy);
+    if (x->source || (get && x->body.size == 0)) return;
     (void)curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, x->method);
     /* Without a body there is nothing to rewind, so libcurl would send it again on a
      * fresh connection and tell nobody. */
@@ -239,25 +290,29 @@ static void set_options(const struct http_client *c, struct call *call, CURL *ea
     set_method(call, easy);
 }
 
+static void add_field(struct curl_slist **list, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+    if (!longer) abort();
+    *list = longer;
+}
+
 static struct curl_slist *make_fields(const struct http_client_exchange *x)
 {
     struct curl_slist *list = NULL;
     struct buf line = BUF_INIT;
 
-    for (size_t i = 0; i <= x->field_count; i++) {
+    for (size_t i = 0; i < x->field_count; i++) {
+        assert(!strpbrk(x->fields[i].name, "\r\n:"));
+        assert(!strpbrk(x->fields[i].value, "\r\n"));
         buf_clear(&line);
-        if (i == x->field_count) {
-            buf_append_str(&line, "Expect:"); /* peers answer faster than they ask */
-        } else {
-            assert(!strpbrk(x->fields[i].name, "\r\n:"));
-            assert(!strpbrk(x->fields[i].value, "\r\n"));
-            buf_printf(&line, "%s: %s", x->fields[i].name, x->fields[i].value);
-        }
+        buf_printf(&line, "%s: %s", x->fields[i].name, x->fields[i].value);
         buf_append_byte(&line, '\0');
-        struct curl_slist *longer = curl_slist_append(list, (const char *)line.data);
-        if (!longer) abort();
-        list = longer;
+        add_field(&list, (const char *)line.data);
     }
+    add_field(&list, "Expect:"); /* peers answer faster than they ask */
+    if (x->source && x->source->size == HTTP_CLIENT_UNKNOWN)
+        add_field(&list, "Transfer-Encoding: chunked");
     buf_release(&line);
     return list;
 }
@@ -288,6 +343,27 @@ static int poll_ms(const struct op *op, const struct http_client_exchange *x,
     return until_ms > now_ms ? (int)(until_ms - now_ms) : 0;
 }
 
+/* Waits for the source, but for a short while only: an answer may come before the end
+ * of the body. That the peer has gone, libcurl tells when there is more to send. */
+static void wait_for_source(struct call *call)
+{
+    const struct http_client_source *source = call->x->source;
+    call->moved = true; /* nobody can answer yet */
+    source->wait(source->context, OP_LOOK_MS);
+    call->paused = false;
+    (void)curl_easy_pause(call->easy, CURLPAUSE_CONT);
+}
+
+static enum err broken_off(struct op *op, const struct call *call, CURLcode code)
+{
+    if (call->too_large)
+        return op_fail(op, ERR_LIMIT, "the answer is larger than %zu bytes",
+                       call->x->answer_max);
+    if (call->sink_error) return call->sink_error;
+    return op_fail(op, ERR_IO, "%s",
+                   *call->error ? call->error : curl_easy_strerror(code));
+}
+
 /* Until libcurl is through with it, or op or wait_on says stop. */
 static enum err perform(struct op *op, struct call *call, struct line *line)
 {
@@ -308,20 +384,18 @@ static enum err perform(struct op *op, struct call *call, struct line *line)
             call->moved = false;
             look_ms = clock_ms() + x->wait_step_ms;
         }
-        (void)curl_multi_poll(line->multi, NULL, 0, poll_ms(op, x, look_ms), NULL);
+        if (call->paused)
+            wait_for_source(call);
+        else
+            (void)curl_multi_poll(line->multi, NULL, 0, poll_ms(op, x, look_ms), NULL);
     }
-    if (code == CURLE_OK) return ERR_OK;
-    if (call->too_large)
-        return op_fail(op, ERR_LIMIT, "the answer is larger than %zu bytes",
-                       x->answer_max);
-    return op_fail(op, ERR_IO, "%s",
-                   *call->error ? call->error : curl_easy_strerror(code));
+    return code == CURLE_OK ? ERR_OK : broken_off(op, call, code);
 }
 
 static enum err run_on(struct op *op, struct http_client *c, struct line *line,
                        struct http_client_exchange *x)
 {
-    struct call call = {.x = x};
+    struct call call = {.x = x, .easy = line->easy};
     struct curl_slist *fields = make_fields(x);
     long size = 0, status = 0;
 
@@ -331,7 +405,7 @@ static enum err run_on(struct op *op, struct http_client *c, struct line *line,
     enum err e = perform(op, &call, line);
     (void)curl_easy_getinfo(line->easy, CURLINFO_REQUEST_SIZE, &size);
     (void)curl_easy_getinfo(line->easy, CURLINFO_RESPONSE_CODE, &status);
-    x->sent = size > 0 || call.body_offset > 0;
+    x->sent = size > 0 && call.whole;
     x->status = e ? 0 : (int)status;
     if (e)
         (void)snprintf(x->words, sizeof x->words, "%.*s", HTTP_CLIENT_WORDS_MAX - 1,
@@ -351,7 +425,7 @@ enum err http_client_run(struct op *op, struct http_client *c,
     bool busy = false;
 
     x->status = 0;
-    x->sent = false;
+    x->sent = x->begun = false;
     x->words[0] = '\0';
     if (!origin_of(x->url, origin))
         return op_fail(op, ERR_INVALID, "not an address: %.100s", x->url);

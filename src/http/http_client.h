@@ -10,6 +10,9 @@
  *           the peer notices as its client going away.
  * Sent once A request that is not repeatable is never sent twice, not even when its
  *           kept-alive connection turns out to be dead: the peer may have served it.
+ * Streams   A body may be sent, and an answer taken, while it arrives; then no more of
+ *           it is in memory than libcurl's buffers hold, and who is slow slows the
+ *           other down.
  * Threads   any number; each exchange is its caller's.
  */
 #ifndef HTTP_HTTP_CLIENT_H
@@ -45,6 +48,29 @@ struct http_client_wanted {
     char value[HTTP_CLIENT_VALUE_MAX];
 };
 
+#define HTTP_CLIENT_UNKNOWN UINT64_MAX
+
+/* A body that arrives while it is sent. Such a request is never sent twice. */
+struct http_client_source {
+    void *context;
+    uint64_t size; /* HTTP_CLIENT_UNKNOWN: until it ends, in chunks */
+    /* The next bytes, at most room; none if there are none just now. *ended: that was
+     * all. Must not block. */
+    size_t (*read)(void *context, void *into, size_t room, bool *ended);
+    /* Waits until read has something to tell, at most wait_ms. */
+    void (*wait)(void *context, int64_t wait_ms);
+};
+
+/* Who may take an answer while it arrives. */
+struct http_client_sink {
+    void *context;
+    /* Status and wanted are there, and a body of size bytes (or HTTP_CLIENT_UNKNOWN) is
+     * coming. False: it is to be gathered in answer. */
+    bool (*begin)(void *context, uint64_t size);
+    /* May block. An error breaks the exchange off. */
+    enum err (*write)(void *context, struct slice piece);
+};
+
 struct http_client_exchange {
     /* in; the caller keeps all of it alive */
     const char *method; /* GET, PUT, POST, DELETE */
@@ -52,10 +78,13 @@ struct http_client_exchange {
     const struct http_client_field *fields;
     size_t field_count;
     struct slice body;
+    const struct http_client_source *source; /* in place of body; NULL: none */
     bool repeatable;
-    size_t answer_max; /* bytes of the answer's body; above: ERR_LIMIT */
-    /* Asked again and again while no byte of the answer comes: wait on? NULL: yes,
-     * until the deadline. It may block for a little while. */
+    size_t answer_max; /* bytes of an answer that is gathered; above: ERR_LIMIT */
+    const struct http_client_sink *sink; /* NULL: answers are gathered */
+    /* Asked again and again while no byte of the answer comes, unless it is the source
+     * that is waited for: wait on? NULL: yes, until the deadline. It may block for a
+     * little while. */
     bool (*wait_on)(void *context, int64_t waited_ms);
     void *context;
     int64_t wait_step_ms; /* between two such questions */
@@ -64,8 +93,9 @@ struct http_client_exchange {
 
     /* out */
     int status;        /* 0: no answer came */
-    bool sent;         /* false: no byte of the request left this machine */
-    struct buf answer; /* its body */
+    bool sent;         /* false: the whole request cannot have left this machine */
+    bool begun;        /* sink got the beginning of the answer, or all of it */
+    struct buf answer; /* its body, unless sink has got it */
     char words[HTTP_CLIENT_WORDS_MAX]; /* what went wrong */
 };
 

@@ -5,6 +5,11 @@
  *    │ keep-alive           ↓                 ↓                   ↓
  *    └────────────────────────────────────────────────────────── SEND ───→ LINGER
  *                                                                    close
+ * Bodies that flow (http_stream.h), with a worker at their other end:
+ *
+ *   BODY ───→ FLOW ─ body whole, broken, or the client gone ─→ WORK, … ─ answered ─→
+ * SEND WORK ───→ RELAY ─ all sent ─→ IDLE or LINGER, as after SEND
+ *
  * A function that returns a step may have freed the connection when it says STEP_GONE.
  */
 #include "http/http_connection.h"
@@ -23,6 +28,7 @@
 #include "base/metrics.h"
 #include "http/http_answer.h"
 #include "http/http_exchange.h"
+#include "http/http_flow.h"
 
 enum {
     /* Of heads and chunks at once; the rest waits in the socket. */
@@ -30,7 +36,16 @@ enum {
     STEPS_MAX = 16 /* before others get their turn */
 };
 
-enum phase { PHASE_IDLE, PHASE_HEAD, PHASE_BODY, PHASE_WORK, PHASE_SEND, PHASE_LINGER };
+enum phase {
+    PHASE_IDLE,
+    PHASE_HEAD,
+    PHASE_BODY,
+    PHASE_FLOW,
+    PHASE_WORK,
+    PHASE_RELAY,
+    PHASE_SEND,
+    PHASE_LINGER
+};
 
 enum step {
     STEP_ON,    /* there may be more to do */
@@ -43,12 +58,16 @@ struct connection {
     struct http_shared *shared;
     struct exchange *exchange; /* NULL: IDLE, LINGER */
     struct buf early;          /* received behind the request that is worked on */
-    uint64_t moved; /* BODY: bytes received; SEND: bytes sent, of head and body */
+    uint64_t moved; /* BODY, FLOW: bytes received; SEND, RELAY: sent, with the head */
     uint64_t mark;  /* bytes that had moved when the present window began */
     enum phase phase;
     bool readable; /* the socket may have bytes */
     bool gone;     /* the client shut its side */
-    bool marked;   /* SEND: mark is known */
+    bool marked;   /* SEND, RELAY: mark is known */
+    bool stuck;    /* FLOW, RELAY: it is the worker's turn … */
+    bool excused;  /* … or was, at some time of the present window */
+    bool done;     /* RELAY: the worker has written all that it will */
+    bool lost;     /* WORK: nobody to answer any more */
 };
 
 static struct connection *connection_of(struct loop_client *client)
@@ -60,18 +79,25 @@ static void enter(struct connection *c, enum phase phase)
 {
     static const enum loop_wait waits[] = {
         [PHASE_IDLE] = LOOP_IDLE,   [PHASE_HEAD] = LOOP_HEAD,
-        [PHASE_BODY] = LOOP_MOVING, [PHASE_WORK] = LOOP_HELD,
+        [PHASE_BODY] = LOOP_MOVING, [PHASE_FLOW] = LOOP_FLOW,
+        [PHASE_WORK] = LOOP_HELD,   [PHASE_RELAY] = LOOP_FLOW,
         [PHASE_SEND] = LOOP_MOVING, [PHASE_LINGER] = LOOP_LINGER};
     c->phase = phase;
     c->moved = c->mark = 0;
-    c->marked = false;
+    c->marked = c->stuck = c->excused = c->done = false;
     loop_wait(&c->client, waits[phase]);
+}
+
+static bool worker_has_it(const struct connection *c)
+{
+    return c->phase == PHASE_WORK || c->phase == PHASE_FLOW ||
+           (c->phase == PHASE_RELAY && !c->done);
 }
 
 static enum step leave(struct connection *c)
 {
     struct http_shared *s = c->shared;
-    assert(c->phase != PHASE_WORK);
+    assert(!worker_has_it(c));
     if (c->exchange) exchange_free(c->exchange);
     loop_remove(&c->client);
     (void)close(c->client.fd);
@@ -134,7 +160,7 @@ static enum step send_more(struct connection *c)
 
 static enum step begin_answer(struct connection *c)
 {
-    exchange_write_head(c->exchange);
+    exchange_write_head(c->exchange, c->exchange->response.body.size);
     enter(c, PHASE_SEND);
     return send_more(c);
 }
@@ -143,6 +169,58 @@ static enum step refuse(struct connection *c, int status, const char *why)
 {
     exchange_refuse(c->exchange, status, why);
     return begin_answer(c);
+}
+
+/* Nothing can be sent any more: as soon as the worker has noticed, that was it. */
+static enum step lose(struct connection *c)
+{
+    if (!worker_has_it(c)) return leave(c);
+    exchange_cancel(c->exchange);
+    enter(c, PHASE_WORK);
+    c->lost = true;
+    return STEP_WAITS;
+}
+
+static enum step wait_for_worker(struct connection *c)
+{
+    c->stuck = c->excused = true;
+    return STEP_WAITS;
+}
+
+/* ---- answers that flow ---- */
+
+static struct slice unsent_relay(const struct connection *c)
+{
+    const struct exchange *x = c->exchange;
+    if (c->moved >= x->head.size) return flow_look(x->out);
+    return slice_of(x->head.data + c->moved, x->head.size - (size_t)c->moved);
+}
+
+static enum step relay_is_sent(struct connection *c)
+{
+    if (!c->done) return wait_for_worker(c);
+    return c->exchange->out_left == 0 ? answer_is_sent(c) : leave(c);
+}
+
+static enum step relay_more(struct connection *c)
+{
+    struct slice bytes;
+    while ((bytes = unsent_relay(c)).size > 0) {
+        ssize_t n =
+            send(c->client.fd, bytes.data, bytes.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN) return STEP_WAITS;
+        if (n < 0 && errno != EINTR) return lose(c);
+        if (n <= 0) continue;
+        if (c->moved >= c->exchange->head.size) flow_skip(c->exchange->out, (size_t)n);
+        c->moved += (uint64_t)n;
+    }
+    return relay_is_sent(c);
+}
+
+static enum step begin_relay(struct connection *c)
+{
+    enter(c, PHASE_RELAY);
+    return relay_more(c);
 }
 
 /* ---- requests ---- */
@@ -167,31 +245,73 @@ static enum step head_is_whole(struct connection *c, bool body_follows)
     return STEP_ON;
 }
 
+/* It broke, and the worker is to notice. */
+static enum step end_flow(struct connection *c)
+{
+    enter(c, PHASE_WORK);
+    return STEP_WAITS;
+}
+
+static enum step break_flow(struct connection *c, int status, const char *why)
+{
+    exchange_flow_breaks(c->exchange, status, why);
+    return end_flow(c);
+}
+
+/* No worker took it. */
+static enum step refused_flow(struct connection *c)
+{
+    exchange_flow_settle(c->exchange, false);
+    return begin_answer(c);
+}
+
 static enum step body_has_come(struct connection *c, struct slice piece)
 {
     struct exchange *x = c->exchange;
-    bool dropped = x->response.status != 0;
-    if (dropped || exchange_body(x, piece)) return STEP_ON;
-    return begin_answer(c);
+    bool flows = c->phase == PHASE_FLOW;
+    if (!flows && x->response.status != 0) return STEP_ON; /* dropped */
+    if (!exchange_body(x, piece)) return flows ? end_flow(c) : begin_answer(c);
+    if (flows || !exchange_begin_flow(x)) return STEP_ON;
+    enter(c, PHASE_FLOW);
+    return exchange_submit(x) ? STEP_ON : refused_flow(c);
 }
 
 /* rest: the beginning of what follows, waits for its turn. */
 static enum step request_is_whole(struct connection *c, struct slice rest)
 {
+    bool flows = c->phase == PHASE_FLOW;
     assert(c->early.size == 0);
     buf_append_slice(&c->early, rest);
     enter(c, PHASE_WORK);
-    if (!exchange_submit(c->exchange)) return begin_answer(c);
+    if (flows)
+        exchange_flow_ends(c->exchange);
+    else if (!exchange_submit(c->exchange))
+        return begin_answer(c);
     if (c->gone) exchange_cancel(c->exchange);
     return STEP_WAITS;
 }
 
-static void work_is_done(struct loop_message *m);
+static void work_is_done(void *owner);
+static void flow_has_moved(void *owner);
 
 static void request_begins(struct connection *c)
 {
-    c->exchange = exchange_new(c->shared, c->client.loop, work_is_done, c);
+    static const struct exchange_calls calls = {work_is_done, flow_has_moved};
+    c->exchange = exchange_new(c->shared, c->client.loop, &calls, c);
     enter(c, PHASE_HEAD);
+}
+
+static bool takes_bytes(const struct connection *c)
+{
+    return c->phase == PHASE_HEAD || c->phase == PHASE_BODY || c->phase == PHASE_FLOW;
+}
+
+static enum step request_is_bad(struct connection *c)
+{
+    struct http_parse *parse = &c->exchange->parse;
+    if (c->phase == PHASE_FLOW) return break_flow(c, parse->status, parse->why);
+    exchange_bad(c->exchange);
+    return begin_answer(c);
 }
 
 /* An answer that is sent in between ends the request, and with it what in holds. */
@@ -201,13 +321,13 @@ static enum step parse(struct connection *c, struct slice in)
     struct slice piece = SLICE_EMPTY;
     if (c->phase == PHASE_IDLE) request_begins(c);
     c->moved += in.size;
-    while (step == STEP_ON && (c->phase == PHASE_HEAD || c->phase == PHASE_BODY)) {
+    while (step == STEP_ON && takes_bytes(c)) {
         switch (http_parse(&c->exchange->parse, &in, &piece)) {
         case HTTP_MORE: return STEP_ON;
         case HTTP_HEAD: step = head_is_whole(c, in.size > 0); break;
         case HTTP_BODY: step = body_has_come(c, piece); break;
         case HTTP_END: return request_is_whole(c, in);
-        case HTTP_BAD: exchange_bad(c->exchange); return begin_answer(c);
+        case HTTP_BAD: return request_is_bad(c);
         }
     }
     return step;
@@ -259,6 +379,17 @@ static enum step read_bytes(struct connection *c)
     return c->phase == PHASE_LINGER ? STEP_ON : parse(c, slice_of(bytes, (size_t)n));
 }
 
+/* No more than the worker has room for. */
+static enum step read_flow(struct connection *c)
+{
+    uint8_t bytes[RECEIVE_MAX];
+    size_t room = flow_room(c->exchange->in);
+    if (room == 0) return wait_for_worker(c);
+    ssize_t n = receive(c, bytes, room < sizeof bytes ? room : sizeof bytes);
+    if (n == 0) return lose(c);
+    return n < 0 ? STEP_WAITS : parse(c, slice_of(bytes, (size_t)n));
+}
+
 /* A body whose size is known and that is kept. */
 static bool gathers_body(const struct connection *c)
 {
@@ -269,9 +400,11 @@ static bool gathers_body(const struct connection *c)
 
 static enum step go_on(struct connection *c)
 {
-    if (c->phase == PHASE_WORK || c->phase == PHASE_SEND) return STEP_WAITS;
+    if (c->phase == PHASE_WORK || c->phase == PHASE_SEND || c->phase == PHASE_RELAY)
+        return STEP_WAITS;
     if (c->early.size) return read_early(c);
     if (!c->readable) return STEP_WAITS;
+    if (c->phase == PHASE_FLOW) return read_flow(c);
     return gathers_body(c) ? read_body(c) : read_bytes(c);
 }
 
@@ -291,16 +424,43 @@ static void ready(struct loop_client *client, uint32_t events)
     uint32_t gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (gone) c->gone = true;
     if (gone || events & EPOLLIN) c->readable = true;
-    if (gone && c->phase == PHASE_WORK) exchange_cancel(c->exchange);
+    if (gone && worker_has_it(c) && c->phase != PHASE_FLOW)
+        exchange_cancel(c->exchange);
     if (c->phase == PHASE_SEND && send_more(c) != STEP_ON) return;
+    if (c->phase == PHASE_RELAY && relay_more(c) != STEP_ON) return;
     progress(c);
 }
 
-static void work_is_done(struct loop_message *m)
+static enum step answer(struct connection *c)
 {
-    struct connection *c = exchange_of(m)->owner;
-    assert(c->phase == PHASE_WORK);
-    if (begin_answer(c) == STEP_ON) progress(c);
+    bool whole = c->phase != PHASE_FLOW;
+    if (c->phase == PHASE_RELAY) {
+        c->done = true;
+        return relay_more(c);
+    }
+    enter(c, PHASE_SEND);
+    if (c->lost) return leave(c);
+    exchange_flow_settle(c->exchange, whole);
+    return begin_answer(c);
+}
+
+static void work_is_done(void *owner)
+{
+    struct connection *c = owner;
+    assert(worker_has_it(c));
+    if (answer(c) == STEP_ON) progress(c);
+}
+
+static void flow_has_moved(void *owner)
+{
+    struct connection *c = owner;
+    enum step step = STEP_ON;
+    c->stuck = false;
+    if (c->phase == PHASE_WORK && atomic_load(&c->exchange->out_begun) && !c->lost)
+        step = begin_relay(c);
+    else if (c->phase == PHASE_RELAY)
+        step = relay_more(c);
+    if (step == STEP_ON) progress(c);
 }
 
 /* Closes a window; false when fewer bytes moved in it than must. */
@@ -325,10 +485,21 @@ static void check_answer(struct connection *c)
 {
     uint64_t acknowledged = acknowledged_bytes(c);
     bool fast = fast_enough(c, acknowledged);
-    if (!fast && c->marked)
-        (void)leave(c);
+    if (!fast && c->marked && !c->excused) {
+        (void)lose(c);
+        return;
+    }
+    c->marked = true;
+    c->excused = c->stuck;
+}
+
+static void check_flow(struct connection *c)
+{
+    bool fast = fast_enough(c, c->moved);
+    if (!fast && !c->excused)
+        (void)break_flow(c, 408, "the body of the request came too slowly");
     else
-        c->marked = true;
+        c->excused = c->stuck;
 }
 
 /* An empty line and nothing more asks for no answer. */
@@ -350,6 +521,8 @@ static void expired(struct loop_client *client)
         if (!fast_enough(c, c->moved))
             step = refuse(c, 408, "the body of the request came too slowly");
         break;
+    case PHASE_FLOW: check_flow(c); break;
+    case PHASE_RELAY:
     case PHASE_SEND: check_answer(c); break;
     case PHASE_WORK: assert(false); break;
     }
@@ -358,7 +531,7 @@ static void expired(struct loop_client *client)
 
 static void stopped(struct loop_client *client)
 {
-    (void)leave(connection_of(client));
+    (void)lose(connection_of(client));
 }
 
 void connection_new(struct http_shared *shared, struct loop *loop, int fd)

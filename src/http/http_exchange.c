@@ -1,6 +1,7 @@
 #include "http/http_exchange.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,9 @@
 #include "base/metrics.h"
 #include "base/task.h"
 #include "http/http_answer.h"
+#include "http/http_flow.h"
 #include "http/http_gzip.h"
+#include "http/http_stream.h"
 
 enum {
     DISCARD_MAX = 64 << 10, /* a refused body up to this is read and dropped */
@@ -102,25 +105,50 @@ static void count_end(struct exchange *x)
     if (!x->start_us) return;
     double seconds = (double)(clock_us() - x->start_us) / 1e6;
     int status = x->response.status ? x->response.status : STATUS_BROKEN_OFF;
-    size_t size = x->head_only ? 0 : x->response.body.size;
+    uint64_t size = x->out ? x->out_size - x->out_left : x->response.body.size;
+    if (x->head_only) size = 0;
+    metric_add(s->metrics.bytes_in, x->received);
     metric_change(s->metrics.in_flight, -1);
     shared_count_request(s, x->lane, status);
     metric_observe(s->metrics.seconds[x->lane], seconds);
     metric_add(s->metrics.bytes_out, size);
     log_debug(NULL, "request",
-              "method=%s path=%s status=%d ms=%.3f bytes=%zu request_id=%s",
+              "method=%s path=%s status=%d ms=%.3f bytes=%" PRIu64 " request_id=%s",
               x->request.method, x->request.path, status, seconds * 1e3, size, x->id);
     atomic_fetch_sub(&s->in_flight, 1);
 }
 
+static void answered_arrived(struct loop_message *m)
+{
+    struct exchange *x =
+        (struct exchange *)(void *)((char *)m - offsetof(struct exchange, answered));
+    x->calls->answered(x->owner);
+}
+
+static void moved_arrived(struct loop_message *m)
+{
+    struct exchange *x =
+        (struct exchange *)(void *)((char *)m - offsetof(struct exchange, moved));
+    atomic_store(&x->told, false);
+    x->calls->moved(x->owner);
+}
+
+void exchange_tell(void *exchange)
+{
+    struct exchange *x = exchange;
+    if (!atomic_exchange(&x->told, true)) loop_post(x->loop, &x->moved);
+}
+
 struct exchange *exchange_new(struct http_shared *shared, struct loop *loop,
-                              void (*answered)(struct loop_message *m), void *owner)
+                              const struct exchange_calls *calls, void *owner)
 {
     struct exchange *x = mem_new(struct exchange);
     x->shared = shared;
     x->loop = loop;
+    x->calls = calls;
     x->owner = owner;
-    x->answered.arrived = answered;
+    x->answered.arrived = answered_arrived;
+    x->moved.arrived = moved_arrived;
     x->lane = LANE_NONE;
     x->request = (struct http_request){.method = "",
                                        .path = "",
@@ -128,11 +156,6 @@ struct exchange *exchange_new(struct http_shared *shared, struct loop *loop,
                                        .connection = x};
     http_parse_init(&x->parse);
     return x;
-}
-
-struct exchange *exchange_of(struct loop_message *m)
-{
-    return (struct exchange *)(void *)((char *)m - offsetof(struct exchange, answered));
 }
 
 static struct exchange *exchange_of_job(struct queued *job)
@@ -144,6 +167,9 @@ void exchange_free(struct exchange *x)
 {
     count_end(x);
     release_body(x);
+    flow_free(x->in);
+    flow_free(x->out);
+    if (x->has_stream) shared_give_stream(x->shared, x->lane);
     buf_release(&x->response.body);
     buf_release(&x->head);
     http_parse_release(&x->parse);
@@ -189,15 +215,16 @@ static void take_target(struct exchange *x)
 static bool admit(struct exchange *x)
 {
     const struct http_handler *h = &x->shared->options.handler;
-    enum http_lane lane = HTTP_LANE_ADMIN;
+    struct http_admission admission = {.lane = HTTP_LANE_ADMIN};
     if (atomic_load(&x->shared->draining)) {
         refuse(x, 503, "the server is shutting down");
         return false;
     }
     empty_response(&x->response);
-    bool admitted =
-        h->admit(h->context, &x->request, &lane, &x->body_max, &x->response);
-    x->lane = (int)lane;
+    bool admitted = h->admit(h->context, &x->request, &admission, &x->response);
+    x->lane = (int)admission.lane;
+    x->body_max = admission.body_max;
+    x->may_stream = admission.streams;
     if (!admitted) return false;
     x->response.status = 0;
     if (x->parse.body_size != HTTP_BODY_UNKNOWN && x->parse.body_size > x->body_max) {
@@ -273,15 +300,35 @@ uint8_t *exchange_room(struct exchange *x, size_t *size)
     return x->body.data + x->body.size;
 }
 
+static bool too_large(const struct exchange *x, size_t size)
+{
+    uint64_t room = x->body_max - x->received;
+    /* A chunk that says that it will be too large is, already. */
+    return size > room || x->parse.left > room - size;
+}
+
+static const char too_large_words[] = "the body is larger than what is taken here";
+
+static bool flow_body(struct exchange *x, struct slice piece)
+{
+    if (too_large(x, piece.size)) {
+        exchange_flow_breaks(x, 413, too_large_words);
+        return false;
+    }
+    x->received += piece.size;
+    flow_put(x->in, piece);
+    return true;
+}
+
 bool exchange_body(struct exchange *x, struct slice piece)
 {
     struct buf *b = &x->body;
-    size_t room = x->body_max - b->size;
-    /* A chunk that says that it will be too large is, already. */
-    if (piece.size > room || x->parse.left > room - piece.size) {
-        exchange_refuse(x, 413, "the body is larger than what is taken here");
+    if (x->in) return flow_body(x, piece);
+    if (too_large(x, piece.size)) {
+        exchange_refuse(x, 413, too_large_words);
         return false;
     }
+    x->received += piece.size;
     if (b->data && piece.data == b->data + b->size) {
         b->size += piece.size;
         return true;
@@ -324,6 +371,40 @@ static void pad_body(struct exchange *x)
     x->request.body = buf_slice(&x->body);
 }
 
+/* ---- bodies that flow ---- */
+
+bool exchange_begin_flow(struct exchange *x)
+{
+    bool enough = x->body.size >= HTTP_STREAM_FROM && x->received != x->parse.body_size;
+    if (!x->may_stream || !enough) return false;
+    x->may_stream = false;
+    x->has_stream = shared_take_stream(x->shared, x->lane);
+    if (!x->has_stream) return false;
+    x->in = flow_new(HTTP_STREAM_BYTES, exchange_tell, x);
+    flow_put(x->in, buf_slice(&x->body));
+    release_body(x);
+    reserve_anyway(x, HTTP_STREAM_BYTES);
+    return true;
+}
+
+void exchange_flow_ends(struct exchange *x)
+{
+    flow_end(x->in);
+}
+
+void exchange_flow_breaks(struct exchange *x, int status, const char *why)
+{
+    x->broken_status = status;
+    x->broken_why = why;
+    exchange_cancel(x);
+}
+
+void exchange_flow_settle(struct exchange *x, bool whole)
+{
+    if (x->broken_status) exchange_refuse(x, x->broken_status, x->broken_why);
+    if (!whole) x->terms.keep_alive = false;
+}
+
 static void handle(struct exchange *x)
 {
     const struct http_handler *h = &x->shared->options.handler;
@@ -332,18 +413,29 @@ static void handle(struct exchange *x)
         refuse(x, e == ERR_TIMEOUT ? 504 : STATUS_BROKEN_OFF, x->op.error);
         return;
     }
-    if (!unpack_body(x)) return;
+    if (!x->in && !unpack_body(x)) return;
     pad_body(x);
+    x->request.streams = x->in != NULL;
     empty_response(&x->response);
     h->handle(h->context, &x->op, &x->request, &x->response);
+}
+
+/* Another node may have done it. */
+static bool is_compressed(const struct http_response *a)
+{
+    for (size_t i = 0; i < a->header_count; i++)
+        if (strcmp(a->headers[i].name, "Content-Encoding") == 0) return true;
+    return false;
 }
 
 static void compress_answer(struct exchange *x)
 {
     struct http_response *a = &x->response;
-    if (a->body.size <= GZIP_ANSWER_MIN || !http_answer_has_body(a->status)) return;
+    bool compressed = is_compressed(a);
+    if (a->body.size <= GZIP_ANSWER_MIN && !compressed) return;
+    if (x->out || !http_answer_has_body(a->status)) return;
     http_response_header(a, "Vary", "Accept-Encoding");
-    if (!x->terms.gzip_answer) return;
+    if (compressed || !x->terms.gzip_answer) return;
 
     struct buf packed = BUF_INIT;
     http_gzip(buf_slice(&a->body), &packed);
@@ -356,7 +448,7 @@ static void release_work(struct exchange *x)
 {
     if (atomic_load(&x->op.canceled)) metric_add(x->shared->metrics.canceled, 1);
     op_release(&x->op);
-    release_body(x);
+    if (!x->in) release_body(x); /* else its loop may still be putting bytes there */
     reserve_anyway(x, x->response.body.capacity);
 }
 
@@ -389,8 +481,7 @@ bool exchange_submit(struct exchange *x)
 {
     struct http_shared *s = x->shared;
     if (x->response.status) return false;
-    metric_add(s->metrics.bytes_in, x->body.size);
-    op_init(&x->op, clock_ms() + s->options.request_timeout_ms,
+    op_init(&x->op, x->in ? OP_NO_DEADLINE : clock_ms() + s->options.request_timeout_ms,
             s->options.op_memory_max);
     static_assert(sizeof x->op.request_id == sizeof x->id, "an id fits into an op");
     memcpy(x->op.request_id, x->id, sizeof x->id);
@@ -405,12 +496,13 @@ void exchange_cancel(struct exchange *x)
     op_cancel(&x->op);
 }
 
-void exchange_write_head(struct exchange *x)
+void exchange_write_head(struct exchange *x, uint64_t body_size)
 {
     if (atomic_load(&x->shared->draining)) x->terms.keep_alive = false;
     struct http_answer_options options = {.request_id = x->id,
                                           .keep_alive = x->terms.keep_alive,
                                           .old_client = x->parse.minor == 0,
+                                          .body_size = body_size,
                                           .wall_ms = clock_wall_ms()};
     http_answer_head(&x->response, &options, &x->head);
 }

@@ -6,9 +6,13 @@
  * connection sends it → exchange_free. Whatever is refused on the way has a response
  * too, in the handler's words.
  *
+ * Flowing (http_stream.h): exchange_submit comes early, after exchange_begin_flow, and
+ * the rest of the body goes into `in` while the worker takes it out there. An answer
+ * that flows has its head written by the worker and its body in `out`.
+ *
  * Threads  the connection's loop owns it, except from a successful exchange_submit
- *          until answered arrives, when a worker does; exchange_cancel may be called
- *          then too.
+ *          until answered arrives, when a worker does; exchange_cancel, the loop's ends
+ *          of the flows and exchange_flow_* may be called then too.
  */
 #ifndef HTTP_HTTP_EXCHANGE_H
 #define HTTP_HTTP_EXCHANGE_H
@@ -19,12 +23,17 @@
 #include "http/http_parse.h"
 #include "http/http_shared.h"
 
+struct flow;
+
 struct exchange {
     struct queued job;            /* in its lane */
     struct loop_message answered; /* to its loop */
+    struct loop_message moved;    /* to its loop: a flow has room, bytes, or begun */
+    atomic_bool told;             /* moved is on its way */
     struct http_shared *shared;
     struct loop *loop;
-    void *owner; /* for who is told by answered */
+    const struct exchange_calls *calls;
+    void *owner;
 
     struct http_parse parse;
     struct http_terms terms;
@@ -32,7 +41,18 @@ struct exchange {
     int lane; /* enum http_lane or LANE_NONE */
     size_t body_max;
     struct buf body;
-    size_t reserved; /* of the body memory */
+    size_t reserved;   /* of the body memory */
+    uint64_t received; /* bytes of the body, as sent */
+
+    bool may_stream;  /* admitted so */
+    bool has_stream;  /* one of its lane's places; the worker's, from submit on */
+    struct flow *in;  /* NULL: the body is held whole */
+    struct flow *out; /* NULL: so is the answer; for the loop once out_begun */
+    atomic_bool out_begun;
+    uint64_t out_size;      /* of the answer that flows */
+    uint64_t out_left;      /* the worker's: bytes that are still to be written */
+    int broken_status;      /* the loop's: what the body that flows came to, or 0 … */
+    const char *broken_why; /* … static */
 
     struct http_response response; /* status 0: none yet */
     struct buf head;               /* of the answer */
@@ -49,10 +69,14 @@ enum exchange_next {
     EXCHANGE_REFUSE /* send the refusal now and close */
 };
 
-/* answered: called on the loop's thread when a worker is done. */
+/* What is called on the loop's thread. */
+struct exchange_calls {
+    void (*answered)(void *owner); /* a worker is done */
+    void (*moved)(void *owner);    /* a flow can be worked on */
+};
+
 struct exchange *exchange_new(struct http_shared *shared, struct loop *loop,
-                              void (*answered)(struct loop_message *m), void *owner);
-struct exchange *exchange_of(struct loop_message *m);
+                              const struct exchange_calls *calls, void *owner);
 /* Counts it, if it ever began. */
 void exchange_free(struct exchange *x);
 
@@ -69,15 +93,26 @@ uint8_t *exchange_room(struct exchange *x, size_t *size);
  */
 bool exchange_body(struct exchange *x, struct slice piece);
 
-/* The request is whole. False: refused, there is a response already. */
+/* Has enough of the body come to let the rest flow, and may it? Then it does from now
+ * on, and the request is to be submitted. */
+bool exchange_begin_flow(struct exchange *x);
+/* The request is whole, or flows. False: refused, there is a response already. */
 bool exchange_submit(struct exchange *x);
+/* The body that flows has ended, or is broken: whoever has it is to stop, and the
+ * client gets this status. */
+void exchange_flow_ends(struct exchange *x);
+void exchange_flow_breaks(struct exchange *x, int status, const char *why);
+/* A worker was done with it before its body had ended, or it broke. */
+void exchange_flow_settle(struct exchange *x, bool whole);
 /* The client went away. */
 void exchange_cancel(struct exchange *x);
 
 /* The connection is closed after a refusal made here. */
 void exchange_refuse(struct exchange *x, int status, const char *why);
 /* Fills in head. */
-void exchange_write_head(struct exchange *x);
+void exchange_write_head(struct exchange *x, uint64_t body_size);
+/* Wakes the loop for moved. */
+void exchange_tell(void *exchange);
 
 /* For the lanes. */
 void exchange_run(struct queued *job);

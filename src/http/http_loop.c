@@ -234,11 +234,20 @@ static int sleep_ms(struct loop *l)
 static bool fall_asleep(struct loop *l, bool *messages)
 {
     mutex_lock(&l->lock);
-    bool ended = l->stopping && !l->first && !linked(&l->waiting[LOOP_HELD]);
+    bool held = linked(&l->waiting[LOOP_HELD]) || linked(&l->waiting[LOOP_FLOW]);
+    bool ended = l->stopping && !l->first && !held;
     *messages = l->first != NULL;
     l->asleep = !ended && !*messages;
     mutex_unlock(&l->lock);
     return !ended;
+}
+
+static bool is_stopping(struct loop *l)
+{
+    mutex_lock(&l->lock);
+    bool stopping = l->stopping;
+    mutex_unlock(&l->lock);
+    return stopping;
 }
 
 static void run_events(struct loop *l, int timeout_ms)
@@ -257,13 +266,18 @@ static void run_events(struct loop *l, int timeout_ms)
     }
 }
 
+static void stop_queue(struct loop *l, int queue)
+{
+    while (linked(&l->waiting[queue])) {
+        struct loop_client *c = waiting_client(l->waiting[queue].next);
+        c->calls->stopped(c);
+    }
+}
+
 static void stop_clients(struct loop *l)
 {
     for (int queue = 0; queue < LOOP_WAITS; queue++)
-        while (linked(&l->waiting[queue])) {
-            struct loop_client *c = waiting_client(l->waiting[queue].next);
-            c->calls->stopped(c);
-        }
+        stop_queue(l, queue);
 }
 
 static void run(void *arg)
@@ -275,6 +289,7 @@ static void run(void *arg)
         run_messages(l);
         run_again(l);
         run_timers(l);
+        if (is_stopping(l)) stop_queue(l, LOOP_FLOW);
     }
     stop_clients(l);
 }

@@ -27,6 +27,7 @@ enum loop_wait {
     LOOP_MOVING,
     LOOP_LINGER,
     LOOP_PAUSE,
+    LOOP_FLOW, /* somebody else has it too; told when the loop is to end, to be held */
     LOOP_HELD, /* for ever: somebody else has it, and the loop does not end before */
     LOOP_WAITS
 };

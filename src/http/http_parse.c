@@ -45,6 +45,9 @@ enum { CRLF = 2, CHUNK_DIGITS_MAX = 16 };
 static const char VERSION[] = "HTTP/";
 static const char version_why[] =
     "the request line must end in HTTP/1.1 or HTTP/1.0 and CRLF";
+static const char target_why[] =
+    "the request target must be a path that starts with '/', "
+    "alone or behind http://host";
 
 /* ---- sets of bytes ---- */
 
@@ -146,10 +149,47 @@ static enum http_event in_method(struct http_parse *p, struct slice *in)
     return go(p, STATE_TARGET);
 }
 
+/* The size of "http://host:port" before the path of an absolute target; 0: it is none.
+ */
+static size_t origin_size(struct slice target)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        size_t scheme = strlen(schemes[i]);
+        if (target.size < scheme ||
+            strncasecmp((const char *)target.data, schemes[i], scheme) != 0)
+            continue;
+        struct slice rest = slice_of(target.data + scheme, target.size - scheme);
+        size_t host = run(rest, &host_set);
+        bool ends =
+            host == rest.size || rest.data[host] == '/' || rest.data[host] == '?';
+        return host > 0 && rest.data[0] != ':' && ends ? scheme + host : 0;
+    }
+    return 0;
+}
+
+/*
+ * A path stays as it is; of an absolute target the path is left, RFC 9112 3.2.2. Which
+ * host was meant makes no difference here: every name that leads to us is ours.
+ */
+static bool reduce_to_path(struct http_parse *p)
+{
+    uint8_t *target = p->text.data + p->target;
+    struct slice whole = slice_of(target, p->text.size - p->target);
+    if (whole.size && whole.data[0] == '/') return true;
+    size_t origin = origin_size(whole);
+    if (origin == 0) return false;
+    /* What follows starts with '/', or gets one. */
+    if (origin == whole.size || target[origin] == '?') target[--origin] = '/';
+    memmove(target, target + origin, whole.size - origin);
+    p->text.size -= origin;
+    return true;
+}
+
 static enum http_event in_target(struct http_parse *p, struct slice *in)
 {
-    if (p->text.size == p->target && in->data[0] != '/')
-        return bad(p, 400, "the request target must be a path that starts with '/'");
+    if (p->text.size == p->target && in->data[0] != '/' && (in->data[0] | 0x20) != 'h')
+        return bad(p, 400, target_why);
     keep(p, in, run(*in, &target_set));
     if (in->size == 0) return HTTP_MORE;
     if (in->data[0] == '\r' || in->data[0] == '\n') return bad(p, 400, version_why);
@@ -157,6 +197,7 @@ static enum http_event in_target(struct http_parse *p, struct slice *in)
         return bad(p, 400,
                    "the request target holds a character that must be percent-encoded");
     skip(in, 1);
+    if (!reduce_to_path(p)) return bad(p, 400, target_why);
     p->target_size = p->text.size - p->target;
     buf_append_byte(&p->text, '\0');
     p->digits = 0;

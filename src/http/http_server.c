@@ -292,11 +292,10 @@ static void make_lanes(struct http_server *s)
 static void make_loops(struct http_server *s)
 {
     const struct http_server_options *o = &s->shared.options;
-    const int64_t waits_ms[LOOP_WAITS] = {[LOOP_IDLE] = o->idle_timeout_ms,
-                                          [LOOP_HEAD] = o->head_timeout_ms,
-                                          [LOOP_MOVING] = o->rate_window_ms,
-                                          [LOOP_LINGER] = CONNECTION_LINGER_MS,
-                                          [LOOP_PAUSE] = PAUSE_MS};
+    const int64_t waits_ms[LOOP_WAITS] = {
+        [LOOP_IDLE] = o->idle_timeout_ms,     [LOOP_HEAD] = o->head_timeout_ms,
+        [LOOP_MOVING] = o->rate_window_ms,    [LOOP_FLOW] = o->rate_window_ms,
+        [LOOP_LINGER] = CONNECTION_LINGER_MS, [LOOP_PAUSE] = PAUSE_MS};
     for (int i = 0; i < LOOPS; i++)
         s->loops[i] = loop_new(loop_threads[i], waits_ms);
 }

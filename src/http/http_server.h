@@ -4,7 +4,7 @@
  * Sockets, parsing, limits, gzip and time-outs live behind this header. A request is
  * first admitted by its head alone, before any of its body is read; then, with the
  * whole body in memory, handled on a worker thread, where blocking is fine. RFC 9110,
- * RFC 9112.
+ * RFC 9112. What is only passed on need not be in memory whole: see http_stream.h.
  *
  * Bodies are bounded (413), also after gunzip; heads too (431, 414). Slow senders get
  * 408. The client's going away cancels the op (shutting down its sending side counts as
@@ -39,7 +39,8 @@ struct http_request {
     const char *path;         /* as sent, up to '?', still percent-encoded */
     const char *query_string; /* behind '?', or "" */
     struct slice body;        /* gunzipped; JSON_PADDING readable bytes follow */
-    const void *connection;   /* for http_header */
+    bool streams;             /* the body still arrives: http_stream.h */
+    void *connection;         /* for http_header and http_stream */
 };
 
 /* A request header's value, NULL if absent; valid until the handler returns. */
@@ -70,14 +71,20 @@ enum http_lane {
     HTTP_LANES
 };
 
+struct http_admission {
+    enum http_lane lane;
+    size_t body_max; /* bytes */
+    bool streams;    /* handle may get it while a large body still arrives */
+};
+
 struct http_handler {
     void *context;
     /*
-     * The head has arrived. Choose the lane and the largest body (bytes), or refuse by
-     * filling response (status >= 400) and returning false. Must not block.
+     * The head has arrived. Say how it is to be taken, or refuse by filling response
+     * (status >= 400) and returning false. Must not block.
      */
-    bool (*admit)(void *context, const struct http_request *head, enum http_lane *lane,
-                  size_t *body_max, struct http_response *response);
+    bool (*admit)(void *context, const struct http_request *head,
+                  struct http_admission *admission, struct http_response *response);
     /* On a worker thread. op has the request's deadline and id. */
     void (*handle)(void *context, struct op *op, const struct http_request *request,
                    struct http_response *response);

@@ -45,6 +45,15 @@ static void make_metrics(struct http_shared *s)
                                          "Bytes of request bodies, as sent.", NULL);
     s->metrics.bytes_out = metric_counter("elacsym_http_sent_bytes_total",
                                           "Bytes of answer bodies, as sent.", NULL);
+    s->metrics.body_memory =
+        metric_gauge("elacsym_http_body_memory_bytes",
+                     "Memory of the bodies of requests and answers.", NULL);
+    metric_set(metric_gauge("elacsym_http_body_memory_limit_bytes",
+                            "What these may have together.", NULL),
+               (double)s->options.body_memory_max);
+    metric_set(metric_gauge("elacsym_http_connections_limit",
+                            "Connections that are taken at once.", NULL),
+               (double)s->options.connections_max);
     s->metrics.canceled =
         metric_counter("elacsym_http_canceled_total",
                        "Requests whose client went away while a worker had them.",
@@ -79,21 +88,38 @@ void shared_count_request(struct http_shared *s, int lane, int status)
     metric_add(m, 1);
 }
 
+bool shared_take_stream(struct http_shared *s, int lane)
+{
+    size_t used = atomic_load(&s->streams[lane]);
+    do {
+        if (used >= s->options.lane_threads[lane] / 2) return false;
+    } while (!atomic_compare_exchange_weak(&s->streams[lane], &used, used + 1));
+    return true;
+}
+
+void shared_give_stream(struct http_shared *s, int lane)
+{
+    atomic_fetch_sub(&s->streams[lane], 1);
+}
+
 bool shared_reserve(struct http_shared *s, size_t bytes)
 {
     uint_fast64_t used = atomic_load(&s->body_memory);
     do {
         if (used + bytes > s->options.body_memory_max) return false;
     } while (!atomic_compare_exchange_weak(&s->body_memory, &used, used + bytes));
+    metric_change(s->metrics.body_memory, (double)bytes);
     return true;
 }
 
 void shared_reserve_anyway(struct http_shared *s, size_t bytes)
 {
     atomic_fetch_add(&s->body_memory, bytes);
+    metric_change(s->metrics.body_memory, (double)bytes);
 }
 
 void shared_unreserve(struct http_shared *s, size_t bytes)
 {
     atomic_fetch_sub(&s->body_memory, bytes);
+    metric_change(s->metrics.body_memory, -(double)bytes);
 }

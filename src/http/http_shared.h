@@ -26,6 +26,7 @@ struct http_shared {
     atomic_size_t in_flight;
     atomic_size_t connections;
     atomic_uint_fast64_t body_memory;
+    atomic_size_t streams[HTTP_LANES]; /* whose bodies or answers flow now */
     /* A connection is gone and its place is free; any loop's thread. */
     void (*place_freed)(struct http_shared *s);
     struct {
@@ -33,11 +34,17 @@ struct http_shared {
         struct metric *seconds[LANE_NAMES];
         struct metric *shed[HTTP_LANES];
         struct metric *in_flight, *connections, *bytes_in, *bytes_out, *canceled;
+        struct metric *body_memory;
     } metrics;
 };
 
 void shared_init(struct http_shared *s, const struct http_server_options *options);
 void shared_count_request(struct http_shared *s, int lane, int status);
+
+/* A place for a body that flows: it may keep a worker for as long as its client is
+ * slow, so at most half of a lane's have one. False: there is none now. */
+bool shared_take_stream(struct http_shared *s, int lane);
+void shared_give_stream(struct http_shared *s, int lane);
 
 /* Takes bytes of what all bodies may have together; false: they are not there. */
 bool shared_reserve(struct http_shared *s, size_t bytes);

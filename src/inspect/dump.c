@@ -15,6 +15,7 @@
 #include "ns/manifest.h"
 #include "ns/wal.h"
 #include "segment/segment.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 /* Nothing larger is put into memory to be looked at. */
@@ -197,6 +198,7 @@ static void put_segments(const struct manifest *m, struct buf *out)
         if (s->dead_count)
             buf_printf(out, ", %u of them deleted (%s)", s->dead_count, s->deletes_key);
         buf_append_byte(out, '\n');
+        if (s->stats) segment_stats_describe(s->stats, m->schema, out);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "ns/manifest.h"
 #include "ns/state.h"
 #include "ns/wal.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 enum { PAGE = 1000, TRIES_MAX = 4, PROBLEMS_SHOWN_MAX = 20 };
@@ -119,6 +120,24 @@ static enum err visit_manifest(struct op *op, struct look *l, const char *key)
 
 /* ---- segments ---- */
 
+/* Nothing reads behind the size that the manifest gives, so nobody would notice. */
+static enum err check_end(struct op *op, struct look *l,
+                          const struct manifest_segment *ms)
+{
+    uint8_t byte;
+    struct store_range behind = {.key = ms->key,
+                                 .offset = ms->size,
+                                 .size = sizeof byte,
+                                 .data = &byte};
+    enum err e = store_read(op, l->store, &behind, 1);
+    if (!e)
+        return op_fail(op, ERR_CORRUPT, "object %s is longer than its manifest says",
+                       ms->key);
+    if (e != ERR_CORRUPT) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
 static enum err look_at_segment(struct op *op, struct look *l,
                                 const struct manifest_segment *ms, struct live_ids *ids)
 {
@@ -128,6 +147,9 @@ static enum err look_at_segment(struct op *op, struct look *l,
     enum err e =
         state_load_segment(op, l->store, l->cache, &l->keys, ms, NULL, &segment, &dead);
     if (!e) e = segment_verify(op, segment);
+    if (!e) e = segment_verify_counts(op, segment, l->manifest->schema);
+    if (!e) e = check_end(op, l, ms);
+    if (!e) e = segment_stats_verify(op, segment);
     if (!e) live_ids_add(ids, segment, dead);
     l->objects += ms->dead_count ? 2 : 1;
     l->bytes += ms->size + ms->deletes_size;

@@ -2,7 +2,8 @@
  * verify.h - reads everything in a store and says whether it is whole.
  *
  * Of each namespace: every catalog record, every manifest, every segment with its
- * deleted rows, byte by byte against the checksums and the counts in the manifest; that
+ * deleted rows, byte by byte against the checksums and the counts in the manifest, and
+ * document by document against what it says of them; that
  * no id lives twice; the log from the manifest on, whose entries must follow one
  * another by number and put-id and hold requests that can be applied; and which objects
  * nobody names. Writes nothing. A node may work on the same store meanwhile: what it

@@ -14,6 +14,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "http/http_client.h"
+#include "http/http_stream.h"
 #include "node/peer.h"
 
 enum {
@@ -24,6 +25,9 @@ enum {
     WRITE_MISSES_MAX = 4,
     MARGIN_MS = 100, /* an owner gives up so much earlier, so that its words arrive */
     RETRY_AFTER_MS = 1000,
+    STALL_MS = 10000, /* an answer that streams must not pause for longer */
+    ANSWER_HELD_MAX =
+        1 << 20,           /* a smaller one can be replaced by our own till its end */
     LIST_SHOWN_MAX = 4096, /* bytes of a list of nodes in a header */
     LOG_EVERY_MS = 1000
 };
@@ -374,12 +378,15 @@ static bool take_forwarded(struct cluster *c, struct op *op,
 
 /* ---- passing on ---- */
 
-enum { CONTENT_TYPE, COMMIT, RETRY_AFTER, ANSWERED_BY, WANTED };
-enum { FIELDS_MAX = 8 };
+enum { CONTENT_TYPE, CONTENT_ENCODING, COMMIT, RETRY_AFTER, ANSWERED_BY, WANTED };
+enum { FIELDS_MAX = 10 };
 
 struct forward {
     struct cluster *cluster;
     struct peer *peer;
+    struct op *op;
+    const struct http_request *http;
+    struct http_response *response;
     bool write;
     bool dead; /* it does not even answer GET /health */
     bool slow; /* it does, but not this request */
@@ -388,6 +395,8 @@ struct forward {
     struct http_client_field fields[FIELDS_MAX];
     size_t field_count;
     char deadline[24];
+    struct http_client_source source;
+    struct http_client_sink sink;
     struct http_client_exchange x;
 };
 
@@ -436,42 +445,31 @@ static char *make_url(struct op *op, const struct peer *peer,
     return url;
 }
 
-/* Only what a handler reads is passed on, and nothing that belongs to a connection. */
-static enum err prepare(struct op *op, const struct router_request *request,
-                        struct forward *f)
+/* The owner counts from the end of the body, too. */
+static int64_t time_left_ms(const struct forward *f)
 {
-    const struct http_request *http = request->http;
-    int64_t left_ms = op->deadline_ms - clock_ms();
+    int64_t left_ms = f->http->streams ? http_stream_timeout_ms(f->http)
+                                       : f->op->deadline_ms - clock_ms();
+    return left_ms > 2 * MARGIN_MS ? left_ms - MARGIN_MS : left_ms;
+}
 
-    if (left_ms > 2 * MARGIN_MS) left_ms -= MARGIN_MS;
-    (void)snprintf(f->deadline, sizeof f->deadline, "%" PRId64, left_ms);
+/* Only what a handler reads is passed on, and nothing that belongs to a connection. */
+static void add_fields(struct forward *f)
+{
+    const struct http_request *http = f->http;
+    const char *id = f->op->request_id;
+    bool body = http->streams || http->body.size;
+
+    (void)snprintf(f->deadline, sizeof f->deadline, "%" PRId64, time_left_ms(f));
     add_field(f, HOP, "1");
     add_field(f, NODES, f->cluster->nodes);
     add_field(f, DEADLINE, f->deadline);
-    add_field(f, "X-Request-Id", *op->request_id ? op->request_id : NULL);
-    add_field(f, "Content-Type", http->body.size ? "application/json" : NULL);
+    add_field(f, "X-Request-Id", *id ? id : NULL);
+    add_field(f, "Content-Type", body ? "application/json" : NULL);
+    if (http->streams) pass_field(f, http, "Content-Encoding");
+    pass_field(f, http, "Accept-Encoding");
     pass_field(f, http, "Idempotency-Key");
     pass_field(f, http, "X-Elacsym-Min-Commit");
-
-    f->wanted[CONTENT_TYPE].name = "Content-Type";
-    f->wanted[COMMIT].name = "X-Elacsym-Commit";
-    f->wanted[RETRY_AFTER].name = "Retry-After";
-    f->wanted[ANSWERED_BY].name = NODE;
-    f->x = (struct http_client_exchange){.method = http->method,
-                                         .url = make_url(op, f->peer, http),
-                                         .fields = f->fields,
-                                         .field_count = f->field_count,
-                                         .body = http->body,
-                                         .repeatable =
-                                             !f->write ||
-                                             http_header(http, "Idempotency-Key"),
-                                         .answer_max = f->cluster->answer_max,
-                                         .wait_on = wait_on,
-                                         .context = f,
-                                         .wait_step_ms = STEP_MS,
-                                         .wanted = f->wanted,
-                                         .wanted_count = WANTED};
-    return f->x.url ? ERR_OK : ERR_LIMIT;
 }
 
 static bool is_json(const char *content_type)
@@ -490,12 +488,94 @@ static bool credible(const struct forward *f)
            strcmp(f->wanted[ANSWERED_BY].value, peer_id(f->peer)) == 0;
 }
 
-/* ERR_OK: f->x has the owner's answer. */
-static enum err ask_owner(struct op *op, const struct router_request *request,
-                          struct forward *f)
+static void answer_head(struct forward *f)
+{
+    static const int passed[] = {CONTENT_ENCODING, COMMIT, RETRY_AFTER};
+    struct http_response *response = f->response;
+    response->status = f->x.status;
+    response->content_type = "application/json";
+    for (size_t i = 0; i < sizeof passed / sizeof passed[0]; i++) {
+        const struct http_client_wanted *w = &f->wanted[passed[i]];
+        if (*w->value) http_response_header(response, w->name, "%s", w->value);
+    }
+    http_response_header(response, NODE, "%s", peer_id(f->peer));
+}
+
+/* ---- bodies that stream, both ways ---- */
+
+static size_t read_body(void *context, void *into, size_t room, bool *ended)
+{
+    struct forward *f = context;
+    return http_stream_read(f->op, f->http, into, room, ended);
+}
+
+static void wait_for_body(void *context, int64_t wait_ms)
+{
+    struct forward *f = context;
+    (void)http_stream_wait(f->http, wait_ms);
+}
+
+static bool begin_answer(void *context, uint64_t size)
+{
+    struct forward *f = context;
+    bool large = size != HTTP_CLIENT_UNKNOWN && size > ANSWER_HELD_MAX;
+    if (!large || f->x.status != 200 || !credible(f)) return false;
+    answer_head(f);
+    if (http_stream_begin(f->http, f->response, size)) return true;
+    f->response->header_count = 0;
+    return false;
+}
+
+/* It is in time now, as long as it keeps coming; how fast is the client's affair. */
+static enum err pass_piece(void *context, struct slice piece)
+{
+    struct forward *f = context;
+    enum err e = http_stream_write(f->op, f->http, piece);
+    f->op->deadline_ms = clock_ms() + STALL_MS;
+    return e;
+}
+
+/* ---- the exchange ---- */
+
+static enum err prepare(struct forward *f)
+{
+    const struct http_request *http = f->http;
+    bool named = http_header(http, "Idempotency-Key") != NULL;
+
+    add_fields(f);
+    f->wanted[CONTENT_TYPE].name = "Content-Type";
+    f->wanted[CONTENT_ENCODING].name = "Content-Encoding";
+    f->wanted[COMMIT].name = "X-Elacsym-Commit";
+    f->wanted[RETRY_AFTER].name = "Retry-After";
+    f->wanted[ANSWERED_BY].name = NODE;
+    f->sink = (struct http_client_sink){f, begin_answer, pass_piece};
+    f->x = (struct http_client_exchange){.method = http->method,
+                                         .url = make_url(f->op, f->peer, http),
+                                         .fields = f->fields,
+                                         .field_count = f->field_count,
+                                         .body = http->body,
+                                         .repeatable = !f->write || named,
+                                         .answer_max = f->cluster->answer_max,
+                                         .sink = f->write ? NULL : &f->sink,
+                                         .wait_on = wait_on,
+                                         .context = f,
+                                         .wait_step_ms = STEP_MS,
+                                         .wanted = f->wanted,
+                                         .wanted_count = WANTED};
+    if (http->streams) {
+        f->source = (struct http_client_source){f, http_stream_size(http), read_body,
+                                                wait_for_body};
+        f->x.source = &f->source;
+    }
+    return f->x.url ? ERR_OK : ERR_LIMIT;
+}
+
+/* ERR_OK: f->x has the owner's answer, or the client has got it. */
+static enum err ask_owner(struct forward *f)
 {
     struct cluster *c = f->cluster;
-    enum err e = prepare(op, request, f);
+    struct op *op = f->op;
+    enum err e = prepare(f);
     if (e) return e;
 
     int64_t began_us = clock_us();
@@ -519,19 +599,13 @@ static enum err ask_owner(struct op *op, const struct router_request *request,
     return e;
 }
 
-static void take_answer(struct forward *f, struct http_response *response)
+static void take_answer(struct forward *f)
 {
-    static const int passed[] = {COMMIT, RETRY_AFTER};
-    response->status = f->x.status;
-    response->content_type = "application/json";
-    buf_release(&response->body);
-    response->body = f->x.answer;
+    if (f->x.begun) return;
+    buf_release(&f->response->body);
+    f->response->body = f->x.answer;
     f->x.answer = BUF_INIT;
-    for (size_t i = 0; i < sizeof passed / sizeof passed[0]; i++) {
-        const struct http_client_wanted *w = &f->wanted[passed[i]];
-        if (*w->value) http_response_header(response, w->name, "%s", w->value);
-    }
-    http_response_header(response, NODE, "%s", peer_id(f->peer));
+    answer_head(f);
 }
 
 /* The owner has no room or no storage: somebody else may. */
@@ -544,17 +618,21 @@ static enum err forward_read(struct cluster *c, struct op *op,
                              const struct router_request *request, struct peer *owner,
                              struct http_response *response, bool *answered)
 {
-    struct forward f = {.cluster = c, .peer = owner};
+    struct forward f = {.cluster = c,
+                        .peer = owner,
+                        .op = op,
+                        .http = request->http,
+                        .response = response};
     enum err e = ERR_OK;
 
     if (peer_usable(owner)) {
-        e = ask_owner(op, request, &f);
+        e = ask_owner(&f);
         *answered = !e && !better_here(f.x.status);
     }
-    if (*answered) take_answer(&f, response);
+    if (*answered) take_answer(&f);
     buf_release(&f.x.answer);
-    bool over = e == ERR_CANCELED || e == ERR_TIMEOUT || e == ERR_LIMIT;
-    if (*answered || over) return over ? e : ERR_OK;
+    bool over = e == ERR_CANCELED || e == ERR_TIMEOUT || e == ERR_LIMIT || f.x.begun;
+    if (*answered || over) return e;
     if (e)
         log_debug(op, "read instead of the owner", "namespace=%s owner=%s why=%s",
                   request->name, peer_id(owner), op->error);
@@ -577,11 +655,16 @@ static enum err forward_write(struct cluster *c, struct op *op,
                               const struct router_request *request, struct peer *owner,
                               struct http_response *response, bool *answered)
 {
-    struct forward f = {.cluster = c, .peer = owner, .write = true};
+    struct forward f = {.cluster = c,
+                        .peer = owner,
+                        .op = op,
+                        .http = request->http,
+                        .response = response,
+                        .write = true};
 
     if (!peer_usable(owner)) return unreachable(op, ERR_IO, owner, request->name);
-    enum err e = ask_owner(op, request, &f);
-    if (!e) take_answer(&f, response);
+    enum err e = ask_owner(&f);
+    if (!e) take_answer(&f);
     buf_release(&f.x.answer);
     *answered = !e;
     if (!e || e == ERR_CANCELED || e == ERR_BUSY) return e;

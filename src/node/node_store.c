@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/op.h"
 #include "node/config.h"
+#include "store/store.h"
 #include "store/store_dir.h"
 #include "store/store_s3.h"
 
@@ -34,7 +35,11 @@ static enum err open_s3(struct op *op, const struct config *c, enum store_use us
         store_free(store);
         return op_fail(op, e, "storage.backend = s3");
     }
-    if (use == STORE_WRITE) store_s3_watch(store, store_poisoned, NULL);
+    if (use == STORE_WRITE) {
+        struct store_s3_quirks quirks;
+        store_s3_learn(op, store, &quirks);
+        store_s3_watch(store, store_poisoned, NULL);
+    }
     *out = store;
     return ERR_OK;
 }
@@ -42,6 +47,7 @@ static enum err open_s3(struct op *op, const struct config *c, enum store_use us
 enum err node_store_open(struct op *op, const struct config *c, enum store_use use,
                          struct store **out)
 {
+    store_metrics_init();
     if (c->storage.backend == STORAGE_S3) return open_s3(op, c, use, out);
     struct store_dir_options options = {.root = c->storage.local_root_path,
                                         .allow_unsafe_fs =

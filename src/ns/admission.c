@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "ns/ns_metrics.h"
 
 enum { RETRY_MS = 1000 };
 
@@ -50,11 +50,7 @@ static struct crowd **find(struct admission *a, const char *name)
 
 static enum err refuse(struct op *op, const struct admission *a, const char *name)
 {
-    metric_add(metric_counter("elacsym_queries_refused_total",
-                              "Queries refused since as many of their namespace ran as "
-                              "may run at once.",
-                              NULL),
-               1);
+    ns_count(NS_QUERIES_REFUSED);
     op->retry_after_ms = RETRY_MS;
     return op_fail(op, ERR_BUSY,
                    "%u queries of namespace \"%s\" are running, as many as may run at "

@@ -6,7 +6,7 @@
 #include "base/task.h"
 #include "ns/object.h"
 
-enum { VERSION = 1, RECORD_SIZE_MAX = 16 << 20 };
+enum { VERSION = 2, VERSION_NAMELESS = 1, RECORD_SIZE_MAX = 16 << 20 };
 
 void catalog_release(struct catalog_record *record)
 {
@@ -14,21 +14,33 @@ void catalog_release(struct catalog_record *record)
     record->schema = NULL;
 }
 
-static enum err decode(struct op *op, const char *key, const struct object *o,
-                       struct catalog_record *record)
+/* Records of version 1 do not say whose they are. */
+static enum err check_name(struct op *op, struct reader *r, uint8_t version,
+                           const char *name, const char *key)
+{
+    if (version == VERSION_NAMELESS) return ERR_OK;
+    if (slice_equal(get_sized(r), slice_str(name))) return ERR_OK;
+    return op_fail(op, ERR_CORRUPT, "catalog record %s is another namespace's", key);
+}
+
+static enum err decode(struct op *op, const char *name, const char *key,
+                       const struct object *o, struct catalog_record *record)
 {
     struct reader r = reader_of(o->payload);
     struct schema *schema = NULL;
 
     uint8_t version = get_u8(&r);
     uint8_t deleted = get_u8(&r);
+    enum err e = check_name(op, &r, version, name, key);
+    if (e) return e;
     struct slice prefix = get_sized(&r);
     (void)get_sized(&r); /* node id */
     uint64_t wall_ms = get_u64(&r);
-    if (r.failed || version != VERSION || deleted > 1 || prefix.size > WAL_PREFIX_MAX)
+    bool known = version == VERSION || version == VERSION_NAMELESS;
+    if (r.failed || !known || deleted > 1 || prefix.size > WAL_PREFIX_MAX)
         return op_fail(op, ERR_CORRUPT, "catalog record %s cannot be read", key);
     if (!deleted) {
-        enum err e = schema_decode(op, &r, &schema);
+        e = schema_decode(op, &r, &schema);
         if (e) return op_fail(op, e, "catalog record %s", key);
     }
     if (!reader_done(&r)) {
@@ -63,16 +75,18 @@ enum err catalog_decode(struct op *op, const char *name, const char *key,
     enum err e = object_decode(op, key, bytes, incarnation, number, &object);
     if (!e && object.kind != OBJECT_CATALOG)
         e = op_fail(op, ERR_CORRUPT, "object %s is not a catalog record", key);
-    return e ? e : decode(op, key, &object, out);
+    return e ? e : decode(op, name, key, &object, out);
 }
 
-void catalog_encode(const struct catalog_record *record, const struct schema *schema,
-                    const char *node_id, struct put_id put_id, struct buf *out)
+void catalog_encode(const char *name, const struct catalog_record *record,
+                    const struct schema *schema, const char *node_id,
+                    struct put_id put_id, struct buf *out)
 {
     struct buf payload = BUF_INIT;
 
     put_u8(&payload, VERSION);
     put_u8(&payload, schema ? 0 : 1);
+    put_sized(&payload, slice_str(name));
     put_sized(&payload, slice_str(record->wal_prefix));
     put_sized(&payload, slice_str(node_id));
     put_u64(&payload, record->wall_ms);
@@ -194,7 +208,7 @@ enum err catalog_append(struct op *op, struct store *store, const char *name,
     struct buf bytes = BUF_INIT;
 
     memcpy(record.incarnation, incarnation, INCARNATION_SIZE);
-    catalog_encode(&record, schema, node_id, put_id_new(), &bytes);
+    catalog_encode(name, &record, schema, node_id, put_id_new(), &bytes);
     struct settle settle = {.key = key.text, .bytes = buf_slice(&bytes)};
     enum err e = settle_create(op, store, &settle, outcome, NULL);
     buf_release(&bytes);

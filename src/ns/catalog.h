@@ -3,8 +3,8 @@
  *
  * The catalog of a name is a chain of numbered records, never deleted: CREATE with a
  * new random incarnation and the schema, or DELETE of one. The newest record is the
- * truth. Record payload: u8 version 1 | u8 deleted | sized wal_prefix | sized node id |
- * u64 wall milliseconds | schema (CREATE only).
+ * truth. Record payload: u8 version 2 | u8 deleted | sized name | sized wal_prefix |
+ * sized node id | u64 wall milliseconds | schema (CREATE only). Version 1 had no name.
  */
 #ifndef NS_CATALOG_H
 #define NS_CATALOG_H
@@ -31,9 +31,11 @@ void catalog_release(struct catalog_record *record);
 
 /* A record as it is stored, with n, incarnation, wall_ms and wal_prefix of record; a
  * DELETE where schema is NULL. */
-void catalog_encode(const struct catalog_record *record, const struct schema *schema,
-                    const char *node_id, struct put_id put_id, struct buf *out);
-/* What lies under this key of the name's catalog. ERR_CORRUPT. */
+void catalog_encode(const char *name, const struct catalog_record *record,
+                    const struct schema *schema, const char *node_id,
+                    struct put_id put_id, struct buf *out);
+/* What lies under this key of the name's catalog. ERR_CORRUPT, also for a record of
+ * another name. */
 enum err catalog_decode(struct op *op, const char *name, const char *key,
                         struct slice bytes, struct catalog_record *out);
 

@@ -11,9 +11,9 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
+#include "ns/ns_metrics.h"
 #include "ns/wal.h"
 
 enum {
@@ -179,10 +179,7 @@ static void open_failed(struct op *op, struct namespace *ns, enum err e)
     ns->open_failed_times++;
     ns->open_after_ms = clock_ms() + backoff_ms(ns->open_failed_times, OPEN_PAUSE_MS,
                                                 OPEN_PAUSE_MAX_MS);
-    metric_add(metric_counter("elacsym_open_failures_total",
-                              "Attempts to open a namespace for writing that failed.",
-                              NULL),
-               1);
+    ns_count(NS_OPEN_FAILURES);
     log_warn(op, "a namespace could not be opened", "namespace=%s times=%u error=%s",
              ns->keys.name, ns->open_failed_times, op->error);
 }

@@ -10,9 +10,9 @@
 #include "ns/namespace.h"
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "ns/catalog.h"
+#include "ns/ns_metrics.h"
 #include "ns/wal.h"
 #include "store/store.h"
 
@@ -29,9 +29,7 @@ struct collection {
 
 static void count_failure(struct op *op, const char *what, const char *name)
 {
-    metric_add(metric_counter("elacsym_gc_failures_total",
-                              "Deletions of obsolete objects that failed.", NULL),
-               1);
+    ns_count(NS_GC_FAILURES);
     log_warn(op, "obsolete objects were not deleted, will try again",
              "what=%s namespace=%s error=%s", what, name, op->error);
 }

@@ -29,11 +29,12 @@
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "cache/cache.h"
+#include "ns/ns_metrics.h"
 #include "ns/spool.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 enum {
@@ -62,6 +63,8 @@ struct job {
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
 
     uint64_t reserved;             /* of the budget, for the merge */
+    struct spool spool;            /* of the merge, if it is large */
+    int64_t rested_us;             /* when that was let go of last */
     struct segment *made;          /* NULL: nothing lived */
     struct manifest_segment entry; /* of made */
     char **written;                /* keys of the objects of this job */
@@ -82,6 +85,7 @@ static void job_release(struct job *j)
     mem_free(j->fences);
     mem_free(j->taken);
     mem_free(j->entry.key);
+    segment_stats_unref(j->entry.stats);
     buf_release(&j->table);
     for (uint32_t i = 0; i < j->written_count; i++)
         mem_free(j->written[i]);
@@ -280,14 +284,22 @@ static enum err store_segment(struct op *op, struct namespace *ns, struct job *j
                               struct slice bytes, uint32_t rows)
 {
     struct key key = new_key(ns, j, "seg");
+    struct segment_stats *stats = NULL;
 
-    enum err e = store_put(op, ns->env->store, key.text, &bytes, 1);
-    if (e) return e;
+    enum err e = segment_stats_make(op, bytes, &stats);
+    if (!e) e = store_put(op, ns->env->store, key.text, &bytes, 1);
+    if (e) {
+        segment_stats_unref(stats);
+        return e;
+    }
     j->entry = (struct manifest_segment){.key = mem_strdup(key.text),
                                          .size = bytes.size,
-                                         .row_count = rows};
+                                         .row_count = rows,
+                                         .stats = stats};
     segment_tail_hash(bytes, j->entry.tail_hash);
-    return segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
+    if (!e) segment_stats_attach(j->made, stats);
+    return e;
 }
 
 /* Takes what the merge needs from the memory that all share. The tail's job goes on
@@ -305,41 +317,55 @@ static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
                    (unsigned long long)bytes);
 }
 
-/* A file for a result that will have about so many bytes. Without one, merges are kept
- * small enough for memory from now on. */
-static enum err open_spool(struct op *op, struct namespace *ns, uint64_t bytes,
-                           struct spool *spool)
+/* A file for what a merge writes and works on. Without one, merges are kept small
+ * enough for memory from now on. */
+static enum err open_spool(struct op *op, struct namespace *ns,
+                           const struct segment_needs *needs, struct spool *spool)
 {
     enum { SPARE = 16 << 20 };
-    size_t capacity = (size_t)(bytes + bytes / 4 + SPARE);
-    enum err e = spool_open(op, ns->env->scratch, capacity, spool);
+    size_t result = (size_t)(needs->result + needs->result / 8 + SPARE);
+    enum err e = spool_open(op, ns->env->scratch, result, (size_t)needs->room, spool);
     if (e) ns->scratch_failed = true;
     return e;
 }
 
+/* op.rest: the spool's pages are the kernel's as soon as they have been worked on. */
+static void rest(void *context)
+{
+    enum { REST_US = 10000 };
+    struct job *j = context;
+    int64_t now_us = clock_us();
+
+    if (now_us - j->rested_us < REST_US) return;
+    j->rested_us = now_us;
+    spool_rest(&j->spool);
+}
+
 static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
-                             const struct segment_input *inputs, size_t n,
-                             uint64_t bytes)
+                             const struct segment_input *inputs, size_t n)
 {
     struct segment_options options = {.zstd_level = ZSTD_LEVEL,
                                       .index_from = VECTOR_INDEX_FROM};
-    struct segment_growth index = segment_merge_index(&options, inputs, n);
-    bytes += index.bytes;
+    struct segment_needs needs = segment_merge_needs(&options, inputs, n);
     bool spooled =
-        bytes >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
-    struct spool spool = {.buf = BUF_INIT};
-    uint64_t memory =
-        segment_merge_memory(inputs, n) + index.memory + (spooled ? 0 : bytes);
+        needs.result >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
+    uint64_t memory = needs.heap + (spooled ? 0 : needs.room + needs.result);
     uint32_t rows = 0;
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
-    if (!e && spooled) e = open_spool(op, ns, bytes, &spool);
+    if (!e && spooled) e = open_spool(op, ns, &needs, &j->spool);
+    if (!e && spooled) {
+        options.room = &j->spool.room;
+        op->rest = rest;
+        op->rest_context = j;
+    }
     if (!e)
-        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &spool.buf,
+        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &j->spool.buf,
                           &rows);
-    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&spool.buf), rows);
-    spool_close(&spool);
+    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
+    op->rest = NULL;
+    spool_close(&j->spool);
     cache_unreserve(ns->env->cache, j->reserved);
     j->reserved = 0;
     return e;
@@ -348,16 +374,14 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
 static enum err write_segment(struct op *op, struct namespace *ns, struct job *j)
 {
     struct segment_input *inputs = mem_new_array(struct segment_input, j->taken_count);
-    uint64_t bytes = 0;
     size_t n = 0;
 
     for (uint32_t i = 0; i < j->frozen->source_count; i++) {
         const struct source *source = &j->frozen->sources[i];
         if (!j->taken[i]) continue;
         inputs[n++] = (struct segment_input){source->segment, source->dead};
-        bytes += segment_size(source->segment);
     }
-    enum err e = write_inputs(op, ns, j, inputs, n, bytes);
+    enum err e = write_inputs(op, ns, j, inputs, n);
     mem_free(inputs);
     return e;
 }
@@ -429,8 +453,10 @@ static enum err list_segments(struct op *op, struct namespace *ns, struct job *j
     uint32_t at = 0;
 
     if (j->made) {
-        manifest_add_segment(j->next, j->entry);
-        j->next->segments[j->next->segment_count - 1].key = mem_strdup(j->entry.key);
+        struct manifest_segment entry = j->entry;
+        entry.key = mem_strdup(entry.key);
+        entry.stats = segment_stats_ref(entry.stats);
+        manifest_add_segment(j->next, entry);
     }
     for (uint32_t i = 0; i < base->source_count && base->sources[i].stored; i++, at++) {
         const char *key = segment_key(base->sources[i].segment);
@@ -519,16 +545,6 @@ static enum err begin_publish(struct op *op, struct namespace *ns, struct job *j
     return e;
 }
 
-static void count_bytes(const struct job *j)
-{
-    const char *help =
-        "Bytes of segments written, by what they were made of: their sum "
-        "by those of tails is the write amplification.";
-    metric_add(metric_counter("elacsym_index_bytes_total", help,
-                              j->merge ? "from=\"segments\"" : "from=\"tail\""),
-               j->entry.size);
-}
-
 /* Our manifest is the newest: the snapshots follow it. Lock held. */
 static void adopt(struct namespace *ns, struct job *j)
 {
@@ -542,7 +558,6 @@ static void adopt(struct namespace *ns, struct job *j)
     t->base = snapshot_ref(j->base);
     namespace_set_snapshot_locked(ns, state_replace(j->frozen, t->snapshot, j->taken,
                                                     j->made, version));
-    count_bytes(j);
     if (j->merge) {
         if (!ns->frozen) return;
         struct snapshot *frozen = ns->frozen;
@@ -607,9 +622,7 @@ static void note_damage(struct op *op, struct namespace *ns, const struct job *j
 {
     log_error(op, "a segment is damaged", "namespace=%s key=%s error=%s", ns->keys.name,
               segment_key(segment), op->error);
-    metric_add(metric_counter("elacsym_damaged_segments_total",
-                              "Segments that a merge found damaged or missing.", NULL),
-               1);
+    ns_count(NS_DAMAGED_SEGMENTS);
     mutex_lock(&ns->lock);
     if (ours(ns, j) && !is_damaged(ns, segment)) {
         uint32_t count = ns->damaged_count + 1;
@@ -664,12 +677,15 @@ static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eag
     op_clear_error(op);
     if (!freeze(ns, j, eager)) return ERR_OK;
     e = execute(op, ns, j, &outcome);
-    if (conclude(ns, j, e, outcome))
+    if (conclude(ns, j, e, outcome)) {
+        int64_t took_us = clock_us() - began_us;
+        ns_count_index(j->merge, j->entry.size, took_us);
         log_info(op, j->merge ? "segments merged" : "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
                  ns->keys.name, (unsigned long long)j->next->version, j->taken_count,
                  j->entry.row_count, (unsigned long long)j->entry.size,
-                 (long long)(clock_us() - began_us) / 1000);
+                 (long long)took_us / 1000);
+    }
     if (e && e != ERR_UNKNOWN) discard(ns, j);
     return e;
 }

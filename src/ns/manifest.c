@@ -1,13 +1,15 @@
 /*
- * Payload of a manifest, version 1; numbers are varints unless a size is given:
+ * Payload of a manifest, version 2; numbers are varints unless a size is given:
  *   u8 version | wm | anchor 16 | floor | u8 id kind | sized holder node |
  *   u64 holder fingerprint | schema (doc/schema.h) |
  *   count, then per segment: sized key, size, tail hash 16, rows, dead rows, and for
- *     dead rows > 0: sized deletes key, deletes size |
+ *     dead rows > 0: sized deletes key, deletes size; then its statistics, sized
+ *     (segment/segment_stats.h; empty: none) |
  *   count, then per fence: slot, wall ms |
  *   count, then per removed object: sized key, version, wall ms |
  *   u8 has idempotency table; if 1: sized key, size
- * Version, epoch, put-id and incarnation are in the envelope (object.h).
+ * Version 1, which is read too, has no statistics. Version, epoch, put-id and
+ * incarnation are in the envelope (object.h).
  */
 #include "ns/manifest.h"
 
@@ -16,8 +18,9 @@
 #include "base/codec.h"
 #include "base/op.h"
 #include "ns/round.h"
+#include "segment/segment_stats.h"
 
-enum { VERSION = 1, MANIFEST_SIZE_MAX = 64 << 20, NEWEST_TRIES = 5 };
+enum { VERSION_PLAIN = 1, VERSION = 2, MANIFEST_SIZE_MAX = 64 << 20, NEWEST_TRIES = 5 };
 
 struct manifest *manifest_new(void)
 {
@@ -37,6 +40,7 @@ static void segment_release(struct manifest_segment *s)
 {
     mem_free(s->key);
     mem_free(s->deletes_key);
+    segment_stats_unref(s->stats);
 }
 
 void manifest_unref(struct manifest *m)
@@ -73,6 +77,7 @@ struct manifest *manifest_copy(const struct manifest *m)
         struct manifest_segment s = m->segments[i];
         s.key = mem_strdup(s.key);
         if (s.deletes_key) s.deletes_key = mem_strdup(s.deletes_key);
+        s.stats = segment_stats_ref(s.stats);
         manifest_add_segment(copy, s);
     }
     for (uint32_t i = 0; i < m->fence_count; i++)
@@ -92,9 +97,19 @@ static void *grow(void *items, uint32_t count, size_t size)
     return full ? mem_realloc(items, (count ? 2 * (size_t)count : 1) * size) : items;
 }
 
+static uint64_t stats_size(const struct manifest_segment *s)
+{
+    return s->stats ? segment_stats_bytes(s->stats).size : 0;
+}
+
 void manifest_add_segment(struct manifest *m, struct manifest_segment segment)
 {
     assert(m->segment_count < MANIFEST_SEGMENTS_MAX);
+    if (m->stats_bytes + stats_size(&segment) > MANIFEST_STATS_MAX) {
+        segment_stats_unref(segment.stats);
+        segment.stats = NULL;
+    }
+    m->stats_bytes += stats_size(&segment);
     m->segments = grow(m->segments, m->segment_count, sizeof *m->segments);
     m->segments[m->segment_count++] = segment;
 }
@@ -102,6 +117,7 @@ void manifest_add_segment(struct manifest *m, struct manifest_segment segment)
 void manifest_drop_segment(struct manifest *m, uint32_t index)
 {
     assert(index < m->segment_count);
+    m->stats_bytes -= stats_size(&m->segments[index]);
     segment_release(&m->segments[index]);
     memmove(&m->segments[index], &m->segments[index + 1],
             (m->segment_count - index - 1) * sizeof *m->segments);
@@ -190,9 +206,11 @@ void manifest_encode(const struct manifest *m, struct buf *out)
         buf_append(out, s->tail_hash, sizeof s->tail_hash);
         put_varint(out, s->row_count);
         put_varint(out, s->dead_count);
-        if (s->dead_count == 0) continue;
-        put_sized(out, slice_str(s->deletes_key));
-        put_varint(out, s->deletes_size);
+        if (s->dead_count > 0) {
+            put_sized(out, slice_str(s->deletes_key));
+            put_varint(out, s->deletes_size);
+        }
+        put_sized(out, s->stats ? segment_stats_bytes(s->stats) : SLICE_EMPTY);
     }
     put_varint(out, m->fence_count);
     for (uint32_t i = 0; i < m->fence_count; i++) {
@@ -225,7 +243,17 @@ static char *get_key(struct reader *r)
     return key;
 }
 
-static void decode_segments(struct reader *r, struct manifest *m)
+static void decode_stats(struct op *op, struct reader *r, const struct manifest *m,
+                         struct manifest_segment *s)
+{
+    struct slice bytes = get_sized(r);
+    if (r->failed || bytes.size == 0) return;
+    if (segment_stats_decode(op, bytes, m->schema, s->row_count, &s->stats))
+        r->failed = true;
+}
+
+static void decode_segments(struct op *op, struct reader *r, uint8_t version,
+                            struct manifest *m)
 {
     uint64_t count = get_varint_max(r, MANIFEST_SEGMENTS_MAX);
     for (uint64_t i = 0; i < count && !r->failed; i++) {
@@ -239,6 +267,7 @@ static void decode_segments(struct reader *r, struct manifest *m)
             s.deletes_key = get_key(r);
             s.deletes_size = get_varint(r);
         }
+        if (version > VERSION_PLAIN) decode_stats(op, r, m, &s);
         if (r->failed)
             segment_release(&s);
         else
@@ -271,9 +300,11 @@ static void decode_removed(struct reader *r, struct manifest *m)
     }
 }
 
-/* Everything behind the version byte; r->failed says whether it could be read. */
+/* r->failed says whether it could be read. */
 static void decode_payload(struct op *op, struct reader *r, struct manifest *m)
 {
+    uint8_t version = get_u8(r);
+    if (version != VERSION_PLAIN && version != VERSION) r->failed = true;
     m->wm = get_varint(r);
     struct slice anchor = get_bytes(r, sizeof m->anchor.bytes);
     if (anchor.size) memcpy(m->anchor.bytes, anchor.data, anchor.size);
@@ -290,7 +321,7 @@ static void decode_payload(struct op *op, struct reader *r, struct manifest *m)
         r->failed = true;
         return;
     }
-    decode_segments(r, m);
+    decode_segments(op, r, version, m);
     decode_fences(r, m);
     decode_removed(r, m);
     uint8_t has_table = get_u8(r);
@@ -309,7 +340,7 @@ enum err manifest_decode(struct op *op, const char *key, const struct object *ob
     m->version = object->number;
     m->epoch = object->epoch;
     m->put_id = object->put_id;
-    if (object->kind != OBJECT_MANIFEST || get_u8(&r) != VERSION) r.failed = true;
+    if (object->kind != OBJECT_MANIFEST) r.failed = true;
     if (!r.failed) decode_payload(op, &r, m);
     if (!reader_done(&r)) {
         manifest_unref(m);
@@ -405,9 +436,9 @@ static enum err read_own(struct op *op, void *arg)
     struct buf bytes = BUF_INIT;
     struct put_id id;
 
-    enum err e = store_get(op, own->store, key.text, MANIFEST_SIZE_MAX, &bytes);
-    own->same = !e && object_put_id(buf_slice(&bytes), &id) &&
-                put_id_equal(&id, &own->m->put_id);
+    enum err e =
+        object_identify(op, own->store, key.text, MANIFEST_SIZE_MAX, &bytes, &id);
+    own->same = !e && put_id_equal(&id, &own->m->put_id);
     buf_release(&bytes);
     if (e == ERR_NOT_FOUND) { /* collected: there are many newer ones */
         op_clear_error(op);

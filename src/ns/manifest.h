@@ -20,8 +20,11 @@
 enum {
     MANIFEST_SEGMENTS_MAX = 65536,
     MANIFEST_FENCES_MAX = 1 << 18,
-    MANIFEST_REMOVED_MAX = 1 << 17
+    MANIFEST_REMOVED_MAX = 1 << 17,
+    MANIFEST_STATS_MAX = 16 << 20 /* bytes of all statistics */
 };
+
+struct segment_stats;
 
 struct manifest_segment {
     char *key;
@@ -32,6 +35,7 @@ struct manifest_segment {
     uint32_t dead_count;
     char *deletes_key; /* NULL when dead_count is 0 */
     uint64_t deletes_size;
+    struct segment_stats *stats; /* of its attributes; NULL: none */
 };
 
 struct manifest_fence {
@@ -59,6 +63,7 @@ struct manifest {
     struct schema *schema;
     struct manifest_segment *segments; /* in the order of their making */
     uint32_t segment_count;
+    uint64_t stats_bytes;          /* of all segments */
     struct manifest_fence *fences; /* ascending slots */
     uint32_t fence_count;
     struct manifest_removed *removed;
@@ -74,7 +79,8 @@ struct manifest *manifest_copy(const struct manifest *m);
 struct manifest *manifest_ref(struct manifest *m);
 void manifest_unref(struct manifest *m); /* NULL is fine */
 
-/* Ownership of key strings passes to the manifest. */
+/* Ownership of key strings and of the reference to the statistics passes to the
+ * manifest, which does without those that would be more than MANIFEST_STATS_MAX. */
 void manifest_add_segment(struct manifest *m, struct manifest_segment segment);
 void manifest_drop_segment(struct manifest *m, uint32_t index); /* frees its strings */
 void manifest_add_fence(struct manifest *m, uint64_t slot, uint64_t wall_ms);

@@ -4,9 +4,9 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "cache/cache.h"
+#include "ns/ns_metrics.h"
 
 enum { FENCED_PAUSE_MS = 5000, FENCED_PAUSE_MAX_MS = 60000, OPENING_RETRY_MS = 1000 };
 
@@ -104,10 +104,7 @@ void namespace_fenced_locked(struct namespace *ns, const char *words)
     int64_t pause_ms =
         backoff_ms(ns->fenced_times + 1, FENCED_PAUSE_MS, FENCED_PAUSE_MAX_MS);
 
-    metric_add(metric_counter("elacsym_namespace_fenced_total",
-                              "Times another node took a namespace from this one.",
-                              NULL),
-               1);
+    ns_count(NS_FENCINGS);
     log_warn(NULL, "another node took the namespace",
              "namespace=%s words=%s pause_ms=%lld", ns->keys.name, words,
              (long long)pause_ms);

@@ -5,8 +5,10 @@
 #include "base/codec.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "store/store.h"
 
 enum { VERSION = 1, BLOCK_SIZE = 64 << 10, MAGIC_SIZE = 8, CRC_OFFSET = 92 };
+enum { IDENTIFY_TRIES = 3 };
 
 static const char magic[MAGIC_SIZE + 1] = "elacsym1";
 
@@ -131,7 +133,24 @@ enum err object_decode(struct op *op, const char *key, struct slice bytes,
 
 bool object_put_id(struct slice bytes, struct put_id *out)
 {
-    if (bytes.size < OBJECT_HEADER_SIZE) return false;
-    memcpy(out->bytes, bytes.data + OBJECT_PUT_ID_OFFSET, sizeof out->bytes);
+    struct object o;
+    size_t size;
+    if (decode_header(bytes, &o, &size)) return false;
+    *out = o.put_id;
     return true;
+}
+
+enum err object_identify(struct op *op, struct store *store, const char *key,
+                         size_t size_max, struct buf *out, struct put_id *id)
+{
+    size_t before = out->size;
+    for (int i = 0; i < IDENTIFY_TRIES; i++) {
+        enum err e = store_get(op, store, key, size_max, out);
+        if (e) return e;
+        if (object_put_id(slice_of(out->data + before, out->size - before), id))
+            return ERR_OK;
+        out->size = before;
+    }
+    return op_fail(op, ERR_CORRUPT, "object %s is damaged: its header is not whole",
+                   key);
 }

@@ -28,6 +28,7 @@
 #include "base/err.h"
 
 struct op;
+struct store;
 
 enum object_kind {
     OBJECT_DATA = 1, /* log entry: writes */
@@ -40,11 +41,7 @@ enum object_kind {
     OBJECT_KIND_LAST = OBJECT_IDEMPOTENCY
 };
 
-enum {
-    OBJECT_HEADER_SIZE = 96,
-    OBJECT_INCARNATION_OFFSET = 16,
-    OBJECT_PUT_ID_OFFSET = 48
-};
+enum { OBJECT_HEADER_SIZE = 96, OBJECT_INCARNATION_OFFSET = 16 };
 
 /* Nothing larger is read; WAL_BATCH_SIZE_MAX (wal.h) keeps log entries below. */
 #define OBJECT_SIZE_MAX ((size_t)256 << 20)
@@ -73,7 +70,14 @@ void object_encode(const struct object *o, struct buf *out);
 enum err object_decode(struct op *op, const char *key, struct slice bytes,
                        const uint8_t incarnation[16], uint64_t number,
                        struct object *out);
-/* The put-id of an object's bytes if they are long enough to hold one. */
+/* The put-id of an object's bytes; false when their header is not whole. */
 bool object_put_id(struct slice bytes, struct put_id *out);
+/*
+ * Whose is the object at key? Appends its bytes to out. Bytes that were damaged on the
+ * way say nothing about it, so they are read again. ERR_CORRUPT: each time; a failure
+ * of store_get.
+ */
+enum err object_identify(struct op *op, struct store *store, const char *key,
+                         size_t size_max, struct buf *out, struct put_id *id);
 
 #endif

@@ -5,17 +5,18 @@
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
 #include "ns/admission.h"
 #include "ns/namespace.h"
+#include "ns/ns_metrics.h"
 #include "ns/survey.h"
 #include "store/store.h"
 
 enum {
     BUCKETS = 4096,
+    CLOSE_BUCKETS = 32, /* looked at in one tick; divides their number */
     CREATE_TRIES = 16,
     TICK_MS = 200,
     MERGER_TICK_MS = 1000,
@@ -27,6 +28,7 @@ enum {
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
     MAINTAIN_TIMEOUT_MS = 600000,
+    MERGE_TIMEOUT_MS = 24 * 3600 * 1000, /* many GiB, on a busy machine */
     SETTLE_TIMEOUT_MS = 2000, /* so long one wedged namespace holds up the others */
     SURVEY_PAUSE_MIN_MS = 1000,
     TOTALS_PAUSE_MS = 5000,
@@ -37,7 +39,8 @@ enum {
 struct slot {
     struct slot *next;
     struct namespace *ns;
-    bool used; /* since the hand last passed */
+    bool used;       /* since the hand last passed */
+    int64_t used_ms; /* when it was asked for last */
 };
 
 /* A background thread. */
@@ -58,7 +61,8 @@ struct registry {
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
     struct worker maintenance, merger, surveyor;
-    int64_t totals_ms;      /* of maintenance: when the gauges are due */
+    int64_t totals_ms;      /* of maintenance: when the gauges are due, … */
+    size_t close_hand;      /* … and where the next look for idle namespaces begins */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -82,6 +86,7 @@ struct registry_options registry_options_default(void)
         .gc_grace_ms = 600000,
         .staleness_max_ms = 10000,
         .open_max = 16384,
+        .idle_close_ms = 900000,
         .open_threads = 8,
         .spool_from = (uint64_t)64 << 20,
         .background = true,
@@ -129,6 +134,7 @@ static struct namespace *table_get(struct registry *r, const char *name)
         } else {
             found = namespace_ref(slot->ns);
             slot->used = true;
+            slot->used_ms = clock_ms();
         }
         break;
     }
@@ -153,6 +159,7 @@ static struct namespace *table_put(struct registry *r, struct namespace *ns)
     struct slot *slot = mem_new(struct slot);
     slot->ns = ns;
     slot->used = true;
+    slot->used_ms = clock_ms();
     slot->next = *bucket;
     *bucket = slot;
     r->table_count++;
@@ -581,11 +588,7 @@ static void note_work(struct op *op, struct namespace *ns, struct pause *pause,
     unsigned times = pause->times;
     mutex_unlock(&ns->lock);
     if (!e) return;
-    metric_add(metric_counter("elacsym_maintenance_failures_total",
-                              "Background work on a namespace (settling, indexing, "
-                              "merging, deleting) that failed.",
-                              NULL),
-               1);
+    ns_count(NS_WORK_FAILURES);
     log_warn(op, "background work failed, will try again",
              "namespace=%s times=%u pause_ms=%lld error=%s", ns->keys.name, times,
              (long long)pause_ms, op->error);
@@ -744,7 +747,8 @@ enum err registry_maintain(struct op *op, struct registry *r, const char *name,
 /* A background thread starts on op, which registry_free may cancel. False: stop. */
 static bool work_begin(struct registry *r, struct worker *w, struct op *op)
 {
-    op_init(op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    op_init(op, clock_ms() + (w == &r->merger ? MERGE_TIMEOUT_MS : MAINTAIN_TIMEOUT_MS),
+            0);
     mutex_lock(&r->wake_lock);
     bool stopping = r->stopping;
     w->working = op;
@@ -815,12 +819,63 @@ static bool stop_after(struct registry *r, int64_t ms)
     return stopping;
 }
 
-/* What the open namespaces have, all together, for /metrics. */
-struct totals {
-    uint64_t namespaces, segments, tail_bytes, tail_rows, wal_objects;
-};
+/* ---- closing what is idle ---- */
 
-static void add_totals(struct namespace *ns, struct totals *t)
+/* Nobody has asked for it for long, and all that it needed was done. */
+static bool slumbers(const struct registry *r, const struct slot *slot)
+{
+    struct namespace *ns = slot->ns;
+    if (clock_ms() - slot->used_ms < r->options.idle_close_ms) return false;
+    if (!namespace_idle(ns) || maintenance_due(ns) || merge_due(ns)) return false;
+
+    mutex_lock(&ns->lock);
+    bool done = ns->state != NS_READY ||
+                (ns->gc_again_ms == INT64_MAX &&
+                 ns->tenure.snapshot->slot + 1 <= ns->tenure.manifest->wm);
+    done &= !ns->leading && !ns->maintaining && !ns->merging;
+    mutex_unlock(&ns->lock);
+    return done;
+}
+
+/* Takes idle namespaces out of a bucket; a list of their slots. */
+static struct slot *bucket_take_idle(struct registry *r, struct slot **bucket)
+{
+    struct slot *taken = NULL;
+    for (struct slot **at = bucket; *at;) {
+        struct slot *slot = *at;
+        if (!slumbers(r, slot)) {
+            at = &slot->next;
+            continue;
+        }
+        *at = slot->next;
+        slot->next = taken;
+        taken = slot;
+        r->table_count--;
+    }
+    return taken;
+}
+
+/* Looks at some of the table, so that its lock is held for a moment only. */
+static void close_idle(struct registry *r)
+{
+    struct slot *slots[CLOSE_BUCKETS];
+
+    mutex_lock(&r->lock);
+    for (size_t i = 0; i < CLOSE_BUCKETS; i++)
+        slots[i] = bucket_take_idle(r, &r->table[r->close_hand + i]);
+    mutex_unlock(&r->lock);
+    r->close_hand = (r->close_hand + CLOSE_BUCKETS) % BUCKETS;
+    for (size_t i = 0; i < CLOSE_BUCKETS; i++) {
+        for (struct slot *slot = slots[i], *next; slot; slot = next) {
+            next = slot->next;
+            namespace_unref(slot->ns);
+            mem_free(slot);
+        }
+    }
+}
+
+/* What the open namespaces have, all together, for /metrics. */
+static void add_totals(struct namespace *ns, struct ns_totals *t)
 {
     mutex_lock(&ns->lock);
     if (ns->state == NS_READY) {
@@ -837,7 +892,7 @@ static void add_totals(struct namespace *ns, struct totals *t)
 static void publish_totals(struct registry *r)
 {
     struct walk walk = {0};
-    struct totals t = {0};
+    struct ns_totals t = {0};
     struct namespace *ns;
 
     if (clock_ms() < r->totals_ms) return;
@@ -846,21 +901,7 @@ static void publish_totals(struct registry *r)
         add_totals(ns, &t);
         namespace_unref(ns);
     }
-    const struct {
-        const char *name, *help;
-        uint64_t value;
-    } gauges[] = {
-        {"elacsym_open_namespaces", "Namespaces open on this node.", t.namespaces},
-        {"elacsym_segments", "Stored segments of the open namespaces.", t.segments},
-        {"elacsym_tail_bytes", "Memory of writes that wait to be indexed.",
-         t.tail_bytes},
-        {"elacsym_unindexed_rows", "Rows that wait to be indexed.", t.tail_rows},
-        {"elacsym_wal_objects", "Log objects that no segment has replaced.",
-         t.wal_objects},
-    };
-    for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
-        metric_set(metric_gauge(gauges[i].name, gauges[i].help, NULL),
-                   (double)gauges[i].value);
+    ns_metrics_set(&t);
 }
 
 static void maintenance_main(void *arg)
@@ -869,6 +910,7 @@ static void maintenance_main(void *arg)
     thread_yield_to_others(MAINTENANCE_NICE);
     do {
         maintain_all(r, &r->maintenance);
+        close_idle(r);
         publish_totals(r);
     } while (!stop_after(r, TICK_MS));
 }
@@ -901,7 +943,7 @@ static void work_on(void *context, const char *name)
     struct registry *r = context;
     struct op op;
 
-    op_init(&op, clock_ms() + MAINTAIN_TIMEOUT_MS, 0);
+    op_init(&op, clock_ms() + MERGE_TIMEOUT_MS, 0);
     struct op *survey = surveyor_turn_to(r, &op);
     enum err e =
         work_now(&op, r, name, r->options.compaction ? WORK_COMPACT : WORK_INDEX);
@@ -956,6 +998,7 @@ struct registry *registry_new(const struct registry_options *options)
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
+    ns_metrics_init();
     r->queries = admission_new(REGISTRY_QUERIES_MAX);
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {

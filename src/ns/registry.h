@@ -52,12 +52,14 @@ struct registry_options {
     int64_t gc_grace_ms;       /* removed segments stay readable so long */
     int64_t staleness_max_ms;  /* consistency.max_staleness_ms */
     uint32_t open_max;         /* namespaces kept open; beyond, idle ones are closed */
-    const char *scratch;       /* folder for the results of large merges while they are
-                                  written, or NULL: in memory, so merges stay small */
-    uint64_t spool_from;       /* such results have at least about so many bytes */
-    uint32_t open_threads;     /* that open namespaces, each one at a time */
-    bool background;           /* start the maintenance thread; false: the caller
-                                  calls registry_maintain (tests, simulator) */
+    int64_t idle_close_ms; /* … and those that nobody has asked for for so long and
+                              that need no work; the background does that */
+    const char *scratch;   /* folder for the results of large merges while they are
+                              written, or NULL: in memory, so merges stay small */
+    uint64_t spool_from;   /* such results have at least about so many bytes */
+    uint32_t open_threads; /* that open namespaces, each one at a time */
+    bool background;       /* start the maintenance thread; false: the caller
+                              calls registry_maintain (tests, simulator) */
 };
 /* The defaults of docs/configuration.md, without store, cache and node_id. */
 struct registry_options registry_options_default(void);

@@ -1,5 +1,7 @@
 #include "ns/settle.h"
 
+#include <assert.h>
+
 #include "base/log.h"
 #include "base/op.h"
 #include "base/task.h"
@@ -35,16 +37,19 @@ static enum err identify(struct op *op, struct store *store, const struct settle
     struct put_id ours, theirs;
     bool own;
 
-    enum err e = store_get(op, store, s->key, OBJECT_SIZE_MAX, &found);
-    if (e == ERR_NOT_FOUND) {
+    bool encoded = object_put_id(s->bytes, &ours);
+    assert(encoded);
+    enum err e = object_identify(op, store, s->key, OBJECT_SIZE_MAX, &found, &theirs);
+    if (e == ERR_NOT_FOUND || e == ERR_CORRUPT) {
+        if (e == ERR_CORRUPT)
+            log_error(op, "what is stored cannot be read", "error=%s", op->error);
         op_clear_error(op);
         *outcome = SETTLED_VANISHED;
         return ERR_OK;
     }
     if (e) goto done;
 
-    (void)object_put_id(s->bytes, &ours);
-    own = object_put_id(buf_slice(&found), &theirs) && put_id_equal(&ours, &theirs);
+    own = put_id_equal(&ours, &theirs);
     *outcome = own ? SETTLED_APPLIED : SETTLED_TAKEN;
     if (!own && other) {
         buf_release(other);

@@ -20,8 +20,8 @@ struct store;
 enum settled {
     SETTLED_APPLIED, /* the object is there, and it is ours */
     SETTLED_TAKEN,   /* another's object is there; ours never will be */
-    SETTLED_VANISHED /* something was there and is gone: we have been overtaken, and
-                        whether ours was it is unknown */
+    SETTLED_VANISHED /* whether what was there is ours cannot be known: it is gone, for
+                        we have been overtaken, or it is damaged */
 };
 
 /* One create that is to be settled; start with {.key, .bytes}. */

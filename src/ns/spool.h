@@ -1,9 +1,10 @@
 /*
- * spool.h - a large buf whose bytes lie in a file without a name.
+ * spool.h - large bufs whose bytes lie in a file without a name.
  *
- * What a merge writes may be larger than memory. Here it is pages of a file, which the
- * kernel writes out and drops when memory is wanted, and which whoever fills or reads a
- * buf need not know of.
+ * What a merge writes, and what it works on, may be larger than memory. Here it is
+ * pages of a file, which the kernel writes out and drops when memory is wanted, and
+ * which whoever fills or reads a buf need not know of. spool_rest lets go of the pages
+ * now and then, so that they are not this process's either.
  */
 #ifndef NS_SPOOL_H
 #define NS_SPOOL_H
@@ -14,15 +15,19 @@
 struct op;
 
 struct spool {
-    struct buf buf; /* grows on the heap beyond capacity */
+    struct buf buf;       /* grows on the heap beyond its capacity */
+    struct buf_room room; /* for more */
     uint8_t *map;
-    size_t capacity;
+    size_t size;
 };
 
-/* A file of capacity bytes in folder, whose space is set aside: writing cannot fail
- * later. ERR_FULL, ERR_IO: there is none. */
-enum err spool_open(struct op *op, const char *folder, size_t capacity,
-                    struct spool *out);
+/* A file in folder of so many bytes for the buf and for the room, whose space is set
+ * aside: writing cannot fail later. ERR_FULL, ERR_IO: there is none. */
+enum err spool_open(struct op *op, const char *folder, size_t buf_size,
+                    size_t room_size, struct spool *out);
+/* Takes the pages out of the process's memory, if it has many pages of files; they come
+ * back when they are touched. Microseconds, where there is nothing to be done. */
+void spool_rest(struct spool *s);
 void spool_close(struct spool *s); /* harmless on zeros */
 
 #endif

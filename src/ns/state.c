@@ -9,6 +9,7 @@
 #include "base/rowset.h"
 #include "cache/cache.h"
 #include "segment/segment_ahead.h"
+#include "segment/segment_stats.h"
 #include "store/store.h"
 
 enum {
@@ -223,6 +224,7 @@ static enum err open_segment(struct op *op, struct cache *cache,
     enum err e = check_tail(op, cache, ms);
     if (!e) e = segment_open(op, cache, ms->key, ms->size, out);
     if (e) return e;
+    segment_stats_attach(*out, ms->stats);
     if (segment_row_count(*out) == ms->row_count) return ERR_OK;
     segment_unref(*out);
     *out = NULL;

@@ -10,9 +10,13 @@
 #include "ns/catalog.h"
 #include "ns/manifest.h"
 #include "ns/namespace.h"
+#include "ns/round.h"
 #include "store/store.h"
 
 enum { PAGE = 1000, FULL_MS = 24 * 3600 * 1000 };
+/* The parts of an upload that is as old as this are nobody's: no segment takes a day.
+ */
+enum { UPLOAD_AGE_MS = 24 * 3600 * 1000 };
 
 /* A namespace as the listings show it. */
 struct sight {
@@ -32,10 +36,20 @@ struct survey {
     int64_t full_ms;     /* when all were looked at; INT64_MIN: never */
 };
 
+/* A namespace that is looked at closely, side by side with others. */
+struct glance {
+    struct round *round;
+    char name[NAMESPACE_NAME_MAX + 1];
+    struct sight now;
+    bool absent, settled, work; /* out */
+};
+
 /* One run. */
 struct round {
     struct survey *survey;
     struct sights logs, next;
+    struct glance glances[ROUND_CALLS_MAX]; /* to come */
+    size_t glance_count;
     void (*work)(void *context, const char *name);
     void *context;
     uint64_t count;
@@ -247,29 +261,64 @@ static bool owns(const struct registry_options *env, const char *name)
     return !env->read_only && (!env->owns || env->owns(env->context, name));
 }
 
-/* *settled: it needs no closer look until its log changes. */
-static enum err look(struct op *op, struct round *r, const char *name, bool *deleted,
-                     bool *settled)
+static enum err look(struct op *op, const struct registry_options *env,
+                     struct glance *g)
 {
-    const struct registry_options *env = r->survey->env;
     struct catalog_record record;
-    bool work = false;
 
-    *settled = false;
-    enum err e = catalog_newest(op, env->store, name, &record);
+    enum err e = catalog_newest(op, env->store, g->name, &record);
     if (e) return e;
-    *deleted = record.deleted;
-    e = owns(env, name) ? sweep(op, env, name, &record) : ERR_OK;
-    bool ours = !e && !record.deleted && owns(env, name) &&
+    g->now.deleted = record.deleted;
+    e = owns(env, g->name) ? sweep(op, env, g->name, &record) : ERR_OK;
+    bool ours = !e && !record.deleted && owns(env, g->name) &&
                 strcmp(record.wal_prefix, env->wal_prefix) == 0;
     if (ours) {
         struct keys keys;
-        keys_init(&keys, env->wal_prefix, name, record.incarnation);
-        e = has_work(op, env, &keys, &work);
+        keys_init(&keys, env->wal_prefix, g->name, record.incarnation);
+        e = has_work(op, env, &keys, &g->work);
     }
     catalog_release(&record);
-    if (!e && work) r->work(r->context, name);
-    *settled = !e && !work;
+    return e;
+}
+
+/* Only what ends the whole survey is an error here. */
+static enum err look_beside_others(struct op *op, void *arg)
+{
+    struct glance *g = arg;
+    enum err e = look(op, g->round->survey->env, g);
+    g->absent = e == ERR_NOT_FOUND; /* a folder without a catalog */
+    g->settled = !e && !g->work;
+    if (e == ERR_CANCELED || e == ERR_TIMEOUT) return e;
+    if (e && !g->absent)
+        log_warn(op, "a namespace was not looked at, will try again",
+                 "namespace=%s error=%s", g->name, op->error);
+    return ERR_OK;
+}
+
+static void note(struct round *r, struct sight now, bool settled)
+{
+    r->count += !now.deleted;
+    if (settled) sights_add(&r->next, now);
+}
+
+/* All that wait for a closer look, at once; then the work that was found, one after
+ * the other. */
+static enum err look_at_all(struct op *op, struct round *r)
+{
+    struct round_call calls[ROUND_CALLS_MAX];
+    size_t n = r->glance_count;
+
+    r->glance_count = 0;
+    for (size_t i = 0; i < n; i++)
+        calls[i] =
+            (struct round_call){.run = look_beside_others, .arg = &r->glances[i]};
+    enum err e = round_run(op, calls, n);
+    for (size_t i = 0; i < n && !e; i++) {
+        const struct glance *g = &r->glances[i];
+        if (!g->absent) note(r, g->now, g->settled);
+        if (g->work) r->work(r->context, g->name);
+        e = op_check(op);
+    }
     return e;
 }
 
@@ -282,24 +331,32 @@ static enum err each_namespace(void *context, struct op *op, const char *key)
     const struct sight *log = sights_find(&r->logs, hash);
     const struct sight *known = sights_find(&r->survey->known, hash);
     struct sight now = {.name = hash, .log = log ? log->log : 0};
-    bool settled = known && known->log == now.log;
 
-    if (settled) {
+    if (known && known->log == now.log) {
         now.deleted = known->deleted;
-    } else {
-        const char *text = (const char *)op_copy(op, name).data;
-        enum err e = text ? look(op, r, text, &now.deleted, &settled) : ERR_LIMIT;
-        bool absent = e == ERR_NOT_FOUND; /* a folder without a catalog */
-        if (e == ERR_CANCELED || e == ERR_TIMEOUT) return e;
-        if (e && !absent)
-            log_warn(op, "a namespace was not looked at, will try again",
-                     "namespace=%s error=%s", text ? text : "", op->error);
-        op_clear_error(op);
-        if (absent) return ERR_OK;
+        note(r, now, true);
+        return ERR_OK;
     }
-    r->count += !now.deleted;
-    if (settled) sights_add(&r->next, now);
-    return ERR_OK;
+    if (name.size > NAMESPACE_NAME_MAX) return ERR_OK; /* none of ours */
+    struct glance *g = &r->glances[r->glance_count++];
+    *g = (struct glance){.round = r, .now = now};
+    memcpy(g->name, name.data, name.size);
+    return r->glance_count == ROUND_CALLS_MAX ? look_at_all(op, r) : ERR_OK;
+}
+
+/* What processes that died in the middle of an upload left in the bucket. It costs
+ * space only, so a failure waits for the next day. */
+static void end_uploads(struct op *op, const struct registry_options *env)
+{
+    uint64_t ended;
+    if (env->read_only) return;
+    enum err e = store_sweep(op, env->store, "ns/", UPLOAD_AGE_MS, &ended);
+    if (e && e != ERR_CANCELED)
+        log_warn(op, "abandoned uploads were not ended", "error=%s", op->error);
+    if (ended)
+        log_info(op, "abandoned uploads ended", "uploads=%llu",
+                 (unsigned long long)ended);
+    op_clear_error(op);
 }
 
 enum err survey_run(struct op *op, struct survey *s,
@@ -312,9 +369,11 @@ enum err survey_run(struct op *op, struct survey *s,
     if (s->full_ms == INT64_MIN || began_ms - s->full_ms >= FULL_MS) {
         s->known.count = 0;
         s->full_ms = began_ms;
+        end_uploads(op, s->env);
     }
     enum err e = list_logs(op, s, &r.logs);
     if (!e) e = each_key(op, s->env->store, "ns/", '/', each_namespace, &r);
+    if (!e) e = look_at_all(op, &r);
     if (!e) {
         sights_sort(&r.next);
         struct sights old = s->known;

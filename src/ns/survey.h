@@ -3,10 +3,11 @@
  *
  * After a restart a namespace's tail may wait to be indexed, or a purge to be finished,
  * and no request may ever come by to open it. A survey finds those: it lists the logs
- * of all namespaces (1000 keys a request) and looks closer, with a few requests each,
- * only at those whose log is not as the last survey left it. So thousands of idle
+ * of all namespaces (1000 keys a request) and looks closer, with a few requests each
+ * and 16 side by side, only at those whose log is not as the last survey left it. So
+ * thousands of idle
  * namespaces cost some listings, once per interval. Once a day it looks at all again,
- * for what time alone brings about.
+ * for what time alone brings about, and ends uploads that died processes left.
  *
  * Threads  one at a time. Memory: 24 bytes a namespace.
  */

@@ -21,25 +21,30 @@ struct allowed {
     bool *none;           /* no row is allowed */
 };
 
-/*
- * How a source is searched under the query's filter.
- *
- *   filter first   the filter's rows are found, and handed to the search
- *   exact          the same, and they are so few that each of them is scored
- *   search first   more is searched for than was asked, and the filter is asked about
- *                  that; where too little is left, the filter comes first after all
- */
-enum plan { PLAN_NO_FILTER, PLAN_FILTER_FIRST, PLAN_EXACT, PLAN_SEARCH_FIRST };
+/* How a source is searched under the query's filter; query.h says what they mean. */
+struct source_plan {
+    enum plan plan;
+    enum plan_basis basis;
+    double fraction; /* of its rows that match, about */
+    const char *why; /* static */
+};
+
+/* Is the filter asked of the source's columns, sooner or later? */
+static inline bool plan_reads_filter(enum plan plan)
+{
+    return plan != PLAN_SKIPPED && plan != PLAN_UNFILTERED;
+}
 
 struct exec {
     struct snapshot *snapshot;
     const struct query *query;
-    struct allowed allowed; /* search first: all rows that live */
-    enum plan *plans;       /* per source */
-    double *fractions;      /* of rows that match, about: of sources searched first */
+    struct allowed allowed;    /* search first: all rows that live */
+    struct source_plan *plans; /* per source */
     struct filter_work work;
     struct segment_work vectors;
     uint64_t retried;              /* sources where searching first left too little */
+    uint64_t depth;                /* of the ranks' lists */
+    uint64_t walked;               /* sources listed in the order of an index */
     struct segment_view **views;   /* per source: text indexes and columns */
     struct text_plan **text_plans; /* per rank: of a text that was ranked */
 };
@@ -58,21 +63,26 @@ size_t exec_rows(const struct exec *x, uint32_t source, uint32_t from, uint32_t 
  * the query orders by or aggregates. */
 const struct column *exec_column(const struct exec *x, uint32_t source, int attr);
 
-/* Decides how to search a source and finds the rows that may be found. */
-enum err plan_source(struct op *op, struct exec *x, uint32_t source);
+/* Decides how to search each source and finds the rows that may be found. */
+enum err plan_sources(struct op *op, struct exec *x);
+
+/* How many hits searching first asks for where `depth` are wanted. */
+size_t plan_trial_depth(size_t depth, double fraction);
+/* Is the source searched before it is filtered? */
+bool plan_tries(const struct exec *x, const struct allowed *allowed, uint32_t source);
 
 /* A search before the filter. */
 struct trial {
     struct topk best;
     size_t wanted;
 };
-/* Is the source searched first? Then the search fills trial->best. */
-enum err trial_begin(struct op *op, const struct exec *x, const struct allowed *allowed,
-                     uint32_t source, size_t depth, bool *tries, struct trial *trial);
-/* Hands on what the filter leaves of it to best, or asks to search *again: from now on
- * the source's rows are filtered. */
-enum err trial_end(struct op *op, struct exec *x, uint32_t source, struct trial *trial,
-                   struct topk *best, bool *again);
+enum err trial_init(struct op *op, const struct exec *x, size_t depth, double fraction,
+                    struct trial *trial);
+/* Hands on what the filter leaves of the source's hits. */
+enum err trial_check(struct op *op, struct exec *x, uint32_t source,
+                     const struct topk *found, struct topk *matching);
+/* Too little was left: from now on the source's rows are filtered. */
+enum err plan_again(struct op *op, struct exec *x, uint32_t source);
 
 /* The k best of one rank, best first, in op's arena. */
 struct ranking {
@@ -88,8 +98,7 @@ enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
 enum err mark_hits(struct op *op, const struct exec *x, struct query_result *r);
 
 /* The first `count` allowed rows in the query's order, from its place on. */
-enum err list_rows(struct op *op, const struct exec *x, size_t count,
-                   struct ranking *out);
+enum err list_rows(struct op *op, struct exec *x, size_t count, struct ranking *out);
 /* Where a hit stands in the query's order; its id borrows from the segment. */
 struct query_place list_place(const struct exec *x, const struct hit *hit);
 
@@ -103,6 +112,14 @@ struct scored {
 enum err score_rankings(struct op *op, const struct exec *x,
                         const struct ranking *rankings, struct scored **out,
                         size_t *count);
+
+/* How deep the rankings, which were listed to depth, have to be so that no document
+ * outside all of them can be among the best; depth if they are. */
+size_t score_depth(const struct query *q, const struct ranking *rankings,
+                   const struct scored *best, size_t count, size_t depth);
+
+/* Fills in all but the times. */
+enum err explain_query(struct op *op, const struct exec *x, struct query_explain *out);
 
 /* The query's aggregates over the allowed rows. */
 enum err aggregate_rows(struct op *op, const struct exec *x, struct query_result *r);

@@ -1,11 +1,13 @@
 /*
  * Documents in the order of an attribute or of their ids, without a score.
  *
- * Within a source values are compared by their column's keys, and blocks whose bounds
- * lie behind what was found so far are passed over; across sources by value. Each
- * source gathers its own first rows: up to twice as many as are wanted, and a block
- * more, then the list is sorted and cut, and its last row is the bar for those that
- * follow.
+ * Within a source values are compared by their column's keys; across sources by value.
+ * Where the attribute has an index and enough rows are allowed, the rows are taken in
+ * its order until there are as many as are wanted. Else all of them are looked at, but
+ * for blocks whose bounds lie behind what was found so far: each source gathers its own
+ * first rows, up to twice as many as are wanted, and a block more, then the list is
+ * sorted and cut, and its last row is the bar for those that follow. Rows in the order
+ * of ids need no more than the first ones that are allowed.
  */
 #include <stdlib.h>
 
@@ -22,9 +24,9 @@ struct entry {
 };
 
 struct listing {
-    const struct exec *x;
+    struct exec *x;
     bool by_attr, descending;
-    size_t wanted;
+    size_t wanted;         /* of the source at hand */
     struct entry *entries; /* room for 2 * wanted + COLUMN_BLOCK */
     size_t count;
     bool full; /* bar is the last of `wanted` rows */
@@ -174,13 +176,12 @@ static void consider_window(struct listing *l, uint32_t first, uint32_t end)
 
 /* Window by window, in the order of ids: when the listing is by id, it ends with the
  * window that fills it. */
-static enum err consider_source(struct op *op, struct listing *l, uint32_t source)
+static enum err scan_source(struct op *op, struct listing *l)
 {
-    uint32_t rows = segment_row_count(l->x->snapshot->sources[source].segment);
+    uint32_t rows = segment_row_count(l->x->snapshot->sources[l->source].segment);
     uint32_t windows = rows / COLUMN_BLOCK + (rows % COLUMN_BLOCK != 0);
     bool backward = !l->by_attr && l->descending;
 
-    source_start(l, source);
     for (uint32_t i = 0; i < windows; i++) {
         uint32_t window = backward ? windows - 1 - i : i, first = window * COLUMN_BLOCK;
         uint32_t end = rows - first < COLUMN_BLOCK ? rows : first + COLUMN_BLOCK;
@@ -193,6 +194,165 @@ static enum err consider_source(struct op *op, struct listing *l, uint32_t sourc
     }
     cut(l);
     return ERR_OK;
+}
+
+/* ---- by the index ---- */
+
+/* A row of the index costs about as much as so many of a scan. */
+enum { WALK_COST = 16, WALK_ROWS = 256 };
+
+/* The first row whose id lies behind the place to go on from: rows ascend by id. */
+static uint32_t row_behind(const struct listing *l)
+{
+    const struct segment *s = l->x->snapshot->sources[l->source].segment;
+    uint32_t low = 0, high = segment_row_count(s);
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        struct doc_id id = segment_id(s, middle);
+        if (doc_id_compare(&id, &query_of(l)->after->id) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Adds those of the rows that are allowed, from first_row on, as far as they are
+ * wanted. */
+static void take_rows(struct listing *l, const uint32_t *rows, size_t n,
+                      uint32_t first_row, uint64_t key, bool null)
+{
+    const struct rowset *allowed = l->x->allowed.rows[l->source];
+    for (size_t i = 0; i < n && l->count < l->wanted; i++) {
+        if (rows[i] < first_row || (allowed && !rowset_has(allowed, rows[i]))) continue;
+        l->entries[l->count++] = (struct entry){.sort = null ? 0 : sort_of(l, key),
+                                                .row = rows[i],
+                                                .null = null};
+    }
+}
+
+/* Rows without a value come last, by id. */
+static void take_nulls(struct listing *l)
+{
+    struct rowset *nulls = rowset_new();
+    uint32_t rows[WALK_ROWS], from = 0;
+    size_t n = WALK_ROWS;
+
+    if (query_of(l)->after && l->after.null) from = row_behind(l);
+    column_nulls(l->column, nulls);
+    while (n == WALK_ROWS && l->count < l->wanted) {
+        n = rowset_read(nulls, from, rows, WALK_ROWS);
+        take_rows(l, rows, n, 0, 0, true);
+        if (n > 0) from = rows[n - 1] + 1;
+    }
+    rowset_unref(nulls);
+}
+
+/* Where the walk begins: at the key of the place to go on from, or just beyond it where
+ * no row has its value. False: there is nothing there but nulls. */
+static bool first_key(const struct listing *l, uint64_t *key)
+{
+    *key = l->descending ? UINT64_MAX : 0;
+    if (!query_of(l)->after) return true;
+    if (l->after.null) return false;
+    *key = sort_of(l, l->after.sort);
+    if (l->after_equal || !l->descending) return true;
+    return (*key)-- > 0;
+}
+
+/* Looks at so many rows of the index at most; *done: it was enough. */
+static enum err walk_index(struct op *op, struct listing *l, uint64_t rows_max,
+                           bool *done)
+{
+    bool after = query_of(l)->after && l->after_equal && !l->after.null;
+    uint64_t key, first, looked_at = 0;
+    uint32_t rows[WALK_ROWS], behind = after ? row_behind(l) : 0;
+    struct column_walk walk;
+    size_t n = 0;
+
+    bool any = first_key(l, &first);
+    if (!column_walk_begin(l->column, l->descending, any ? first : 0, &walk))
+        return ERR_OK;
+    while (any && l->count < l->wanted && looked_at <= rows_max) {
+        enum err e = op_check(op);
+        if (!e) e = column_walk_next(op, &walk, rows, WALK_ROWS, &n, &key);
+        if (e) {
+            column_walk_end(&walk);
+            return e;
+        }
+        if (n == 0) break;
+        take_rows(l, rows, n, after && key == first ? behind : 0, key, false);
+        looked_at += n;
+    }
+    column_walk_end(&walk);
+    *done = looked_at <= rows_max || l->count == l->wanted;
+    if (*done && l->count < l->wanted) take_nulls(l);
+    return ERR_OK;
+}
+
+/* How many rows of the index are worth looking at: what a scan of the allowed ones
+ * costs. 0: it would not do. */
+static uint64_t walk_rows_max(const struct listing *l)
+{
+    double rows = segment_row_count(l->x->snapshot->sources[l->source].segment);
+    double allowed = (double)exec_allowed_count(l->x, &l->x->allowed, l->source);
+    if (!l->column) return 0;
+    double expected = (double)l->wanted * rows / (allowed + 1);
+    double worth = allowed / WALK_COST;
+    return expected < worth ? (uint64_t)worth : 0;
+}
+
+/* The first rows of the source, sorted; at most wanted. */
+static enum err list_source(struct op *op, struct listing *l, uint32_t source,
+                            size_t wanted)
+{
+    bool done = false;
+    enum err e = ERR_OK;
+
+    l->wanted = wanted;
+    source_start(l, source);
+    uint64_t rows_max = walk_rows_max(l);
+    if (rows_max > 0) e = walk_index(op, l, rows_max, &done);
+    l->x->walked += done;
+    if (e || done) return e;
+    l->count = 0;
+    return scan_source(op, l);
+}
+
+/* ---- before the filter ---- */
+
+/* The entries whose rows match the filter, in their order. */
+static enum err keep_matching(struct op *op, struct listing *l)
+{
+    struct rowset *among = rowset_new(), *rows = NULL;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < l->count; i++)
+        rowset_add(among, l->entries[i].row);
+    enum err e = segment_filter(op, l->x->snapshot->sources[l->source].segment,
+                                query_of(l)->filter, among, &l->x->work, &rows);
+    for (size_t i = 0; i < l->count && !e; i++)
+        if (rowset_has(rows, l->entries[i].row)) l->entries[kept++] = l->entries[i];
+    l->count = kept;
+    rowset_unref(among);
+    rowset_unref(rows);
+    return e;
+}
+
+/* More rows than are wanted, of which the filter is asked; where it leaves too few, it
+ * comes first after all. */
+static enum err list_first(struct op *op, struct listing *l, uint32_t source,
+                           size_t wanted)
+{
+    size_t room = plan_trial_depth(wanted, l->x->plans[source].fraction);
+    enum err e = list_source(op, l, source, room);
+    bool complete = l->count < room;
+    if (!e) e = keep_matching(op, l);
+    if (e || complete || l->count >= wanted) return e;
+    e = plan_again(op, l->x, source);
+    if (!e && !l->x->allowed.none[source]) e = list_source(op, l, source, wanted);
+    if (l->x->allowed.none[source]) l->count = 0;
+    return e;
 }
 
 /* ---- across sources ---- */
@@ -229,26 +389,37 @@ static int compare_hits(const void *context, const struct hit *a, const struct h
     return l->descending ? -order : order;
 }
 
-enum err list_rows(struct op *op, const struct exec *x, size_t count,
-                   struct ranking *out)
+/* How many entries the largest list of a source takes. */
+static size_t entries_max(const struct exec *x, size_t count)
+{
+    size_t most = count;
+    for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
+        if (!plan_tries(x, &x->allowed, i)) continue;
+        size_t room = plan_trial_depth(count, x->plans[i].fraction);
+        if (room > most) most = room;
+    }
+    return 2 * most + COLUMN_BLOCK;
+}
+
+enum err list_rows(struct op *op, struct exec *x, size_t count, struct ranking *out)
 {
     const struct query *q = x->query;
     const struct snapshot *s = x->snapshot;
     struct listing l = {.x = x,
                         .by_attr = q->ordered && q->order_attr != FILTER_ATTR_ID,
-                        .descending = q->descending,
-                        .wanted = count};
+                        .descending = q->descending};
     struct topk best;
     enum err e = ERR_OK;
 
     out->hits = op_new_array(op, struct hit, count);
-    l.entries = op_new_array(op, struct entry, 2 * count + COLUMN_BLOCK);
+    l.entries = op_new_array(op, struct entry, entries_max(x, count));
     if (!out->hits || !l.entries) return ERR_LIMIT;
     topk_init(&best, out->hits, count, compare_hits, &l);
     for (uint32_t i = 0; i < s->source_count && !e; i++) {
         if (x->allowed.none[i]) continue;
-        e = consider_source(op, &l, i);
-        for (size_t k = 0; k < l.count && !e; k++)
+        e = plan_tries(x, &x->allowed, i) ? list_first(op, &l, i, count)
+                                          : list_source(op, &l, i, count);
+        for (size_t k = 0; k < l.count && k < count && !e; k++)
             topk_push(&best, (struct hit){.source = i, .row = l.entries[k].row});
     }
     if (e) return e;

@@ -1,14 +1,20 @@
 /*
- * How each source is searched under a filter. What the filter would cost and leave
- * comes from the source's indexes and a few sampled rows; what a search costs grows
- * with the number of hits it is asked for.
+ * How each source is searched under a filter, decided in two steps.
+ *
+ * Before any of its columns is read, by the statistics that the manifest keeps of it:
+ * they may say for sure that no row or that every row matches, and about how many do.
+ * Sources without statistics (the tail) and conditions of which they say nothing (a
+ * text in the middle of another) are decided by a few sampled rows. What a search costs
+ * grows with the number of hits it is asked for, what a filter costs with the rows that
+ * it looks at.
  */
 #include "base/op.h"
 #include "base/rowset.h"
 #include "query/exec.h"
+#include "segment/segment_ahead.h"
+#include "segment/segment_stats.h"
 
 enum {
-    EXACT_ROWS_MAX = 1000,
     CANDIDATE_COST = 64,  /* a hit more to find and to check, in rows of a scan */
     SCAN_ROWS_MIN = 50000 /* below it a filter is not worth thinking about */
 };
@@ -16,38 +22,127 @@ enum {
  * again, since the best hits need not match as often as all rows do. */
 static const double FRACTION_MIN = 0.1, MARGIN = 1.5;
 
-static size_t trial_depth(size_t depth, double fraction)
+size_t plan_trial_depth(size_t depth, double fraction)
 {
     return (size_t)((double)depth / fraction * MARGIN) + 16;
 }
 
-/* Words need the best only; counts and whatever else the filter itself decides need all
- * of its rows, and a scan of vectors is the shorter the fewer are left. */
-static bool may_search_first(const struct query *q)
+static struct segment *segment_at(const struct exec *x, uint32_t source)
 {
-    if (q->rank_count == 0 || q->count || q->aggregate) return false;
-    for (size_t i = 0; i < q->rank_count; i++)
-        if (q->ranks[i].filter || q->ranks[i].kind == RANK_VECTOR) return false;
-    return true;
+    return x->snapshot->sources[source].segment;
 }
 
-static enum err prefers_search(struct op *op, const struct exec *x, uint32_t source,
-                               bool *prefers)
+static void decide(struct exec *x, uint32_t source, enum plan plan, const char *why)
+{
+    x->plans[source].plan = plan;
+    x->plans[source].why = why;
+}
+
+static bool needs_all(const struct query *q)
+{
+    return q->count || q->aggregate;
+}
+
+/* Is the order of a listing at hand: that of ids, or of an index? */
+static bool has_order(const struct exec *x)
 {
     const struct query *q = x->query;
-    struct segment *s = x->snapshot->sources[source].segment;
+    if (!q->ordered || q->order_attr == FILTER_ATTR_ID) return true;
+    return x->snapshot->schema->attrs[q->order_attr].indexed;
+}
+
+/* Searches and pages want the best only; counts and whatever else the filter itself
+ * decides need all of its rows. Without an index, a scan is the shorter the fewer rows
+ * are left. */
+static bool may_search_first(const struct exec *x, const struct segment *s)
+{
+    const struct query *q = x->query;
+    if (needs_all(q) || (q->rank_count == 0 && !has_order(x))) return false;
+    for (size_t i = 0; i < q->rank_count; i++) {
+        if (q->ranks[i].filter) return false;
+        if (q->ranks[i].kind == RANK_VECTOR && (!segment_indexed(s) || q->recall >= 1))
+            return false;
+    }
+    return segment_row_count(s) >= SCAN_ROWS_MIN;
+}
+
+/* Does searching for more cost less than filtering? */
+static bool is_cheaper(const struct query *q, double fraction, uint64_t scan_rows)
+{
+    if (fraction < FRACTION_MIN || scan_rows < SCAN_ROWS_MIN) return false;
+    double hits = (double)plan_trial_depth(exec_depth(q), fraction);
+    double lists = q->rank_count ? (double)q->rank_count : 1;
+    return hits * CANDIDATE_COST * lists < (double)scan_rows;
+}
+
+static const char WHY_ALL_NEEDED[] = "every match is needed, not only the best";
+static const char WHY_SMALL[] = "so few rows that a filter costs next to nothing";
+static const char WHY_SEARCH[] =
+    "much matches: searching for more and checking it costs less than filtering";
+static const char WHY_FILTER[] = "filtering costs less than searching for more";
+
+static const char *why_not_first(const struct query *q, const struct segment *s)
+{
+    bool all = needs_all(q);
+    if (!all && segment_row_count(s) < SCAN_ROWS_MIN) return WHY_SMALL;
+    if (all) return WHY_ALL_NEEDED;
+    return q->rank_count ? "the fewer rows are left, the shorter the search"
+                         : "no index has the order, so every match is looked at";
+}
+
+/* ---- by the statistics ---- */
+
+static void plan_by_statistics(struct exec *x, uint32_t source)
+{
+    const struct query *q = x->query;
+    struct segment *s = segment_at(x, source);
+    struct source_plan *plan = &x->plans[source];
+    struct stats_answer answer;
+
+    segment_stats_ask(s, q->filter, &answer);
+    plan->basis = answer.blind ? PLANNED_BLINDLY : PLANNED_BY_STATISTICS;
+    plan->fraction = answer.part_true < 1 ? answer.part_true : 1;
+    if (!answer.may_be_true) {
+        plan->basis = PLANNED_BY_STATISTICS;
+        plan->fraction = 0;
+        x->allowed.none[source] = true;
+        decide(x, source, PLAN_SKIPPED, "no row can match");
+    } else if (!answer.may_be_false && !answer.may_be_unknown) {
+        plan->basis = PLANNED_BY_STATISTICS;
+        plan->fraction = 1;
+        decide(x, source, PLAN_UNFILTERED, "every row matches");
+    } else if (!may_search_first(x, s)) {
+        decide(x, source, PLAN_FILTER_FIRST, why_not_first(q, s));
+    } else if (!answer.blind) {
+        uint64_t cost = segment_stats_scan_rows(s, x->snapshot->schema, q->filter);
+        bool search = is_cheaper(q, plan->fraction, cost);
+        decide(x, source, search ? PLAN_SEARCH_FIRST : PLAN_FILTER_FIRST,
+               search ? WHY_SEARCH : WHY_FILTER);
+    }
+}
+
+/* ---- by samples ---- */
+
+static enum err plan_by_samples(struct op *op, struct exec *x, uint32_t source)
+{
+    struct source_plan *plan = &x->plans[source];
     struct filter_estimate estimate;
 
-    *prefers = false;
-    if (!may_search_first(q) || segment_row_count(s) < SCAN_ROWS_MIN) return ERR_OK;
-    enum err e = segment_filter_estimate(op, s, q->filter, &estimate);
-    if (e || !estimate.known || estimate.fraction < FRACTION_MIN) return e;
-    double hits = (double)trial_depth(exec_depth(q), estimate.fraction);
-    double cost = hits * CANDIDATE_COST * (double)q->rank_count;
-    *prefers = estimate.scan_rows >= SCAN_ROWS_MIN && cost < (double)estimate.scan_rows;
-    x->fractions[source] = estimate.fraction;
+    enum err e =
+        segment_filter_estimate(op, segment_at(x, source), x->query->filter, &estimate);
+    if (e) return e;
+    bool search =
+        estimate.known && is_cheaper(x->query, estimate.fraction, estimate.scan_rows);
+    if (estimate.known) {
+        plan->basis = PLANNED_BY_SAMPLES;
+        plan->fraction = estimate.fraction;
+    }
+    decide(x, source, search ? PLAN_SEARCH_FIRST : PLAN_FILTER_FIRST,
+           search ? WHY_SEARCH : WHY_FILTER);
     return ERR_OK;
 }
+
+/* ---- rows ---- */
 
 static enum err filter_now(struct op *op, struct exec *x, uint32_t index)
 {
@@ -62,7 +157,9 @@ static enum err filter_now(struct op *op, struct exec *x, uint32_t index)
     if (source->dead) rowset_andnot(*rows, source->dead);
     uint64_t count = rowset_count(*rows);
     x->allowed.none[index] = count == 0;
-    x->plans[index] = count <= EXACT_ROWS_MAX ? PLAN_EXACT : PLAN_FILTER_FIRST;
+    x->plans[index].plan = PLAN_FILTER_FIRST;
+    if (x->query->rank_count > 0 && count <= SEGMENT_SCAN_MAX)
+        decide(x, index, PLAN_EXACT, "so few rows match that each of them is scored");
     return ERR_OK;
 }
 
@@ -75,28 +172,54 @@ static void allow_live(struct exec *x, uint32_t index)
     x->allowed.none[index] = rowset_count(x->allowed.rows[index]) == 0;
 }
 
-enum err plan_source(struct op *op, struct exec *x, uint32_t source)
+/* The columns of all sources that the filter looks at, in one round. They stay pinned
+ * until all sources are filtered. */
+static enum err plan_filtered(struct op *op, struct exec *x)
 {
-    bool prefers = false;
+    const struct snapshot *s = x->snapshot;
+    struct segment_ahead *ahead = segment_ahead_new();
+
+    for (uint32_t i = 0; i < s->source_count; i++)
+        if (plan_reads_filter(x->plans[i].plan))
+            segment_ahead_filter(ahead, s->sources[i].segment, x->query->filter);
+    enum err e = segment_ahead_read(op, ahead);
+    for (uint32_t i = 0; !e && i < s->source_count; i++) {
+        if (x->plans[i].plan == PLAN_NONE) e = plan_by_samples(op, x, i);
+        if (!e && x->plans[i].plan == PLAN_FILTER_FIRST) e = filter_now(op, x, i);
+    }
+    segment_ahead_free(ahead);
+    return e;
+}
+
+enum err plan_sources(struct op *op, struct exec *x)
+{
+    uint32_t count = x->snapshot->source_count;
     enum err e = ERR_OK;
 
-    x->plans[source] = PLAN_NO_FILTER;
-    if (x->query->filter) e = prefers_search(op, x, source, &prefers);
-    if (e) return e;
-    if (x->query->filter && !prefers) return filter_now(op, x, source);
-    if (prefers) x->plans[source] = PLAN_SEARCH_FIRST;
-    allow_live(x, source);
-    return ERR_OK;
+    for (uint32_t i = 0; i < count; i++)
+        if (x->query->filter)
+            plan_by_statistics(x, i);
+        else
+            decide(x, i, PLAN_UNFILTERED, "there is no filter");
+    if (x->query->filter) e = plan_filtered(op, x);
+    for (uint32_t i = 0; i < count && !e; i++)
+        if (x->plans[i].plan == PLAN_UNFILTERED ||
+            x->plans[i].plan == PLAN_SEARCH_FIRST)
+            allow_live(x, i);
+    return e;
 }
 
 /* ---- trials ---- */
 
-enum err trial_begin(struct op *op, const struct exec *x, const struct allowed *allowed,
-                     uint32_t source, size_t depth, bool *tries, struct trial *trial)
+bool plan_tries(const struct exec *x, const struct allowed *allowed, uint32_t source)
 {
-    *tries = x->plans[source] == PLAN_SEARCH_FIRST && allowed == &x->allowed;
-    if (!*tries) return ERR_OK;
-    size_t room = trial_depth(depth, x->fractions[source]);
+    return x->plans[source].plan == PLAN_SEARCH_FIRST && allowed == &x->allowed;
+}
+
+enum err trial_init(struct op *op, const struct exec *x, size_t depth, double fraction,
+                    struct trial *trial)
+{
+    size_t room = plan_trial_depth(depth, fraction);
     struct hit *hits = op_new_array(op, struct hit, room);
     if (!hits) return ERR_LIMIT;
     trial->wanted = depth;
@@ -104,37 +227,25 @@ enum err trial_begin(struct op *op, const struct exec *x, const struct allowed *
     return ERR_OK;
 }
 
-/* The rows of the hits that match the filter. */
-static enum err check_hits(struct op *op, struct exec *x, uint32_t source,
-                           const struct topk *best, struct rowset **out)
+enum err trial_check(struct op *op, struct exec *x, uint32_t source,
+                     const struct topk *found, struct topk *matching)
 {
-    struct rowset *among = rowset_new();
-    for (size_t i = 0; i < best->count; i++)
-        rowset_add(among, best->hits[i].row);
-    enum err e = segment_filter(op, x->snapshot->sources[source].segment,
-                                x->query->filter, among, &x->work, out);
+    struct rowset *among = rowset_new(), *rows = NULL;
+    for (size_t i = 0; i < found->count; i++)
+        if (found->hits[i].source == source) rowset_add(among, found->hits[i].row);
+    enum err e = segment_filter(op, segment_at(x, source), x->query->filter, among,
+                                &x->work, &rows);
+    for (size_t i = 0; i < found->count && !e; i++)
+        if (found->hits[i].source == source && rowset_has(rows, found->hits[i].row))
+            topk_push(matching, found->hits[i]);
     rowset_unref(among);
+    rowset_unref(rows);
     return e;
 }
 
-enum err trial_end(struct op *op, struct exec *x, uint32_t source, struct trial *trial,
-                   struct topk *best, bool *again)
+enum err plan_again(struct op *op, struct exec *x, uint32_t source)
 {
-    bool complete = trial->best.count < trial->best.k; /* these are all there are */
-    struct rowset *matching = NULL;
-
-    *again = false;
-    enum err e = check_hits(op, x, source, &trial->best, &matching);
-    if (e) return e;
-    if (complete || rowset_count(matching) >= trial->wanted) {
-        for (size_t i = 0; i < trial->best.count; i++)
-            if (rowset_has(matching, trial->best.hits[i].row))
-                topk_push(best, trial->best.hits[i]);
-    } else {
-        *again = true;
-        x->retried++;
-        e = filter_now(op, x, source);
-    }
-    rowset_unref(matching);
-    return e;
+    x->retried++;
+    decide(x, source, PLAN_FILTER_FIRST, "searched first, too few of the hits matched");
+    return filter_now(op, x, source);
 }

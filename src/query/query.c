@@ -11,10 +11,6 @@
 
 enum { HYBRID_DEPTH_MIN = 100, HYBRID_DEPTH_FACTOR = 10 };
 
-/* A document that one rank misses loses half of its sum: a hybrid search misses this
- * part of what a vector search alone may miss. */
-static const float HYBRID_MISSES = 0.2F;
-
 int exec_compare_ids(const void *context, const struct hit *a, const struct hit *b)
 {
     const struct snapshot *s = context;
@@ -265,10 +261,9 @@ static enum err exec_init(struct op *op, struct snapshot *snapshot,
     uint32_t n = snapshot->source_count;
     *x = (struct exec){.snapshot = snapshot, .query = q};
     x->views = op_new_array(op, struct segment_view *, n + 1);
-    x->plans = op_new_array(op, enum plan, n + 1);
-    x->fractions = op_new_array(op, double, n + 1);
+    x->plans = op_new_array(op, struct source_plan, n + 1);
     x->text_plans = op_new_array(op, struct text_plan *, q->rank_count + 1);
-    if (!x->views || !x->plans || !x->fractions || !x->text_plans) return ERR_LIMIT;
+    if (!x->views || !x->plans || !x->text_plans) return ERR_LIMIT;
     return allowed_init(op, n, &x->allowed);
 }
 
@@ -281,38 +276,6 @@ static void exec_release(struct exec *x)
 }
 
 /* ---- stages ---- */
-
-static float recall_of(const struct query *q)
-{
-    float recall = q->recall > 0 ? q->recall : QUERY_RECALL_DEFAULT;
-    return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
-}
-
-enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
-                     const struct allowed *allowed, size_t depth, struct ranking *out)
-{
-    const struct snapshot *s = x->snapshot;
-    struct segment_near near = {.metric = s->schema->metric,
-                                .query = rank->vector,
-                                .recall = recall_of(x->query)};
-    struct segment_target *targets =
-        op_new_array(op, struct segment_target, s->source_count + 1);
-    struct topk best;
-    size_t n = 0;
-
-    out->hits = op_new_array(op, struct hit, depth);
-    if (!out->hits || !targets) return ERR_LIMIT;
-    topk_init(&best, out->hits, depth, exec_compare_ids, s);
-    for (uint32_t i = 0; i < s->source_count; i++)
-        if (!allowed->none[i])
-            targets[n++] =
-                (struct segment_target){s->sources[i].segment, allowed->rows[i], i};
-    enum err e = segment_nearest(op, targets, n, &near, &best, &x->vectors);
-    if (e) return e;
-    topk_finish(&best);
-    out->count = best.count;
-    return ERR_OK;
-}
 
 /* Adds the microseconds since *since_us to *stage_us and starts anew. */
 static void lap(int64_t *since_us, uint64_t *stage_us)
@@ -378,7 +341,7 @@ static enum err copy_place(struct op *op, const struct exec *x, struct query_pla
 }
 
 /* One row more than was asked for says whether there is more. */
-static enum err run_listing(struct op *op, const struct exec *x, struct scored **hits,
+static enum err run_listing(struct op *op, struct exec *x, struct scored **hits,
                             struct query_result *r)
 {
     struct ranking list = {NULL, 0};
@@ -399,21 +362,39 @@ static enum err run_listing(struct op *op, const struct exec *x, struct scored *
     return e;
 }
 
+/* Joins the lists, deeper ones if a document that none of them holds could be among the
+ * best. A deeper list begins with the shorter one, so the best only gain and the second
+ * depth is enough, but for scores that take something off. */
+static enum err join_ranks(struct op *op, struct exec *x, struct scored **hits,
+                           struct query_result *r)
+{
+    const struct query *q = x->query;
+    struct ranking rankings[QUERY_RANKS_MAX] = {{0}};
+    enum err e = ERR_OK;
+
+    for (size_t depth = exec_depth(q); !e && x->depth != depth;) {
+        x->depth = depth;
+        e = run_ranks(op, x, depth, rankings, &r->explain);
+        int64_t since_us = clock_us();
+        if (!e) e = score_rankings(op, x, rankings, hits, &r->count);
+        if (!e) depth = score_depth(q, rankings, *hits, r->count, depth);
+        lap(&since_us, &r->explain.fuse_us);
+    }
+    return e;
+}
+
 /* What the query asks for, with final scores, best first. */
 static enum err rank_all(struct op *op, struct exec *x, struct scored **hits,
                          struct query_result *r)
 {
     const struct query *q = x->query;
-    struct ranking rankings[QUERY_RANKS_MAX] = {{0}};
+    struct ranking only = {NULL, 0};
 
     if (q->rank_count == 0) return run_listing(op, x, hits, r);
-    enum err e = run_ranks(op, x, exec_depth(q), rankings, &r->explain);
-    if (e) return e;
-    if (!q->score) return keep_scores(op, &rankings[0], hits, &r->count);
-    int64_t since_us = clock_us();
-    e = score_rankings(op, x, rankings, hits, &r->count);
-    lap(&since_us, &r->explain.fuse_us);
-    return e;
+    if (q->score) return join_ranks(op, x, hits, r);
+    x->depth = exec_depth(q);
+    enum err e = run_ranks(op, x, x->depth, &only, &r->explain);
+    return e ? e : keep_scores(op, &only, hits, &r->count);
 }
 
 static bool wants_highlights(const struct query *q)
@@ -469,38 +450,6 @@ static enum err fetch(struct op *op, const struct exec *x, const struct scored *
     return e;
 }
 
-static void describe(const struct exec *x, struct query_explain *explain)
-{
-    const struct snapshot *s = x->snapshot;
-    bool vector = false, text = false;
-
-    for (size_t i = 0; i < x->query->rank_count; i++) {
-        vector |= x->query->ranks[i].kind == RANK_VECTOR;
-        text |= x->query->ranks[i].kind == RANK_TEXT;
-    }
-    explain->plan = vector && text ? "hybrid"
-                    : vector       ? "vector"
-                    : text         ? "text"
-                                   : "listing";
-    explain->sources = s->source_count;
-    explain->live_rows = s->row_count;
-    explain->filter = x->work;
-    explain->vectors = x->vectors;
-    explain->retried = x->retried;
-    for (uint32_t i = 0; i < s->source_count; i++) {
-        uint64_t rows = segment_row_count(s->sources[i].segment);
-        uint64_t allowed = exec_allowed_count(x, &x->allowed, i);
-        explain->stored_sources += s->sources[i].stored;
-        explain->rows += rows;
-        explain->filter_first += x->plans[i] == PLAN_FILTER_FIRST;
-        explain->exact += x->plans[i] == PLAN_EXACT;
-        explain->search_first += x->plans[i] == PLAN_SEARCH_FIRST;
-        explain->filtered_rows += x->plans[i] == PLAN_SEARCH_FIRST
-                                      ? (uint64_t)((double)allowed * x->fractions[i])
-                                      : allowed;
-    }
-}
-
 /* Counts and aggregates what the filter matches. */
 static enum err survey(struct op *op, const struct exec *x, struct query_result *r)
 {
@@ -528,28 +477,12 @@ static enum err put_hits(struct op *op, const struct exec *x, const struct score
     return e;
 }
 
-/* The columns of all sources that the filter looks at, in one round. They stay pinned
- * until all sources are filtered. */
-static enum err plan_all(struct op *op, struct exec *x)
-{
-    const struct snapshot *s = x->snapshot;
-    struct segment_ahead *ahead = segment_ahead_new();
-
-    for (uint32_t i = 0; x->query->filter && i < s->source_count; i++)
-        segment_ahead_filter(ahead, s->sources[i].segment, x->query->filter);
-    enum err e = segment_ahead_read(op, ahead);
-    for (uint32_t i = 0; !e && i < s->source_count; i++)
-        e = plan_source(op, x, i);
-    segment_ahead_free(ahead);
-    return e;
-}
-
 static enum err run(struct op *op, struct exec *x, struct query_result *r)
 {
     struct scored *hits = NULL;
     int64_t since_us = clock_us();
 
-    enum err e = plan_all(op, x);
+    enum err e = plan_sources(op, x);
     lap(&since_us, &r->explain.filter_us);
     if (!e) e = open_views(op, x);
     if (!e) e = survey(op, x, r);
@@ -568,8 +501,8 @@ enum err query_run(struct op *op, struct snapshot *snapshot, const struct query 
     enum err e = check(op, snapshot->schema, query);
     if (!e) e = exec_init(op, snapshot, query, &x);
     if (!e) e = run(op, &x, &r);
+    if (!e) e = explain_query(op, &x, &r.explain);
     if (!e) {
-        describe(&x, &r.explain);
         lap(&began_us, &r.explain.total_us);
         op->counters.segments += snapshot->source_count;
         *result = r;

@@ -24,6 +24,7 @@ struct op;
 
 enum {
     QUERY_TOP_K_MAX = 10000,
+    QUERY_DEPTH_MAX = 10 * QUERY_TOP_K_MAX, /* of the lists that a score joins */
     QUERY_RANKS_MAX = 16,
     QUERY_SCORE_DEPTH_MAX = 16,
     QUERY_SCORE_NODES_MAX = 256,
@@ -162,18 +163,52 @@ struct query_hit {
     size_t highlight_count;
 };
 
+/* How a source is searched under the query's filter. */
+enum plan {
+    PLAN_NONE,
+    PLAN_UNFILTERED,   /* every row matches: the filter is not asked */
+    PLAN_SKIPPED,      /* no row matches: nothing of it is read */
+    PLAN_FILTER_FIRST, /* the filter's rows are found, and handed to the search */
+    PLAN_EXACT,        /* the same, and they are so few that each of them is scored */
+    /* More is searched for than was asked, and the filter is asked about that; where
+     * too little is left, the filter comes first after all. */
+    PLAN_SEARCH_FIRST
+};
+
+/* What the estimate stands on. */
+enum plan_basis { PLANNED_BLINDLY, PLANNED_BY_STATISTICS, PLANNED_BY_SAMPLES };
+
+enum { QUERY_EXPLAIN_SOURCES_MAX = 100 };
+
+struct source_explain {
+    const char *segment; /* its key */
+    uint64_t rows, live_rows;
+    uint64_t estimate;      /* rows that match, about, dead ones too */
+    enum plan_basis basis;  /* of the estimate */
+    const char *plan;       /* the last one, in a word; static */
+    const char *why;        /* static */
+    bool counted;           /* the rows that match were found: */
+    uint64_t matching_rows; /* live ones */
+};
+
 /* Microseconds and counts per stage, for explain. */
 struct query_explain {
     uint64_t filter_us, vector_us, text_us, order_us, fuse_us, aggregate_us, fetch_us;
     uint64_t total_us;
     uint64_t sources, stored_sources, rows, live_rows;
     uint64_t filtered_rows; /* estimated in sources that were searched first */
-    /* Sources by the way they were searched under the filter; plan.c. */
-    uint64_t filter_first, exact, search_first;
+    /* Sources by the way they were searched. */
+    uint64_t filter_first, exact, search_first, skipped, unfiltered;
     uint64_t retried; /* searched first in vain */
+    uint64_t depth;   /* to which each rank was listed; 0 in a listing */
+    uint64_t walked;  /* listed in the order of an index, not by a look at all rows */
     struct filter_work filter;
     struct segment_work vectors;
     const char *plan; /* static: "vector", "text", "hybrid", "listing" */
+    /* With a filter: of each source, but no more than QUERY_EXPLAIN_SOURCES_MAX, those
+     * with the most rows; in op's arena. */
+    struct source_explain *filtered;
+    size_t filtered_count;
 };
 
 struct query_result {
@@ -192,10 +227,15 @@ struct query_result {
  * Runs the query on the snapshot. Order: score (higher first), then id. Scores are
  * exact; a vector rank may miss rows that are among the nearest, so many as recall
  * allows, and nothing else may. With a score, each rank is listed to depth
- * max(10 * top_k, 100) first. Nulls come last in a listing of either direction, equal
- * values by id. Errors of segment.h; ERR_INVALID for what the schema forbids (a rank on
- * a field that has no full text) naming the field, and for more than QUERY_GROUPS_MAX
- * groups.
+ * max(10 * top_k, 100); a document is worth nothing in a list that does not hold it.
+ * Where the score is made of places (SCORE_RECIPROCAL), the lists are made deeper, up
+ * to QUERY_DEPTH_MAX, until no document outside all of them could be among the top_k
+ * wherever it stood behind their ends: the threshold of Fagin, Lotem and Naor ("Optimal
+ * aggregation algorithms for middleware", PODS 2001). SCORE_RANK and SCORE_MINMAX take
+ * the lists as they are: their ends are part of what a score is worth. Nulls come last
+ * in a listing of either direction, equal values by id. Errors of segment.h;
+ * ERR_INVALID for what the schema forbids (a rank on a field that has no full text)
+ * naming the field, and for more than QUERY_GROUPS_MAX groups.
  */
 enum err query_run(struct op *op, struct snapshot *snapshot, const struct query *query,
                    struct query_result *result);

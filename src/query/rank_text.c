@@ -75,6 +75,33 @@ static enum err search_source(struct op *op, const struct exec *x,
     return e;
 }
 
+/* Searches for more than is wanted, and filters that; where it leaves too little, the
+ * filter comes first after all. */
+static enum err search_first(struct op *op, struct exec *x,
+                             const struct source_query *q, uint32_t source,
+                             const struct allowed *allowed, struct topk *best)
+{
+    struct trial trial;
+    struct topk matching;
+    struct hit *hits = op_new_array(op, struct hit, best->k);
+    if (!hits) return ERR_LIMIT;
+    topk_init(&matching, hits, best->k, exec_compare_ids, x->snapshot);
+
+    double fraction = x->plans[source].fraction;
+    enum err e = trial_init(op, x, best->k, fraction, &trial);
+    if (!e) e = search_source(op, x, q, source, allowed, &trial.best);
+    if (!e) e = trial_check(op, x, source, &trial.best, &matching);
+    if (e) return e;
+    bool complete = trial.best.count < trial.best.k; /* these are all there are */
+    if (complete || matching.count >= trial.wanted) {
+        for (size_t i = 0; i < matching.count; i++)
+            topk_push(best, hits[i]);
+        return ERR_OK;
+    }
+    e = plan_again(op, x, source);
+    return e ? e : search_source(op, x, q, source, allowed, best);
+}
+
 enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
                    const struct allowed *allowed, size_t depth, struct ranking *out)
 {
@@ -97,16 +124,10 @@ enum err rank_text(struct op *op, struct exec *x, const struct rank *rank,
     if (!query.clauses || !query.lists) return ERR_LIMIT;
     struct topk best;
     topk_init(&best, out->hits, depth, exec_compare_ids, x->snapshot);
-    for (uint32_t i = 0; i < x->snapshot->source_count; i++) {
-        struct trial trial;
-        bool tries, again = false;
-        e = trial_begin(op, x, allowed, i, depth, &tries, &trial);
-        if (!e)
-            e = search_source(op, x, &query, i, allowed, tries ? &trial.best : &best);
-        if (!e && tries) e = trial_end(op, x, i, &trial, &best, &again);
-        if (!e && again) e = search_source(op, x, &query, i, allowed, &best);
-        if (e) return e;
-    }
+    for (uint32_t i = 0; i < x->snapshot->source_count && !e; i++)
+        e = plan_tries(x, allowed, i) ? search_first(op, x, &query, i, allowed, &best)
+                                      : search_source(op, x, &query, i, allowed, &best);
+    if (e) return e;
     topk_finish(&best);
     out->count = best.count;
     return ERR_OK;

@@ -207,3 +207,67 @@ enum err score_rankings(struct op *op, const struct exec *x,
     *count = t.count < q->top_k ? t.count : q->top_k;
     return ERR_OK;
 }
+
+/* ---- how deep the lists have to be ---- */
+
+static struct range scaled(struct range r, double weight)
+{
+    double a = weight * r.least, b = weight * r.greatest;
+    return a < b ? (struct range){a, b} : (struct range){b, a};
+}
+
+static struct range joined(enum score_op op, struct range a, struct range b)
+{
+    if (op == SCORE_SUM)
+        return (struct range){a.least + b.least, a.greatest + b.greatest};
+    if (op == SCORE_GREATEST)
+        return (struct range){fmax(a.least, b.least), fmax(a.greatest, b.greatest)};
+    double w = a.least * b.least, x = a.least * b.greatest;
+    double y = a.greatest * b.least, z = a.greatest * b.greatest;
+    return (struct range){fmin(fmin(w, x), fmin(y, z)), fmax(fmax(w, x), fmax(y, z))};
+}
+
+/* What a document may be worth that stands behind `depth` in each list that goes on so
+ * far. False: the tree holds scores themselves, not places. */
+static bool unseen_range(const struct score *node, const bool *complete, size_t depth,
+                         struct range *out)
+{
+    struct range child;
+    switch (node->op) {
+    case SCORE_CONSTANT: *out = (struct range){node->weight, node->weight}; return true;
+    case SCORE_FILTER: *out = scaled((struct range){0, 1}, node->weight); return true;
+    case SCORE_RECIPROCAL: {
+        double most = complete[node->rank] ? 0 : 1 / (node->k + (double)depth + 1);
+        *out = scaled((struct range){0, most}, node->weight);
+        return true;
+    }
+    case SCORE_RANK:
+    case SCORE_MINMAX: return false;
+    default: break;
+    }
+    for (size_t i = 0; i < node->child_count; i++) {
+        if (!unseen_range(&node->children[i], complete, depth, &child)) return false;
+        *out = i == 0 ? child : joined(node->op, *out, child);
+    }
+    *out = scaled(*out, node->weight);
+    return true;
+}
+
+size_t score_depth(const struct query *q, const struct ranking *rankings,
+                   const struct scored *best, size_t count, size_t depth)
+{
+    bool complete[QUERY_RANKS_MAX], all = true;
+    struct range unseen;
+
+    for (size_t i = 0; i < q->rank_count; i++) {
+        complete[i] = rankings[i].count < depth;
+        all &= complete[i];
+    }
+    if (all || count < q->top_k) return depth;
+    double bar = best[count - 1].score;
+    for (; depth < QUERY_DEPTH_MAX; depth *= 2) {
+        if (!unseen_range(q->score, complete, depth, &unseen)) return depth;
+        if (unseen.greatest < bar || unseen.greatest <= 0) return depth;
+    }
+    return QUERY_DEPTH_MAX;
+}

@@ -9,6 +9,7 @@
 #include "base/op.h"
 #include "base/rowset.h"
 #include "segment/segment_parts.h"
+#include "segment/segment_stats.h"
 #include "text/text_index.h"
 
 enum {
@@ -411,6 +412,7 @@ void segment_unref(struct segment *s)
     rowset_unref(s->present);
     ivf_close(s->ivf);
     segment_layout_release(&s->layout);
+    segment_stats_unref(s->stats);
     buf_release(&s->held);
     mem_free(s->key);
     mem_free(s);

@@ -44,6 +44,9 @@ struct segment_options {
     int zstd_level;      /* of the stored documents; 0: do not compress (tails) */
     uint32_t index_from; /* vectors from which on there is a vector index; 0: never */
     uint64_t index_seed; /* one for all segments of a namespace */
+    /* What a merge works on and keeps until it is written is cut from it; NULL: heap.
+     */
+    struct buf_room *room;
 };
 
 struct segment_builder *segment_builder_new(struct schema *schema,
@@ -69,17 +72,16 @@ enum err segment_merge(struct op *op, struct schema *schema,
                        const struct segment_input *inputs, size_t n, struct buf *out,
                        uint32_t *row_count);
 
-/* About how many bytes of the heap a merge of these takes, beside the bytes that it
- * appends to out. */
-uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n);
-
-/* What the vector index adds to a merge, at most: to its result, and to the memory that
- * it takes meanwhile. */
-struct segment_growth {
-    uint64_t bytes, memory;
+/* What a merge takes, about and rather more than less. Vectors and documents only pass
+ * through, and what else grows with their size lies in the room; the heap holds some
+ * bytes a row, and while a vector index is built its sample (vec/ivf.h). */
+struct segment_needs {
+    uint64_t result; /* bytes appended to out */
+    uint64_t room;   /* of options->room, … */
+    uint64_t heap;   /* … and besides; without a room both */
 };
-struct segment_growth segment_merge_index(const struct segment_options *options,
-                                          const struct segment_input *inputs, size_t n);
+struct segment_needs segment_merge_needs(const struct segment_options *options,
+                                         const struct segment_input *inputs, size_t n);
 
 /* ---- opening ---- */
 
@@ -98,6 +100,11 @@ void segment_unref(struct segment *s); /* NULL is fine */
 /* Reads every byte once and compares it with its checksum. ERR_CORRUPT names the
  * section and block. Holds some MiB at a time, in the cache's budget. */
 enum err segment_verify(struct op *op, struct segment *s);
+/* Reads every document under the namespace's schema and compares what the segment says
+ * of them, by which filters and searches are planned: how many have a vector, how many
+ * a value of each attribute. ERR_CORRUPT with the difference. */
+enum err segment_verify_counts(struct op *op, struct segment *s,
+                               const struct schema *schema);
 /* Counts, attributes and sections for a person to read: a line each, appended. */
 void segment_describe(const struct segment *s, struct buf *out);
 
@@ -138,6 +145,10 @@ enum err segment_vector_search(struct op *op, struct segment *s,
 uint32_t segment_vector_count(const struct segment *s);
 /* Has the segment a vector index? */
 bool segment_indexed(const struct segment *s);
+
+/* So many allowed rows are scanned and not looked for by an index: so many exact
+ * distances are as quick. */
+enum { SEGMENT_SCAN_MAX = 512 };
 
 /* A segment, and those of its rows that may be found. */
 struct segment_target {

@@ -120,8 +120,8 @@ enum err segment_builder_finish(struct op *op, struct segment_builder *b,
 
     assert(b->row_count > 0);
     qsort_r(b->rows.data, b->row_count, sizeof(struct row), compare_ids, b);
-    writer_init(&w, b->schema, &b->options, b->id_kind, b->row_count, b->vector_count,
-                out);
+    writer_init(op, &w, b->schema, &b->options, b->id_kind, b->row_count,
+                b->vector_count, out);
     enum err e = rows_write(op, b, &w);
     if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;

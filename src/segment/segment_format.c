@@ -167,7 +167,8 @@ uint64_t section_block_count(const struct section *s)
     return (section_end(s) - s->offset + s->block_size - 1) / s->block_size;
 }
 
-void section_seal(struct section *s, size_t start, struct buf *out, struct buf *checks)
+void section_seal(struct op *op, struct section *s, size_t start, struct buf *out,
+                  struct buf *checks)
 {
     assert(s->size > 0 && out->size - start == s->offset + s->size);
     buf_append_zeros(out, (size_t)(section_end(s) - s->offset - s->size));
@@ -175,6 +176,7 @@ void section_seal(struct section *s, size_t start, struct buf *out, struct buf *
     const uint8_t *data = out->data + start + s->offset;
     for (uint64_t at = 0; s->block_size && at < end; at += s->block_size) {
         uint64_t size = end - at < s->block_size ? end - at : s->block_size;
+        op_rest(op);
         put_u32(checks, crc32c(0, data + at, (size_t)size));
     }
 }

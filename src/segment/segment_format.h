@@ -161,8 +161,10 @@ uint32_t vector_block_size(uint32_t dim);
 void segment_header_encode(struct buf *out);
 /* How many checks a section has. */
 uint64_t section_block_count(const struct section *s);
-/* Fills the gap behind the section, then appends the sums of its blocks to checks. */
-void section_seal(struct section *s, size_t start, struct buf *out, struct buf *checks);
+/* Fills the gap behind the section, then appends the sums of its blocks to checks. op
+ * rests meanwhile. */
+void section_seal(struct op *op, struct section *s, size_t start, struct buf *out,
+                  struct buf *checks);
 /* Appends directory and footer. */
 void segment_directory_encode(const struct segment_layout *l, size_t start,
                               struct buf *out);

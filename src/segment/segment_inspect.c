@@ -89,6 +89,74 @@ enum err segment_verify(struct op *op, struct segment *s)
     return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
 }
 
+/* ---- what it says of its documents ---- */
+
+/* How many documents there are that … */
+struct counts {
+    uint64_t vectors; /* … have a vector */
+    uint64_t *values; /* … have the attribute */
+};
+
+static void count_document(struct counts *c, const struct schema *schema,
+                           const struct doc *doc)
+{
+    c->vectors += doc->vector != NULL;
+    for (uint32_t i = 0; i < schema->attr_count; i++)
+        c->values[i] += !doc->values[i].null;
+}
+
+static enum err count_page(struct op *op, struct segment *s,
+                           const struct schema *schema, uint32_t from, size_t n,
+                           struct counts *c)
+{
+    const struct segment_fetch everything = {.vector = true, .attributes = true};
+    uint32_t *rows = op_new_array(op, uint32_t, n);
+    struct doc *docs = op_new_array(op, struct doc, n);
+    if (!rows || !docs) return ERR_LIMIT;
+    for (size_t i = 0; i < n; i++)
+        rows[i] = from + (uint32_t)i;
+    enum err e = segment_fetch(op, s, schema, rows, n, everything, docs);
+    for (size_t i = 0; i < n && !e; i++)
+        count_document(c, schema, &docs[i]);
+    return e;
+}
+
+static enum err count_documents(struct op *op, struct segment *s,
+                                const struct schema *schema, struct counts *c)
+{
+    enum { PAGE = 64 };
+    uint32_t rows = s->layout.row_count;
+    enum err e = ERR_OK;
+    for (uint32_t from = 0; from < rows && !e; from += PAGE) {
+        struct op step;
+        op_init(&step, op->deadline_ms, 0);
+        e = count_page(&step, s, schema, from, rows - from < PAGE ? rows - from : PAGE,
+                       c);
+        if (e) (void)op_fail(op, e, "%s", step.error);
+        op_release(&step);
+    }
+    return e;
+}
+
+enum err segment_verify_counts(struct op *op, struct segment *s,
+                               const struct schema *schema)
+{
+    const struct segment_layout *l = &s->layout;
+    struct counts c = {.values = op_new_array(op, uint64_t, schema->attr_count + 1)};
+    if (!c.values) return ERR_LIMIT;
+    enum err e = count_documents(op, s, schema, &c);
+    if (e) return e;
+    if (c.vectors != l->vector_count)
+        e = op_fail(op, ERR_CORRUPT, "it says %u vectors and has %llu", l->vector_count,
+                    (unsigned long long)c.vectors);
+    for (uint32_t i = 0; i < l->attr_count && i < schema->attr_count && !e; i++)
+        if (c.values[i] != l->attrs[i].value_count)
+            e = op_fail(op, ERR_CORRUPT, "it says %u values of \"%s\" and has %llu",
+                        l->attrs[i].value_count, schema->attrs[i].name,
+                        (unsigned long long)c.values[i]);
+    return e ? op_fail(op, e, "segment %s", s->key) : ERR_OK;
+}
+
 /* ---- in words ---- */
 
 void segment_describe(const struct segment *s, struct buf *out)

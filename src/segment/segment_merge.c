@@ -1,9 +1,9 @@
 /*
- * Merging: the live ids of all inputs are sorted, then vectors and records of the rows
- * are streamed from the inputs to the writer. Records are copied as they are (a record
- * of an older schema is one of the newer); columns are built from them again. Text
- * indexes are merged from their lists, one attribute after the other (merge_texts);
- * only where an input was written before there were positions text is analysed again.
+ * Merging: the live rows of all inputs are put in the order of ids, then vectors and
+ * records of the rows are streamed from the inputs to the writer. Records are copied as
+ * they are (a record of an older schema is one of the newer). Columns and text indexes
+ * are merged from those of the inputs (segment_merge_index.h); only where an input was
+ * written before there were positions records are read and their texts analysed again.
  *
  * The vector index of the largest input lends its clusters to the merged one, which is
  * much less work than finding clusters anew.
@@ -12,16 +12,15 @@
  * blocks at a time. Were rows in another order, this would stay right and get slow.
  */
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "segment/segment.h"
+#include "segment/segment_merge_index.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_write.h"
-#include "text/text_merge.h"
 
 enum {
     WINDOW_MAX = 16,
@@ -31,7 +30,6 @@ enum {
 };
 
 struct live_row {
-    struct doc_id id;
     uint32_t input, row;
 };
 
@@ -43,6 +41,8 @@ struct window {
 
 struct merge_input {
     struct segment *segment;
+    const struct rowset *dead; /* or NULL */
+    uint32_t next;             /* while rows are listed */
     struct window window;
     struct record_cursor cursor;
 };
@@ -117,22 +117,59 @@ static enum err record_get(struct op *op, const struct merge *m, struct merge_in
 
 /* ---- which rows ---- */
 
-static int compare_rows(const void *x, const void *y)
+static struct doc_id cursor_id(const struct merge *m, size_t input)
 {
-    const struct live_row *a = x, *b = y;
-    return doc_id_compare(&a->id, &b->id);
+    return segment_id(m->inputs[input].segment, m->inputs[input].next);
 }
 
-static void list_rows(struct merge *m, const struct segment_input *input,
-                      uint32_t index)
+static bool is_before(const struct merge *m, size_t a, size_t b)
 {
-    const struct segment *s = input->segment;
-    for (uint32_t row = 0; row < s->layout.row_count; row++) {
-        if (input->dead && rowset_has(input->dead, row)) continue;
-        m->rows[m->row_count++] =
-            (struct live_row){.id = segment_id(s, row), .input = index, .row = row};
-        m->vector_count += segment_has_vector(s, row);
+    struct doc_id x = cursor_id(m, a), y = cursor_id(m, b);
+    return doc_id_compare(&x, &y) < 0;
+}
+
+/* Moves the input's cursor to the first living row from `row` on; false at the end. */
+static bool cursor_to(struct merge_input *in, uint32_t row)
+{
+    uint32_t count = in->segment->layout.row_count;
+    while (row < count && in->dead && rowset_has(in->dead, row))
+        row++;
+    in->next = row;
+    return row < count;
+}
+
+static void heap_sift(const struct merge *m, size_t *heap, size_t count, size_t at)
+{
+    for (;;) {
+        size_t least = at;
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++)
+            if (child < count && is_before(m, heap[child], heap[least])) least = child;
+        if (least == at) return;
+        size_t moved = heap[at];
+        heap[at] = heap[least];
+        heap[least] = moved;
+        at = least;
     }
+}
+
+/* Lists the living rows of all inputs by id: each input's ascend, so the least of the
+ * inputs' next ones comes next (a heap of inputs). */
+static void list_rows(struct merge *m)
+{
+    size_t *heap = mem_new_array(size_t, m->input_count), count = 0;
+
+    for (size_t i = 0; i < m->input_count; i++)
+        if (cursor_to(&m->inputs[i], 0)) heap[count++] = i;
+    for (size_t i = count; i-- > 0;)
+        heap_sift(m, heap, count, i);
+    while (count > 0) {
+        struct merge_input *in = &m->inputs[heap[0]];
+        m->rows[m->row_count++] = (struct live_row){(uint32_t)heap[0], in->next};
+        m->vector_count += segment_has_vector(in->segment, in->next);
+        if (!cursor_to(in, in->next + 1)) heap[0] = heap[--count];
+        heap_sift(m, heap, count, 0);
+    }
+    mem_free(heap);
 }
 
 static enum err check_inputs(struct op *op, const struct schema *schema,
@@ -163,12 +200,11 @@ static void merge_init(struct merge *m, const struct segment_input *inputs, size
     if (m->window_size == 0) m->window_size = 1;
     for (size_t i = 0; i < n; i++) {
         m->inputs[i].segment = inputs[i].segment;
+        m->inputs[i].dead = inputs[i].dead;
         row_count += inputs[i].segment->layout.row_count;
     }
     m->rows = mem_new_array(struct live_row, row_count);
-    for (size_t i = 0; i < n; i++)
-        list_rows(m, &inputs[i], (uint32_t)i);
-    qsort(m->rows, m->row_count, sizeof *m->rows, compare_rows);
+    list_rows(m);
 }
 
 static void merge_release(struct merge *m)
@@ -197,7 +233,8 @@ static enum err copy_vectors(struct op *op, struct merge *m, struct segment_writ
         enum err e = i % ROWS_PER_CHECK == 0 ? op_check(op) : ERR_OK;
         if (!e) e = vector_get(op, m, in, row->row, &vector);
         if (e) return fail_input(op, e, in);
-        writer_row(w, &row->id, vector);
+        struct doc_id id = segment_id(in->segment, row->row);
+        writer_row(w, &id, vector);
     }
     for (size_t i = 0; i < m->input_count; i++)
         window_release(m->inputs[i].segment, &m->inputs[i].window);
@@ -216,8 +253,6 @@ static enum err copy_records(struct op *op, struct merge *m, struct segment_writ
     return ERR_OK;
 }
 
-/* ---- texts ---- */
-
 /* By input and row: the row it becomes. */
 static uint32_t **row_maps(const struct merge *m)
 {
@@ -232,48 +267,13 @@ static uint32_t **row_maps(const struct merge *m)
     return maps;
 }
 
-/* Merges one attribute's indexes where all inputs' can be. */
-static enum err merge_text(struct op *op, const struct merge *m, uint32_t attr,
-                           uint32_t *const *maps, struct segment_writer *w)
-{
-    struct segment_view **views = mem_new_array(struct segment_view *, m->input_count);
-    struct text_merge_input *inputs =
-        mem_new_array(struct text_merge_input, m->input_count);
-    const struct analysis *analysis = &w->schema->attrs[attr].analysis;
-    struct buf text = BUF_INIT, positions = BUF_INIT;
-    size_t count = 0;
-    bool all = true;
-    enum err e = ERR_OK;
-
-    for (size_t i = 0; !e && i < m->input_count; i++) {
-        int asked = (int)attr;
-        e = segment_view_open(op, m->inputs[i].segment, &asked, 1, true, NULL, 0,
-                              &views[i]);
-        const struct text_index *t = e ? NULL : segment_view_text(views[i], asked);
-        if (!t) continue;
-        all &= text_merge_takes(t, analysis);
-        inputs[count++] = (struct text_merge_input){t, maps[i]};
-    }
-    if (!e && all && count > 0)
-        e = text_merge(op, analysis, inputs, count, m->row_count, &text, &positions);
-    if (!e && all && count > 0) writer_text(w, attr, &text, &positions);
-    for (size_t i = 0; i < m->input_count; i++)
-        segment_view_close(views[i]);
-    buf_release(&text);
-    buf_release(&positions);
-    mem_free(views);
-    mem_free(inputs);
-    return e;
-}
-
-static enum err merge_texts(struct op *op, const struct merge *m,
-                            struct segment_writer *w)
+static enum err copy_indexes(struct op *op, const struct merge *m,
+                             const struct segment_input *inputs,
+                             struct segment_writer *w)
 {
     uint32_t **maps = row_maps(m);
-    enum err e = ERR_OK;
+    enum err e = merge_indexes(op, inputs, m->input_count, maps, w);
 
-    for (uint32_t i = 0; !e && i < w->schema->attr_count; i++)
-        if (w->schema->attrs[i].full_text) e = merge_text(op, m, i, maps, w);
     for (size_t i = 0; i < m->input_count; i++)
         mem_free(maps[i]);
     mem_free(maps);
@@ -325,17 +325,19 @@ static enum err keep_clusters(struct op *op, const struct merge *m,
 }
 
 static enum err merge_write(struct op *op, struct merge *m, const struct schema *schema,
-                            const struct segment_options *options, struct buf *out)
+                            const struct segment_options *options,
+                            const struct segment_input *inputs, struct buf *out)
 {
+    struct doc_id first = segment_id(inputs[m->rows[0].input].segment, m->rows[0].row);
     struct segment_writer w;
     size_t start = out->size;
 
-    writer_init(&w, schema, options, m->rows[0].id.kind, m->row_count, m->vector_count,
+    writer_init(op, &w, schema, options, first.kind, m->row_count, m->vector_count,
                 out);
     enum err e = copy_vectors(op, m, &w);
     if (!e) {
         writer_rows_end(&w);
-        e = merge_texts(op, m, &w);
+        e = copy_indexes(op, m, inputs, &w);
     }
     if (!e) e = keep_clusters(op, m, &w);
     if (!e) e = copy_records(op, m, &w);
@@ -355,41 +357,45 @@ enum err segment_merge(struct op *op, struct schema *schema,
     enum err e = check_inputs(op, schema, inputs, n);
     if (e) return op_fail(op, e, "merge");
     merge_init(&m, inputs, n);
-    if (m.row_count > 0) e = merge_write(op, &m, schema, options, out);
+    if (m.row_count > 0) e = merge_write(op, &m, schema, options, inputs, out);
     if (!e) *row_count = m.row_count;
     merge_release(&m);
     return e ? op_fail(op, e, "merge") : ERR_OK;
 }
 
-/* Columns and text indexes are built in memory from those of the inputs, and both are
- * there for a moment with their bytes; vectors and documents only pass through. */
-uint64_t segment_merge_memory(const struct segment_input *inputs, size_t n)
+static struct segment_needs index_needs(const struct segment_options *options,
+                                        uint32_t dim, uint64_t vectors)
 {
-    enum { INDEX_FACTOR = 3 };
-    uint64_t rows = 0, indexes = 0;
+    if (options->index_from == 0 || vectors < options->index_from || dim == 0)
+        return (struct segment_needs){0, 0, 0};
+    uint64_t bytes = vectors * ivf_bytes_per_vector(dim);
+    return (struct segment_needs){.result = bytes,
+                                  .room = bytes,
+                                  .heap = ivf_build_memory(dim, vectors)};
+}
+
+struct segment_needs segment_merge_needs(const struct segment_options *options,
+                                         const struct segment_input *inputs, size_t n)
+{
+    /* Where a row comes from and where it goes to; keys of a column, its index. */
+    enum { ROW_BYTES = sizeof(struct live_row) + 64, FIXED = 8 << 20 };
+    uint64_t size = 0, rows = 0, vectors = 0, ids = 0;
+    uint32_t dim = 0;
 
     for (size_t i = 0; i < n; i++) {
         const struct segment *s = inputs[i].segment;
-        uint64_t streamed = (s->vectors ? s->vectors->size : 0) +
-                            (s->documents ? s->documents->size : 0);
+        const struct section *section = layout_section(&s->layout, SECTION_IDS, 0);
+        size += s->size;
         rows += s->layout.row_count;
-        indexes += s->size - (streamed < s->size ? streamed : s->size);
+        vectors += s->layout.vector_count;
+        ids += section ? section->size : 0;
+        dim = s->layout.vector_dim;
     }
-    return INDEX_FACTOR * indexes + rows * sizeof(struct live_row);
-}
-
-struct segment_growth segment_merge_index(const struct segment_options *options,
-                                          const struct segment_input *inputs, size_t n)
-{
-    uint64_t vectors = 0;
-    uint32_t dim = 0;
-    for (size_t i = 0; i < n; i++) {
-        vectors += inputs[i].segment->layout.vector_count;
-        dim = inputs[i].segment->layout.vector_dim;
-    }
-    if (options->index_from == 0 || vectors < options->index_from || dim == 0)
-        return (struct segment_growth){0, 0};
-    uint64_t bytes = vectors * ivf_bytes_per_vector(dim);
-    return (struct segment_growth){.bytes = bytes,
-                                   .memory = bytes + ivf_build_memory(dim, vectors)};
+    struct segment_needs index = index_needs(options, dim, vectors);
+    uint64_t norms = vectors * sizeof(float);
+    return (struct segment_needs){.result = size + index.result,
+                                  .room = index.room + ids + norms +
+                                          merge_indexes_room(inputs, n) + FIXED,
+                                  .heap = index.heap + rows * ROW_BYTES +
+                                          merge_indexes_heap(inputs, n)};
 }

@@ -21,8 +21,7 @@
 enum {
     ROUND_RANGES = 256,
     SEARCH_RECORDS = 64, /* of one search, asked for at once */
-    ROUND_BYTES_MAX = 32 << 20,
-    SCAN_MAX = 512 /* allowed rows: so many exact distances are as fast as an index */
+    ROUND_BYTES_MAX = 32 << 20
 };
 
 /* ---- ranges of several segments, pinned together ---- */
@@ -430,5 +429,5 @@ enum err segment_nearest(struct op *op, const struct segment_target *targets, si
                          const struct segment_near *near, struct topk *best,
                          struct segment_work *work)
 {
-    return segment_nearest_from(op, targets, n, near, SCAN_MAX, best, work);
+    return segment_nearest_from(op, targets, n, near, SEGMENT_SCAN_MAX, best, work);
 }

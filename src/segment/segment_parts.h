@@ -20,6 +20,7 @@
 #include "vec/ivf.h"
 
 struct column;
+struct segment_stats;
 struct text_index;
 
 struct segment {
@@ -50,6 +51,8 @@ struct segment {
 
     struct document_block *blocks; /* NULL: no values at all */
     uint32_t block_count;
+
+    struct segment_stats *stats; /* NULL: its manifest says nothing */
 
     /* By attribute, NULL where there is none; the arrays are NULL unless held whole. */
     struct column **columns;

@@ -38,7 +38,18 @@ static struct section *section_begin(struct segment_writer *w, enum section_kind
 static void section_finish(struct segment_writer *w, struct section *s)
 {
     s->size = w->out->size - w->start - s->offset;
-    section_seal(s, w->start, w->out, &w->checks);
+    section_seal(w->op, s, w->start, w->out, &w->checks);
+}
+
+/* Appends what may be large. */
+static void append(struct segment_writer *w, const struct buf *bytes)
+{
+    enum { STEP = 4 << 20 };
+    for (size_t at = 0; at < bytes->size; at += STEP) {
+        size_t left = bytes->size - at;
+        op_rest(w->op);
+        buf_append(w->out, bytes->data + at, left < STEP ? left : STEP);
+    }
 }
 
 static void section_write(struct segment_writer *w, enum section_kind kind,
@@ -48,8 +59,8 @@ static void section_write(struct segment_writer *w, enum section_kind kind,
     if (bytes->size == 0) return;
     uint32_t block_size = kind == SECTION_RECORDS ? 0 : CHECK_BLOCK_SIZE;
     struct section *s = section_begin(w, kind, field, block_size);
-    buf_append_slice(w->out, buf_slice(bytes));
-    if (more) buf_append_slice(w->out, buf_slice(more));
+    append(w, bytes);
+    if (more) append(w, more);
     section_finish(w, s);
 }
 
@@ -77,13 +88,14 @@ static void layout_init(struct segment_writer *w, enum id_kind id_kind,
                                             .full_text = schema->attrs[i].full_text};
 }
 
-void writer_init(struct segment_writer *w, const struct schema *schema,
+void writer_init(struct op *op, struct segment_writer *w, const struct schema *schema,
                  const struct segment_options *options, enum id_kind id_kind,
                  uint32_t row_count, uint32_t vector_count, struct buf *out)
 {
     assert(row_count > 0 && row_count <= SEGMENT_ROWS_MAX);
     assert(vector_count <= row_count && (schema->vector_dim > 0 || vector_count == 0));
-    *w = (struct segment_writer){.schema = schema,
+    *w = (struct segment_writer){.op = op,
+                                 .schema = schema,
                                  .options = *options,
                                  .out = out,
                                  .start = out->size,
@@ -93,12 +105,16 @@ void writer_init(struct segment_writer *w, const struct schema *schema,
     w->values = mem_new_array(struct value, schema->attr_count);
     w->columns = mem_new_array(struct column_builder *, schema->attr_count);
     w->texts = mem_new_array(struct text_builder *, schema->attr_count);
+    w->merged_columns = mem_new_array(struct buf, schema->attr_count);
     w->merged_texts = mem_new_array(struct buf, schema->attr_count);
     w->positions = mem_new_array(struct buf, schema->attr_count);
     if (vector_count > 0 && vector_count < row_count)
         buf_append_zeros(&w->presence,
                          ((size_t)row_count + 63) / 64 * sizeof(uint64_t));
 
+    w->ids = buf_cut(options->room, row_count * (id_kind == ID_U64 ? sizeof(uint64_t)
+                                                                   : sizeof(uint32_t)));
+    w->norms = buf_cut(options->room, vector_count * sizeof(float));
     size_t vector_size = schema->vector_dim * sizeof(float);
     buf_reserve(out, vector_count * vector_size + 1024);
     segment_header_encode(out);
@@ -142,6 +158,24 @@ void writer_rows_end(struct segment_writer *w)
     (void)section_begin(w, SECTION_DOCUMENTS, 0, 0);
 }
 
+void writer_column(struct segment_writer *w, uint32_t attr, struct buf *column,
+                   uint32_t value_count)
+{
+    assert(w->row == 0 && (column->size > 0) == (value_count > 0));
+    w->merged_columns[attr] = *column;
+    w->layout.attrs[attr].value_count = value_count;
+    *column = BUF_INIT;
+}
+
+void writer_merged(struct segment_writer *w)
+{
+    w->merged = true;
+    for (uint32_t i = 0; i < w->schema->attr_count; i++)
+        if (w->schema->attrs[i].full_text && w->layout.attrs[i].value_count > 0 &&
+            w->merged_texts[i].size == 0)
+            w->merged = false;
+}
+
 void writer_text(struct segment_writer *w, uint32_t attr, struct buf *text,
                  struct buf *positions)
 {
@@ -174,22 +208,31 @@ static void block_flush(struct segment_writer *w)
     w->block_row = w->row;
 }
 
-static void value_add(struct segment_writer *w, uint32_t i, const struct value *v)
+bool writer_indexes(const struct segment_writer *w, uint32_t attr)
+{
+    return w->schema->attrs[attr].indexed && w->row_count >= COLUMN_INDEX_ROWS_MIN;
+}
+
+static void column_add(struct segment_writer *w, uint32_t i, const struct value *v)
 {
     const struct attr *attr = &w->schema->attrs[i];
     if (!w->columns[i] && v->null) return;
     if (!w->columns[i]) {
-        bool indexed = attr->indexed && w->row_count >= COLUMN_INDEX_ROWS_MIN;
-        w->columns[i] = column_builder_new(attr->type, attr->array, indexed);
+        w->columns[i] =
+            column_builder_new(attr->type, attr->array, writer_indexes(w, i));
         for (uint32_t row = 0; row < w->row; row++)
             column_builder_add(w->columns[i], &VALUE_NULL);
-        if (attr->full_text && w->merged_texts[i].size == 0)
-            w->texts[i] = text_builder_new(&attr->analysis);
     }
     column_builder_add(w->columns[i], v);
-    if (v->null) return;
-    w->layout.attrs[i].value_count++;
-    if (w->texts[i]) text_builder_add(w->texts[i], w->row, attr->array, v);
+    if (!v->null) w->layout.attrs[i].value_count++;
+}
+
+static void text_add(struct segment_writer *w, uint32_t i, const struct value *v)
+{
+    const struct attr *attr = &w->schema->attrs[i];
+    if (v->null || !attr->full_text || w->merged_texts[i].size > 0) return;
+    if (!w->texts[i]) w->texts[i] = text_builder_new(&attr->analysis);
+    text_builder_add(w->texts[i], w->row, attr->array, v);
 }
 
 /* Reads the record into w->values; what that takes from the arena goes with the row. */
@@ -212,12 +255,14 @@ enum err writer_record(struct op *op, struct segment_writer *w, struct slice rec
     enum err e = w->row % ROWS_PER_CHECK == 0 ? op_check(op) : ERR_OK;
 
     assert(w->row < w->row_count);
-    if (!e) e = values_read(op, w, record);
+    if (!e && !w->merged) e = values_read(op, w, record);
     if (e) return e;
     if (w->block.size + record.size > DOCUMENT_BLOCK_SIZE) block_flush(w);
     put_sized(&w->block, record);
-    for (uint32_t i = 0; i < w->schema->attr_count; i++)
-        value_add(w, i, &w->values[i]);
+    for (uint32_t i = 0; i < w->schema->attr_count && !w->merged; i++) {
+        if (w->merged_columns[i].size == 0) column_add(w, i, &w->values[i]);
+        text_add(w, i, &w->values[i]);
+    }
     w->row++;
     return ERR_OK;
 }
@@ -231,7 +276,7 @@ static void documents_finish(struct segment_writer *w)
 
     assert(s->kind == SECTION_DOCUMENTS);
     for (uint32_t i = 0; i < w->schema->attr_count; i++)
-        if (w->columns[i]) w->layout.any_value = true;
+        if (w->layout.attrs[i].value_count > 0) w->layout.any_value = true;
     if (!w->layout.any_value) { /* nothing but empty records */
         w->out->size = w->start + (size_t)s->offset;
         w->layout.section_count--;
@@ -253,7 +298,7 @@ static void text_write(struct segment_writer *w, uint32_t i)
 
     struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
     if (merged)
-        buf_append_slice(w->out, buf_slice(&w->merged_texts[i]));
+        append(w, &w->merged_texts[i]);
     else
         text_builder_finish(w->texts[i], w->row_count, w->out, &w->positions[i]);
     w->texts[i] = NULL;
@@ -264,10 +309,14 @@ static void text_write(struct segment_writer *w, uint32_t i)
 static void indexes_write(struct segment_writer *w)
 {
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
-        if (!w->columns[i]) continue;
+        if (w->layout.attrs[i].value_count == 0) continue;
         struct section *s = section_begin(w, SECTION_COLUMN, i, CHECK_BLOCK_SIZE);
-        column_builder_finish(w->columns[i], w->out);
+        if (w->columns[i])
+            column_builder_finish(w->columns[i], w->out);
+        else
+            append(w, &w->merged_columns[i]);
         w->columns[i] = NULL;
+        buf_release(&w->merged_columns[i]);
         section_finish(w, s);
     }
     for (uint32_t i = 0; i < w->schema->attr_count; i++)
@@ -290,12 +339,19 @@ static void document_index_write(struct segment_writer *w)
 
 /* ---- the vector index ---- */
 
+struct vector_reader {
+    const struct segment_writer *writer;
+    struct op *op;
+};
+
 /* ivf_source.read: the vectors lie in the first section. */
 static void read_vectors(const void *context, uint32_t first, uint32_t count,
                          float *out)
 {
-    const struct segment_writer *w = context;
+    const struct vector_reader *r = context;
+    const struct segment_writer *w = r->writer;
     size_t size = w->schema->vector_dim * sizeof *out;
+    op_rest(r->op);
     memcpy(out, w->out->data + w->start + w->layout.sections[0].offset + first * size,
            count * size);
 }
@@ -320,8 +376,9 @@ static enum err index_build(struct op *op, struct segment_writer *w,
     uint32_t count = w->layout.vector_count;
     if (w->options.index_from == 0 || count < w->options.index_from) return ERR_OK;
     uint32_t *rows = vector_rows(w);
+    struct vector_reader reader = {w, op};
     struct ivf_source source = {.read = read_vectors,
-                                .context = w,
+                                .context = &reader,
                                 .count = count,
                                 .dim = w->schema->vector_dim,
                                 .rows = rows,
@@ -329,7 +386,8 @@ static enum err index_build(struct op *op, struct segment_writer *w,
                                 .clusters = w->clusters,
                                 .cluster_count = w->cluster_count};
     struct ivf_build_options options = {.metric = segment_ivf_metric(w->schema->metric),
-                                        .seed = w->options.index_seed};
+                                        .seed = w->options.index_seed,
+                                        .room = w->options.room};
     enum err e = ivf_build(op, &source, &options, out);
     mem_free(rows);
     if (e == ERR_LIMIT) {
@@ -387,9 +445,11 @@ void writer_release(struct segment_writer *w)
     for (uint32_t i = 0; i < w->schema->attr_count; i++) {
         column_builder_free(w->columns[i]);
         text_builder_free(w->texts[i]);
+        buf_release(&w->merged_columns[i]);
         buf_release(&w->merged_texts[i]);
         buf_release(&w->positions[i]);
     }
+    mem_free(w->merged_columns);
     mem_free(w->columns);
     mem_free(w->texts);
     mem_free(w->merged_texts);

@@ -93,12 +93,13 @@ int dir_files_open_once(int root, const char *key, int *out)
     struct stat about;
     int fd = dir_open(root, key, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return errno == ENOTDIR ? ENOENT : errno;
-    if (fstat(fd, &about) == 0 && S_ISREG(about.st_mode)) {
+    int error = fstat(fd, &about) == 0 ? 0 : errno;
+    if (!error && S_ISREG(about.st_mode)) {
         *out = fd;
         return 0;
     }
     (void)close(fd);
-    return ENOENT;
+    return error ? error : ENOENT;
 }
 
 int dir_files_open(struct dir_files *f, const char *key, struct dir_file *out)

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -36,17 +37,26 @@ enum {
     PATIENCE_BYTES_MAX = 512 << 10,
     PATIENCE_LEAST_MS = 500, /* however near op's deadline is */
     REGION_MAX = 64,
+    MOVES_MAX = 16, /* a store that names ever other regions is not believed */
+    RETRY_AFTER_MAX_MS = 5000,
     DAY_SIZE = sizeof "20130524" - 1
 };
 
 /* Repairs of one request, each tried once. */
 enum { REPAIR_CREDENTIALS = 1, REPAIR_CLOCK = 2, REPAIR_REGION = 4 };
 
-struct s3_client {
+/* Where the bucket is and by which region requests are signed. Never changes. */
+struct place {
+    struct place *older;
     char *origin; /* "https://host:port" */
     char *host;
     char *bucket_path; /* "" or "/bucket" */
-    char *bucket;
+    char region[REGION_MAX];
+};
+
+struct s3_client {
+    struct place *_Atomic place; /* the newest; older ones stay, requests borrow them */
+    char *endpoint, *bucket;
     struct s3_http *http;
     struct s3_credentials *credentials;
     atomic_int_least64_t skew_ms; /* the store's clock minus ours */
@@ -54,7 +64,7 @@ struct s3_client {
     atomic_int_least64_t patience_ms;
     struct mutex lock; /* guards the rest */
     int tokens;
-    char region[REGION_MAX];
+    unsigned moves; /* how often the place changed */
     struct signing_key {
         char day[DAY_SIZE + 1], region[REGION_MAX];
         char *secret_key; /* NULL: there is none yet */
@@ -76,42 +86,77 @@ static char *joined(const char *format, const char *a, const char *b)
     return (char *)out.data;
 }
 
-static enum err locate(struct op *op, struct s3_client *c,
-                       const struct s3_client_options *o)
+/* AWS: the bucket's own host name in its region. */
+static void locate_at_aws(const struct s3_client *c, struct place *p)
 {
-    c->bucket = mem_strdup(o->bucket);
-    if (!*o->endpoint) {
-        const char *tail =
-            strncmp(c->region, "cn-", 3) ? ".amazonaws.com" : ".amazonaws.com.cn";
-        char *service = joined("s3.12", c->region, tail);
-        bool dots = strchr(o->bucket, '.') != NULL; /* no certificate covers those */
-        c->host = dots ? mem_strdup(service) : joined("1.2", o->bucket, service);
-        c->bucket_path = dots ? joined("/1", o->bucket, "") : mem_strdup("");
-        c->origin = joined("https://1", c->host, "");
-        mem_free(service);
-        return ERR_OK;
-    }
-    const char *host = strstr(o->endpoint, "://");
-    bool known = host && (strncmp(o->endpoint, "http://", 7) == 0 ||
-                          strncmp(o->endpoint, "https://", 8) == 0);
-    size_t size = known ? strcspn(host + 3, "/?#@") : 0;
-    if (size == 0 || (host[3 + size] && strcmp(host + 3 + size, "/") != 0))
-        return op_fail(op, ERR_INVALID,
-                       "S3 endpoint %s: expected http(s)://host[:port]", o->endpoint);
-    c->host = mem_strdup(host + 3);
-    c->host[size] = '\0';
-    c->origin = mem_strdup(o->endpoint);
-    c->origin[(size_t)(host - o->endpoint) + 3 + size] = '\0';
-    c->bucket_path = joined("/1", o->bucket, "");
-    return ERR_OK;
+    const char *tail =
+        strncmp(p->region, "cn-", 3) ? ".amazonaws.com" : ".amazonaws.com.cn";
+    char *service = joined("s3.12", p->region, tail);
+    bool dots = strchr(c->bucket, '.') != NULL; /* no certificate covers those */
+    p->host = dots ? mem_strdup(service) : joined("1.2", c->bucket, service);
+    p->bucket_path = dots ? joined("/1", c->bucket, "") : mem_strdup("");
+    p->origin = joined("https://1", p->host, "");
+    mem_free(service);
 }
 
-static void choose_region(struct s3_client *c, const struct s3_client_options *o)
+static void place_free(struct place *p)
+{
+    if (!p) return;
+    mem_free(p->origin);
+    mem_free(p->host);
+    mem_free(p->bucket_path);
+    mem_free(p);
+}
+
+/* NULL: the endpoint is none. */
+static struct place *place_new(const struct s3_client *c, const char *region)
+{
+    struct place *p = mem_new(struct place);
+    (void)snprintf(p->region, sizeof p->region, "%s", region);
+    if (!*c->endpoint) {
+        locate_at_aws(c, p);
+        return p;
+    }
+    const char *host = strstr(c->endpoint, "://");
+    bool known = host && (strncmp(c->endpoint, "http://", 7) == 0 ||
+                          strncmp(c->endpoint, "https://", 8) == 0);
+    size_t size = known ? strcspn(host + 3, "/?#@") : 0;
+    if (size == 0 || (host[3 + size] && strcmp(host + 3 + size, "/") != 0)) {
+        place_free(p);
+        return NULL;
+    }
+    p->host = mem_strdup(host + 3);
+    p->host[size] = '\0';
+    p->origin = mem_strdup(c->endpoint);
+    p->origin[(size_t)(host - c->endpoint) + 3 + size] = '\0';
+    p->bucket_path = joined("/1", c->bucket, "");
+    return p;
+}
+
+static const char *first_region(const struct s3_client_options *o)
 {
     const char *region = *o->region ? o->region : NULL;
     if (!region) region = s3_environment(o->environment, "AWS_REGION");
     if (!region) region = s3_environment(o->environment, "AWS_DEFAULT_REGION");
-    (void)snprintf(c->region, sizeof c->region, "%s", region ? region : "us-east-1");
+    return region ? region : "us-east-1";
+}
+
+static enum err locate(struct op *op, struct s3_client *c,
+                       const struct s3_client_options *o)
+{
+    c->endpoint = mem_strdup(o->endpoint);
+    c->bucket = mem_strdup(o->bucket);
+    struct place *p = place_new(c, first_region(o));
+    if (!p)
+        return op_fail(op, ERR_INVALID,
+                       "S3 endpoint %s: expected http(s)://host[:port]", o->endpoint);
+    atomic_store(&c->place, p);
+    return ERR_OK;
+}
+
+static const struct place *place_of(const struct s3_client *c)
+{
+    return atomic_load(&c->place);
 }
 
 static void forget_key(struct signing_key *k)
@@ -130,16 +175,15 @@ enum err s3_client_new(struct op *op, const struct s3_client_options *options,
                                          .connections_max = CONNECTIONS_MAX,
                                          .connect_ms = CONNECT_MS};
     struct s3_client *c = mem_new(struct s3_client);
-    struct s3_credentials_options credentials = {.environment = options->environment,
-                                                 .region = c->region};
+    struct s3_credentials_options credentials = {.environment = options->environment};
     mutex_init(&c->lock);
     c->tokens = TOKENS_MAX;
     atomic_store(&c->patience_ms, PATIENCE_MIN_MS);
-    choose_region(c, options);
     enum err e = locate(op, c, options);
     if (!e) e = s3_http_new(op, &http, &c->http);
     if (e) goto done;
     credentials.http = c->http;
+    credentials.region = place_of(c)->region;
     c->credentials = s3_credentials_new(&credentials);
     *out = c;
     c = NULL;
@@ -155,16 +199,18 @@ void s3_client_free(struct s3_client *c)
     s3_http_free(c->http);
     mutex_release(&c->lock);
     forget_key(&c->signing_key);
-    mem_free(c->origin);
-    mem_free(c->host);
-    mem_free(c->bucket_path);
+    for (struct place *p = atomic_load(&c->place), *older; p; p = older) {
+        older = p->older;
+        place_free(p);
+    }
+    mem_free(c->endpoint);
     mem_free(c->bucket);
     mem_free(c);
 }
 
 bool s3_client_tls(const struct s3_client *c)
 {
-    return strncmp(c->origin, "https:", 6) == 0;
+    return strncmp(place_of(c)->origin, "https:", 6) == 0;
 }
 
 struct s3_http_counts s3_client_counts(struct s3_client *c)
@@ -178,7 +224,7 @@ struct s3_http_counts s3_client_counts(struct s3_client *c)
 struct attempt {
     struct buf path, url, authorization;
     char date[S3_DATE_SIZE];
-    char region[REGION_MAX];
+    const struct place *place;
     struct s3_field headers[S3_HEADERS_MAX + 6];
     size_t header_count;
 };
@@ -210,11 +256,8 @@ static void take_key(struct s3_client *c, const struct s3_signing *s,
 static void sign(struct s3_client *c, const struct s3_request *r,
                  const struct s3_secret *secret, struct attempt *a)
 {
-    mutex_lock(&c->lock);
-    memcpy(a->region, c->region, sizeof a->region);
-    mutex_unlock(&c->lock);
     s3_sign_date(clock_wall_ms() + atomic_load(&c->skew_ms), a->date);
-    add_header(a, "host", c->host);
+    add_header(a, "host", a->place->host);
     add_header(a, "x-amz-content-sha256", r->hash);
     add_header(a, "x-amz-date", a->date);
     if (*secret->token) add_header(a, "x-amz-security-token", secret->token);
@@ -230,7 +273,7 @@ static void sign(struct s3_client *c, const struct s3_request *r,
                                  .header_count = a->header_count,
                                  .payload_hash = r->hash,
                                  .date = a->date,
-                                 .region = a->region,
+                                 .region = a->place->region,
                                  .service = "s3",
                                  .access_key = secret->access_key,
                                  .secret_key = secret->secret_key};
@@ -278,9 +321,10 @@ static struct s3_exchange prepare(const struct op *op, struct s3_client *c,
     if (!*r->hash && r->unsigned_payload && s3_client_tls(c))
         (void)snprintf(r->hash, sizeof r->hash, "UNSIGNED-PAYLOAD");
     if (!*r->hash) s3_sign_hash(r->parts, r->part_count, r->hash);
-    buf_printf(&a->path, "%s/%s", c->bucket_path, r->key);
+    a->place = place_of(c);
+    buf_printf(&a->path, "%s/%s", a->place->bucket_path, r->key);
     buf_append_byte(&a->path, '\0');
-    buf_append_str(&a->url, c->origin);
+    buf_append_str(&a->url, a->place->origin);
     s3_sign_target((const char *)a->path.data, r->query, r->query_count, &a->url);
     buf_append_byte(&a->url, '\0');
     sign(c, r, secret, a);
@@ -381,11 +425,19 @@ static bool throttled(const struct s3_request *r)
            (r->answer.status == 503 || r->answer.status == 429);
 }
 
+/* What the store asks for, in seconds; 0: nothing, or a date, which few send. */
+static int64_t retry_after_ms(const struct s3_request *r)
+{
+    long seconds = strtol(r->answer.retry_after, NULL, 10);
+    if (seconds <= 0) return 0;
+    return seconds < RETRY_AFTER_MAX_MS / 1000 ? seconds * 1000 : RETRY_AFTER_MAX_MS;
+}
+
 static void judge(struct s3_client *c, struct s3_request *r)
 {
     const struct s3_answer *a = &r->answer;
     read_error(r);
-    if (a->resent) r->ambiguous = true;
+    if (a->sent > 1) r->ambiguous = true;
     r->too_large = !r->room && strcmp(r->method, "GET") == 0 &&
                    a->end == S3_END_BROKEN && a->status / 100 == 2 &&
                    a->received > r->body_max;
@@ -393,23 +445,24 @@ static void judge(struct s3_client *c, struct s3_request *r)
                 (!r->check || r->check(r, r->context));
     r->class = s3_classify(r, good);
     if (r->class == S3_UNKNOWN) r->ambiguous = true;
-    if (throttled(r))
-        atomic_store(&c->slow_until_ms,
-                     clock_ms() + SLOW_MS / 2 + (int64_t)random_below(SLOW_MS / 2));
+    if (!throttled(r)) return;
+    int64_t slow_ms = SLOW_MS / 2 + (int64_t)random_below(SLOW_MS / 2);
+    if (slow_ms < retry_after_ms(r)) slow_ms = retry_after_ms(r);
+    atomic_store(&c->slow_until_ms, clock_ms() + slow_ms);
 }
 
 /* ---- again? ---- */
 
-static int64_t date_ms(const char *text)
+int64_t s3_answer_ms(const struct s3_answer *a)
 {
     struct tm utc = {0};
-    if (!strptime(text, "%a, %d %b %Y %H:%M:%S", &utc)) return 0;
+    if (!strptime(a->date, "%a, %d %b %Y %H:%M:%S", &utc)) return 0;
     return (int64_t)timegm(&utc) * 1000;
 }
 
-static bool set_clock(struct op *op, struct s3_client *c, const char *date)
+static bool set_clock(struct op *op, struct s3_client *c, const struct s3_answer *a)
 {
-    int64_t theirs_ms = date_ms(date);
+    int64_t theirs_ms = s3_answer_ms(a);
     if (!theirs_ms) return false;
     int64_t skew_ms = theirs_ms - clock_wall_ms();
     atomic_store(&c->skew_ms, skew_ms);
@@ -418,18 +471,31 @@ static bool set_clock(struct op *op, struct s3_client *c, const char *date)
     return true;
 }
 
+/* It becomes part of a host's name, and comes from the network. */
+static bool region_valid(const char *region)
+{
+    size_t size = strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    return size > 0 && size < REGION_MAX && region[size] == '\0';
+}
+
+/* Another request may have been faster: then it is right already. */
 static bool set_region(struct op *op, struct s3_client *c, const char *region)
 {
-    size_t size = strlen(region) + 1;
-    if (size == 1 || size > REGION_MAX) return false;
+    if (!region_valid(region)) return false;
     mutex_lock(&c->lock);
-    bool other = strcmp(c->region, region) != 0;
-    memcpy(c->region, region, size);
+    bool other = strcmp(place_of(c)->region, region) != 0;
+    bool moves = other && c->moves < MOVES_MAX;
+    if (moves) {
+        struct place *p = place_new(c, region);
+        p->older = atomic_load(&c->place);
+        atomic_store(&c->place, p);
+        c->moves++;
+    }
     mutex_unlock(&c->lock);
-    if (other)
+    if (moves)
         log_warn(op, "the bucket is in another region than configured", "region=%s",
                  region);
-    return true;
+    return moves || !other;
 }
 
 static bool repair(struct op *op, struct s3_client *c, struct s3_request *r,
@@ -441,7 +507,8 @@ static bool repair(struct op *op, struct s3_client *c, struct s3_request *r,
         kind = REPAIR_CREDENTIALS;
     else if (strcmp(code, "RequestTimeTooSkewed") == 0)
         kind = REPAIR_CLOCK;
-    else if (strcmp(code, "AuthorizationHeaderMalformed") == 0)
+    else if (strcmp(code, "AuthorizationHeaderMalformed") == 0 ||
+             r->answer.status == 301 || r->answer.status == 307)
         kind = REPAIR_REGION;
     if (!kind || r->repairs & kind) return false;
     r->repairs |= kind;
@@ -449,7 +516,7 @@ static bool repair(struct op *op, struct s3_client *c, struct s3_request *r,
         s3_credentials_expired(c->credentials, secret);
         return true;
     }
-    if (kind == REPAIR_CLOCK) return set_clock(op, c, r->answer.date);
+    if (kind == REPAIR_CLOCK) return set_clock(op, c, &r->answer);
     return set_region(op, c, r->answer.region);
 }
 
@@ -496,11 +563,13 @@ static bool again(struct op *op, struct s3_client *c, struct s3_request *r,
     if (r->class == S3_NOT_APPLIED) return repair(op, c, r, secret);
     r->attempts++;
     if (r->kind == S3_CREATE || r->attempts >= ATTEMPTS_MAX) return false;
-    if (!pay(c, throttled(r) ? TOKENS_THROTTLED : TOKENS_TRANSIENT)) return false;
+    r->starved = !pay(c, throttled(r) ? TOKENS_THROTTLED : TOKENS_TRANSIENT);
+    if (r->starved) return false;
     int64_t most_ms = (throttled(r) ? PAUSE_THROTTLED_MS : PAUSE_MS)
                       << (r->attempts - 1);
     if (most_ms > PAUSE_MAX_MS) most_ms = PAUSE_MAX_MS;
     lengthen(pause_ms, most_ms);
+    if (throttled(r) && *pause_ms < retry_after_ms(r)) *pause_ms = retry_after_ms(r);
     return true;
 }
 
@@ -542,8 +611,11 @@ static enum err attempt(struct op *op, struct s3_client *c,
     for (size_t i = 0; i < n; i++)
         exchanges[i] = prepare(op, c, requests[i], secret, &attempts[i]);
     enum err e = s3_http_run(op, c->http, exchanges, n, requests[0]->kind == S3_READ);
-    if (e) e = op_fail(op, e, "no answer yet from the store at %s", c->origin);
+    if (e)
+        e = op_fail(op, e, "no answer yet from the store at %s", place_of(c)->origin);
     for (size_t i = 0; i < n; i++) {
+        unsigned sent = exchanges[i].answer.sent;
+        if (sent > 1) op->counters.store_requests += sent - 1;
         s3_request_release(requests[i]);
         requests[i]->answer = exchanges[i].answer;
         if (!e) judge(c, requests[i]);
@@ -564,7 +636,8 @@ static enum err play_round(struct op *op, struct s3_client *c,
     size_t left = 0;
 
     enum err e = s3_credentials_get(op, c->credentials, heed_op, &secret);
-    if (e == ERR_DENIED) e = op_fail(op, ERR_IO, "credentials for %s", c->origin);
+    if (e == ERR_DENIED)
+        e = op_fail(op, ERR_IO, "credentials for %s", place_of(c)->origin);
     if (!e) e = attempt(op, c, pending, *n, secret);
     for (size_t i = 0; i < *n && !e; i++)
         if (again(op, c, pending[i], secret, pause_ms)) pending[left++] = pending[i];
@@ -621,7 +694,12 @@ static const char WRONG_REGION[] = ": set storage.s3.region to the bucket's";
 /* What the credentials lack, for a request that was denied. */
 static const char *missing_right(const struct s3_request *r)
 {
-    bool deletes = r->query_count && strcmp(r->query[0].name, "delete") == 0;
+    const char *about = r->query_count ? r->query[0].name : "";
+    bool deletes = strcmp(about, "delete") == 0;
+    if (strcmp(about, "uploads") == 0 && strcmp(r->method, "GET") == 0)
+        return ": allow s3:ListBucketMultipartUploads to these credentials";
+    if (strcmp(about, "uploadId") == 0 && strcmp(r->method, "DELETE") == 0)
+        return ": allow s3:AbortMultipartUpload to these credentials";
     if (deletes || strcmp(r->method, "DELETE") == 0)
         return ": allow s3:DeleteObject to these credentials";
     if (strcmp(r->method, "PUT") == 0 || strcmp(r->method, "POST") == 0)
@@ -671,21 +749,24 @@ enum err s3_client_result(struct op *op, struct s3_client *c,
                           const struct s3_request *r)
 {
     const struct s3_answer *a = &r->answer;
+    const char *origin = place_of(c)->origin;
+    const char *tired =
+        r->starved ? "; not tried again, for too much has failed of late" : "";
     if (r->class == S3_APPLIED) return ERR_OK;
     enum err e = ERR_IO;
     if (r->class == S3_NOT_APPLIED) e = refusal(r);
     if (r->class == S3_UNKNOWN && r->kind == S3_CREATE) e = ERR_UNKNOWN;
 
     if (a->end == S3_END_ANSWERED && a->status >= 300)
-        return op_fail(op, e, "%s %s/%s at %s: %d %s%s%s%s", r->method, c->bucket,
-                       r->key, c->origin, a->status,
+        return op_fail(op, e, "%s %s/%s at %s: %d %s%s%s%s%s", r->method, c->bucket,
+                       r->key, origin, a->status,
                        *r->code ? r->code : "without a reason", *r->message ? ", " : "",
-                       r->message, advice(op, r));
+                       r->message, advice(op, r), tired);
     if (r->too_large)
         return op_fail(op, e, "%s %s/%s: larger than %zu bytes", r->method, c->bucket,
                        r->key, r->body_max);
-    return op_fail(op, e, "%s %s/%s at %s: %s%s", r->method, c->bucket, r->key,
-                   c->origin,
+    return op_fail(op, e, "%s %s/%s at %s: %s%s%s", r->method, c->bucket, r->key,
+                   origin,
                    a->end == S3_END_ANSWERED ? "the answer is garbled" : a->error,
-                   advice_unanswered(a));
+                   advice_unanswered(a), tired);
 }

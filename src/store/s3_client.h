@@ -3,9 +3,11 @@
  *
  * A request ends in one of four outcomes (PROTOCOL.md section 7), never in a bare
  * error. Reads and repeatable writes get three attempts with full jitter, paid from one
- * token bucket per client; a create gets one, since only its caller can settle it. What
+ * token bucket per client, which is filled by successes; while it is empty a request is
+ * attempted once. A create gets one attempt, since only its caller can settle it. What
  * merely was our own state being old (expired keys, the clock, the region) is repaired
- * and sent again once. "Slow down" makes the whole client pause.
+ * and sent again once; a redirect is never followed, only the region that it names is
+ * taken over. "Slow down" makes the whole client pause, as long as Retry-After says.
  *
  * Threads  any. Time: reads heed op, writes do not.
  */
@@ -57,6 +59,7 @@ struct s3_request {
     enum s3_class class;
     bool too_large;            /* the body was above body_max: NOT_APPLIED */
     bool ambiguous;            /* an attempt may have been applied */
+    bool starved;              /* no token was left for another attempt */
     char code[S3_WORD_MAX];    /* of the store's error, or "" */
     char message[S3_WORD_MAX]; /* its words */
     struct s3_answer answer;
@@ -76,6 +79,9 @@ void s3_client_free(struct s3_client *c);
 enum err s3_client_run(struct op *op, struct s3_client *c, struct s3_request *requests,
                        size_t n);
 void s3_request_release(struct s3_request *r);
+
+/* What the store's clock said when it answered; 0: it did not say. */
+int64_t s3_answer_ms(const struct s3_answer *a);
 
 /* The error that store.h names for the outcome; its words say what to change. */
 enum err s3_client_result(struct op *op, struct s3_client *c,

@@ -90,8 +90,18 @@ struct s3_http {
     size_t sample_count;
     int64_t hedge_after_ms;
     uint64_t hedge_credit; /* in parts of HEDGE_EVERY */
-    struct metric *requests, *hedges, *seconds;
+    struct metric *requests, *hedges, *seconds, *bytes_sent, *bytes_received;
 };
+
+static void count_bytes(struct s3_http *h, size_t sent, size_t received)
+{
+    metric_add(h->bytes_sent, sent);
+    metric_add(h->bytes_received, received);
+    mutex_lock(&h->lock);
+    h->counts.bytes_sent += sent;
+    h->counts.bytes_received += received;
+    mutex_unlock(&h->lock);
+}
 
 /* ---- libcurl's callbacks: they see one flight ---- */
 
@@ -113,32 +123,32 @@ static size_t send_body(char *out, size_t one, size_t room, void *data)
         f->part++;
         f->part_offset = 0;
     }
+    count_bytes(f->job->http, given, 0);
     return given;
 }
 
-static void count_request(const struct flight *f)
+static int rewind_body(void *data, curl_off_t offset, int origin)
+{
+    struct flight *f = data;
+    if (offset != 0 || origin != SEEK_SET) return CURL_SEEKFUNC_FAIL;
+    f->part = f->part_offset = 0;
+    return CURL_SEEKFUNC_OK;
+}
+
+/* A request goes out. Not for the first time where libcurl found an idle connection
+ * dead and sends everything again; the store may have seen it all the same. */
+static void note_sending(struct flight *f)
 {
     struct s3_http *h = f->job->http;
-    bool hedge = f == &f->job->flights[1];
+    bool hedge = f == &f->job->flights[1] && f->answer.sent == 0;
+    f->answer.sent++;
+    f->sent_ms = 0;
     metric_add(h->requests, 1);
     if (hedge) metric_add(h->hedges, 1);
     mutex_lock(&h->lock);
     h->counts.requests++;
     h->counts.hedges += hedge;
     mutex_unlock(&h->lock);
-}
-
-/* libcurl found an idle connection dead and sends everything again on a fresh one. The
- * store may have seen the first request all the same. */
-static int rewind_body(void *data, curl_off_t offset, int origin)
-{
-    struct flight *f = data;
-    if (offset != 0 || origin != SEEK_SET) return CURL_SEEKFUNC_FAIL;
-    f->answer.resent = true;
-    f->part = f->part_offset = 0;
-    f->sent_ms = 0;
-    count_request(f);
-    return CURL_SEEKFUNC_OK;
 }
 
 static bool named(struct slice line, const char *name, struct slice *value)
@@ -166,19 +176,20 @@ static void keep(struct slice value, char out[S3_WORD_MAX])
 static void begin_answer(struct flight *f, struct slice line)
 {
     struct s3_answer *a = &f->answer;
-    bool resent = a->resent;
+    unsigned sent = a->sent;
     const uint8_t *blank = memchr(line.data, ' ', line.size);
     size_t at = blank ? (size_t)(blank - line.data) + 1 : line.size;
 
     f->head_whole = false;
     buf_release(&a->body);
-    *a = (struct s3_answer){.resent = resent, .size = -1};
+    *a = (struct s3_answer){.sent = sent, .size = -1};
     if (line.size >= at + 3) {
         char digits[4] = {(char)line.data[at], (char)line.data[at + 1],
                           (char)line.data[at + 2], '\0'};
         a->status = (int)strtol(digits, NULL, 10);
     }
     if (a->status < 200) a->status = 0; /* 100 Continue is no answer */
+    a->early = a->status && f->part < f->job->x->part_count;
     /* A refusal while the body is on its way, or one that a server sends twice: what
      * follows on this connection would be taken for the next answer. */
     if (a->status >= 400 && strcmp(f->job->x->method, "PUT") == 0)
@@ -207,6 +218,8 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
         keep(value, a->date);
     else if (named(line, "server", &value))
         keep(value, a->server);
+    else if (named(line, "retry-after", &value))
+        keep(value, a->retry_after);
     else if (named(line, "content-length", &value)) {
         char digits[S3_WORD_MAX];
         keep(value, digits);
@@ -230,6 +243,7 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
                                                             : ERROR_BODY_MAX;
     uint64_t offset = a->received;
     a->received += size;
+    count_bytes(f->job->http, 0, size);
     if (a->received > max || (a->size >= 0 && (uint64_t)a->size > max)) {
         a->received = max + 1;
         return 0;
@@ -248,6 +262,8 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
  * kept connection and would be taken for the answer to the next request: a write that
  * never was would count as applied. libcurl reuses such a connection, so each is looked
  * at before a request goes out on it. Not under TLS, where tickets arrive unasked.
+ * The same moment counts the request: libcurl comes by for each sending, also for those
+ * that it repeats by itself.
  */
 
 static curl_socket_t open_socket(void *context, curlsocktype purpose,
@@ -299,10 +315,13 @@ static int before_request(void *context, char *server, char *own, int server_por
     (void)server;
     (void)own;
     (void)server_port;
-    for (size_t i = 0; i < h->socket_count && !f->stale; i++)
+    bool plain = strncmp(f->job->x->url, "http:", 5) == 0;
+    for (size_t i = 0; plain && i < h->socket_count && !f->stale; i++)
         if (local_port(h->sockets[i]) == own_port)
             f->stale = recv(h->sockets[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-    return f->stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+    if (f->stale) return CURL_PREREQFUNC_ABORT;
+    note_sending(f);
+    return CURL_PREREQFUNC_OK;
 }
 
 static void watch_connection(struct s3_http *h, struct flight *f)
@@ -311,7 +330,6 @@ static void watch_connection(struct s3_http *h, struct flight *f)
     (void)curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETDATA, h);
     (void)curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     (void)curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETDATA, h);
-    if (strncmp(f->job->x->url, "http:", 5) != 0) return;
     (void)curl_easy_setopt(f->easy, CURLOPT_PREREQFUNCTION, before_request);
     (void)curl_easy_setopt(f->easy, CURLOPT_PREREQDATA, f);
 }
@@ -334,9 +352,6 @@ static void set_body(struct flight *f)
     (void)curl_easy_setopt(f->easy, CURLOPT_SEEKDATA, f);
     (void)curl_easy_setopt(f->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)TRANSFER_BUFFER);
     (void)curl_easy_setopt(f->easy, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_MS);
-    /* Without a body there is nothing to rewind, so a second sending would go
-     * unnoticed. */
-    if (size == 0) (void)curl_easy_setopt(f->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
 static void set_options(struct s3_http *h, struct flight *f)
@@ -396,7 +411,7 @@ static void take_off(struct s3_http *h, struct job *job, int which, int64_t now_
     struct flight *f = &job->flights[which];
     f->job = job;
     f->easy = take_easy(h);
-    f->answer = (struct s3_answer){.resent = f->answer.resent, .size = -1};
+    f->answer = (struct s3_answer){.sent = f->answer.sent, .size = -1};
     f->part = f->part_offset = 0;
     f->sent_ms = 0;
     f->writes_room = which == 0;
@@ -470,6 +485,7 @@ static void end_job(struct s3_http *h, struct job *job, struct flight *winner)
         buf_release(&a->body);
     }
     x->answer = *a;
+    x->answer.sent = job->flights[0].answer.sent + job->flights[1].answer.sent;
     a->body = BUF_INIT;
     buf_release(&job->flights[0].answer.body);
     buf_release(&job->flights[1].answer.body);
@@ -499,7 +515,7 @@ static void fail_flight(struct s3_http *h, struct flight *f, const char *words)
 {
     long request_size = 0;
     (void)curl_easy_getinfo(f->easy, CURLINFO_REQUEST_SIZE, &request_size);
-    bool unsent = request_size == 0 && !f->answer.resent && !f->answer.status;
+    bool unsent = request_size == 0 && f->answer.sent <= 1 && !f->answer.status;
     f->answer.end = unsent ? S3_END_UNSENT : S3_END_BROKEN;
     (void)snprintf(f->answer.error, S3_ERROR_MAX, "%s", words);
     end_flight(h, f);
@@ -579,7 +595,6 @@ static void watch_job(struct s3_http *h, struct job *job, int64_t now_ms)
     if (wants_hedge(h, job, now_ms)) {
         h->hedge_credit -= HEDGE_EVERY;
         take_off(h, job, 1, now_ms);
-        count_request(&job->flights[1]);
     }
 }
 
@@ -635,7 +650,6 @@ static bool take_orders(struct s3_http *h)
         if (job->x->hedge && h->hedge_credit < HEDGE_SAVED_MAX * HEDGE_EVERY)
             h->hedge_credit++;
         take_off(h, job, 0, now_ms);
-        count_request(&job->flights[0]);
     }
     if (abandoned) abandon(h);
     return !stopping;
@@ -772,6 +786,10 @@ enum err s3_http_new(struct op *op, const struct s3_http_options *options,
                        NULL);
     h->hedges = metric_counter("elacsym_s3_hedges_total",
                                "second requests for a slow read", NULL);
+    h->bytes_sent = metric_counter("elacsym_s3_sent_bytes_total",
+                                   "bytes of the bodies of these requests", NULL);
+    h->bytes_received = metric_counter("elacsym_s3_received_bytes_total",
+                                       "bytes of the bodies of their answers", NULL);
     h->seconds = metric_histogram("elacsym_s3_request_seconds",
                                   "from handing a request over to its end", NULL,
                                   metric_seconds, metric_seconds_count);

@@ -38,9 +38,10 @@ enum s3_end {
 
 struct s3_answer {
     enum s3_end end;
-    bool resent;  /* sent twice, on a fresh connection after an idle one was dead */
-    int status;   /* of HTTP; 0: none arrived */
-    int64_t size; /* Content-Length, -1: none */
+    unsigned sent;     /* how often, hedges too: libcurl repeats by itself what an idle
+                          connection swallowed */
+    int status;        /* of HTTP; 0: none arrived */
+    int64_t size;      /* Content-Length, -1: none */
     uint64_t received; /* bytes of the body */
     struct buf body;   /* empty when the body went to room; release it */
     char etag[S3_WORD_MAX];
@@ -49,6 +50,8 @@ struct s3_answer {
     char region[S3_WORD_MAX]; /* x-amz-bucket-region */
     char date[S3_WORD_MAX];
     char server[S3_WORD_MAX];
+    char retry_after[S3_WORD_MAX];
+    bool early;               /* it came before the whole body was sent */
     char error[S3_ERROR_MAX]; /* words, unless ANSWERED */
 };
 
@@ -77,8 +80,9 @@ struct s3_http_options {
 };
 
 struct s3_http_counts {
-    uint64_t requests; /* also those that libcurl repeated, and hedges */
+    uint64_t requests; /* sent: also those that libcurl repeated, and hedges */
     uint64_t hedges, hedges_won;
+    uint64_t bytes_sent, bytes_received; /* of bodies */
 };
 
 /* ERR_IO: libcurl cannot be set up. */

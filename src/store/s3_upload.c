@@ -9,12 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/evp.h>
-
-#include "base/codec.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "store/s3_read.h"
+#include "store/s3_sum.h"
 #include "store/s3_xml.h"
 
 enum {
@@ -23,37 +22,16 @@ enum {
     PARTS_MAX = 10000,
     PARTS_AT_ONCE = 4,
     ANSWER_MAX = 64 << 10,
-    MD5_SIZE = 32,
-    CRC_SIZE = 16,
+    COMPARED_SIZE = 1 << 20, /* read back at once, in so many ranges: */
+    COMPARED_AT_ONCE = 4,
     UPLOAD_ID_MAX = 2048
 };
 
 /* Checksums of some bytes as headers want them. */
 struct sums {
-    char crc[CRC_SIZE];
-    char md5[MD5_SIZE];
+    char crc[S3_CRC_SIZE];
+    char md5[S3_MD5_SIZE];
 };
-
-static void sum(const struct slice *parts, size_t n, bool with_md5, struct sums *out)
-{
-    EVP_MD_CTX *md5 = with_md5 ? EVP_MD_CTX_new() : NULL;
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    uint32_t crc = 0;
-    int good = !with_md5 || (md5 && EVP_DigestInit_ex(md5, EVP_md5(), NULL));
-    for (size_t i = 0; i < n; i++) {
-        crc = crc32c(crc, parts[i].data, parts[i].size);
-        if (with_md5)
-            good = good && EVP_DigestUpdate(md5, parts[i].data, parts[i].size);
-    }
-    if (with_md5) good = good && EVP_DigestFinal_ex(md5, digest, NULL);
-    assert(good);
-    (void)good;
-    if (with_md5) (void)EVP_EncodeBlock((unsigned char *)out->md5, digest, 16);
-    const uint8_t big_endian[4] = {(uint8_t)(crc >> 24), (uint8_t)(crc >> 16),
-                                   (uint8_t)(crc >> 8), (uint8_t)crc};
-    (void)EVP_EncodeBlock((unsigned char *)out->crc, big_endian, sizeof big_endian);
-    EVP_MD_CTX_free(md5);
-}
 
 /*
  * A store answers with an ETag and no body; a page with status 200 comes from somebody
@@ -73,11 +51,13 @@ static bool stored_as_sent(const struct s3_request *r, void *context)
 
 static void carry(struct s3_request *r, const struct s3_upload *u, struct sums *sums)
 {
-    sum(r->parts, r->part_count, u->content_md5, sums);
+    s3_sum_crc32c(r->parts, r->part_count, sums->crc);
     r->headers[r->header_count++] =
         (struct s3_field){"x-amz-checksum-crc32c", sums->crc};
-    if (u->content_md5)
+    if (u->content_md5) {
+        s3_sum_md5(r->parts, r->part_count, sums->md5);
         r->headers[r->header_count++] = (struct s3_field){"content-md5", sums->md5};
+    }
     r->check = stored_as_sent;
     r->context = sums;
 }
@@ -109,39 +89,84 @@ static uint64_t total_size(const struct s3_upload *u)
     return size;
 }
 
-static bool holds(struct slice object, const struct s3_upload *u)
+/* A place in the bytes to be stored. */
+struct place {
+    const struct s3_upload *upload;
+    size_t part, offset;
+};
+
+/* Are the next bytes at p these? Goes on behind them. */
+static bool next_are(struct place *p, struct slice bytes)
 {
-    size_t offset = 0;
-    for (size_t i = 0; i < u->part_count; i++) {
-        struct slice part = u->parts[i];
-        if (part.size > object.size - offset) return false;
-        if (!slice_equal(part, slice_of(object.data + offset, part.size))) return false;
-        offset += part.size;
+    size_t done = 0;
+    while (done < bytes.size) {
+        struct slice part = p->upload->parts[p->part];
+        size_t left = part.size - p->offset;
+        size_t size = left < bytes.size - done ? left : bytes.size - done;
+        if (!slice_equal(slice_of(part.data + p->offset, size),
+                         slice_of(bytes.data + done, size)))
+            return false;
+        done += size;
+        p->offset += size;
+        if (p->offset == part.size) {
+            p->part++;
+            p->offset = 0;
+        }
     }
-    return offset == object.size;
+    return true;
 }
 
-/* Something has the name. ERR_OK: it is the same bytes; else ERR_CONFLICT. */
+/* Compares size bytes from offset on, which are at p. ERR_CONFLICT without words. */
+static enum err compare_some(struct op *op, struct place *p, uint64_t offset,
+                             size_t size, uint8_t *room)
+{
+    const struct s3_upload *u = p->upload;
+    struct store_range ranges[COMPARED_AT_ONCE];
+    size_t n = 0;
+
+    for (size_t from = 0; from < size; from += COMPARED_SIZE, n++)
+        ranges[n] =
+            (struct store_range){.key = u->key,
+                                 .offset = offset + from,
+                                 .size = size - from < COMPARED_SIZE ? size - from
+                                                                     : COMPARED_SIZE,
+                                 .data = room + from};
+    enum err e = s3_read_ranges(op, u->client, S3_WRITE, ranges, n);
+    if (!e && !next_are(p, slice_of(room, size))) e = ERR_CONFLICT;
+    return e;
+}
+
+/* Something of the right size has the name. ERR_OK: it is the same bytes; else
+ * ERR_CONFLICT. A few MiB are in memory at a time, however large it is. */
 static enum err compare(struct op *op, const struct s3_upload *u)
 {
-    struct s3_request r = {.kind = S3_WRITE, /* like the put, it does not heed op */
-                           .method = "GET",
-                           .key = u->key,
-                           .body_max = (size_t)total_size(u)};
-    enum err e = s3_client_run(op, u->client, &r, 1);
-    if (!e) e = s3_client_result(op, u->client, &r);
-    if (e == ERR_LIMIT || (!e && !holds(buf_slice(&r.answer.body), u)))
-        e = op_fail(op, ERR_CONFLICT, "put %s: other bytes are there", u->key);
-    else if (e == ERR_NOT_FOUND)
-        e = op_fail(op, ERR_IO, "put %s: an object came and went", u->key);
-    s3_request_release(&r);
+    uint64_t total = total_size(u);
+    size_t at_once = (size_t)COMPARED_AT_ONCE * COMPARED_SIZE;
+    uint8_t *room = mem_alloc(total < at_once ? (size_t)total + 1 : at_once);
+    struct place p = {.upload = u};
+    enum err e = ERR_OK;
+
+    for (uint64_t offset = 0; offset < total && !e; offset += at_once) {
+        uint64_t left = total - offset;
+        e = compare_some(op, &p, offset, left < at_once ? (size_t)left : at_once, room);
+    }
+    mem_free(room);
     return e;
+}
+
+static bool sized(const struct s3_request *r, void *context)
+{
+    (void)context;
+    return r->answer.size >= 0 && *r->answer.etag;
 }
 
 /* ERR_OK: it is there with our bytes. ERR_NOT_FOUND, ERR_CONFLICT, or a failure. */
 static enum err look(struct op *op, const struct s3_upload *u)
 {
-    struct s3_request r = {.kind = S3_WRITE, .method = "HEAD", .key = u->key};
+    struct s3_request r = {.kind = S3_WRITE, /* like the put, it does not heed op */
+                           .method = "HEAD",
+                           .key = u->key,
+                           .check = sized};
     enum err e = s3_client_run(op, u->client, &r, 1);
     if (!e) e = s3_client_result(op, u->client, &r);
     int64_t size = r.answer.size;
@@ -150,7 +175,19 @@ static enum err look(struct op *op, const struct s3_upload *u)
     if ((uint64_t)size != total_size(u))
         return op_fail(op, ERR_CONFLICT, "put %s: %lld other bytes are there", u->key,
                        (long long)size);
-    return compare(op, u);
+    e = compare(op, u);
+    if (e == ERR_CONFLICT)
+        return op_fail(op, e, "put %s: other bytes are there", u->key);
+    return e;
+}
+
+/* After a conflict, so something was there: not to find it is a failure. */
+static enum err look_again(struct op *op, const struct s3_upload *u)
+{
+    enum err e = look(op, u);
+    return e == ERR_NOT_FOUND
+               ? op_fail(op, ERR_IO, "put %s: an object came and went", u->key)
+               : e;
 }
 
 /* ---- in parts ---- */
@@ -374,7 +411,7 @@ enum err s3_upload_put(struct op *op, const struct s3_upload *u)
         e = s3_upload_create(op, u, S3_WRITE);
         if (e != ERR_CONFLICT) return e;
         op_clear_error(op);
-        return compare(op, u);
+        return look_again(op, u);
     }
     e = look(op, u);
     if (e != ERR_NOT_FOUND) return e;

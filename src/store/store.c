@@ -6,6 +6,7 @@
 
 #include "base/metrics.h"
 #include "base/op.h"
+#include "base/task.h"
 
 static bool key_byte(char c)
 {
@@ -33,13 +34,14 @@ bool store_key_valid(const char *key)
 
 /* ---- counting ---- */
 
-enum call { READ, GET, CREATE, PUT, LIST, DELETE, CALLS };
+enum call { READ, GET, CREATE, PUT, LIST, DELETE, SWEEP, CALLS };
 enum what { ROUNDS, REQUESTS, BYTES, WHATS };
+
+static const char *const calls[CALLS] = {"read", "get",    "create", "put",
+                                         "list", "delete", "sweep"};
 
 static void count(enum call call, enum what what, uint64_t n)
 {
-    static const char *const calls[CALLS] = {"read", "get",  "create",
-                                             "put",  "list", "delete"};
     static const struct {
         const char *name, *help;
     } metrics[WHATS] = {
@@ -56,6 +58,37 @@ static void count(enum call call, enum what what, uint64_t n)
         atomic_store_explicit(&known[call][what], m, memory_order_release);
     }
     metric_add(m, n);
+}
+
+static struct metric *seconds_of(enum call call)
+{
+    static struct metric *_Atomic known[CALLS];
+    struct metric *m = atomic_load_explicit(&known[call], memory_order_acquire);
+    if (!m) {
+        char labels[32];
+        (void)snprintf(labels, sizeof labels, "call=\"%s\"", calls[call]);
+        m = metric_histogram("elacsym_store_seconds",
+                             "Time that a call of the object store was waited for.",
+                             labels, metric_seconds, metric_seconds_count);
+        atomic_store_explicit(&known[call], m, memory_order_release);
+    }
+    return m;
+}
+
+/* Passes on what a call that began then answered. */
+static enum err timed(enum call call, int64_t began_us, enum err e)
+{
+    metric_observe(seconds_of(call), (double)(clock_us() - began_us) / 1e6);
+    return e;
+}
+
+void store_metrics_init(void)
+{
+    for (int call = 0; call < CALLS; call++) {
+        for (int what = 0; what < WHATS; what++)
+            count((enum call)call, (enum what)what, 0);
+        (void)seconds_of((enum call)call);
+    }
 }
 
 static void count_call(struct op *op, enum call call, uint64_t requests)
@@ -104,7 +137,8 @@ enum err store_read(struct op *op, struct store *s, struct store_range *ranges,
             ranges[i].err = e;
         return e;
     }
-    e = s->ops->read(op, s, ranges, n);
+    int64_t began_us = clock_us();
+    e = timed(READ, began_us, s->ops->read(op, s, ranges, n));
     uint64_t bytes = 0;
     for (size_t i = 0; i < n; i++)
         if (!ranges[i].err) bytes += ranges[i].size;
@@ -120,7 +154,8 @@ enum err store_get(struct op *op, struct store *s, const char *key, size_t size_
 
     enum err e = begin(op, GET, 1);
     if (e) return e;
-    e = s->ops->get(op, s, key, size_max, out);
+    int64_t began_us = clock_us();
+    e = timed(GET, began_us, s->ops->get(op, s, key, size_max, out));
     assert(!e || out->size == before);
     count_bytes(op, GET, out->size - before);
     return e;
@@ -131,7 +166,8 @@ enum err store_create(struct op *op, struct store *s, const char *key,
 {
     assert(store_key_valid(key));
     begin_write(op, CREATE, data.size);
-    return s->ops->create(op, s, key, data);
+    int64_t began_us = clock_us();
+    return timed(CREATE, began_us, s->ops->create(op, s, key, data));
 }
 
 enum err store_put(struct op *op, struct store *s, const char *key,
@@ -142,7 +178,8 @@ enum err store_put(struct op *op, struct store *s, const char *key,
     for (size_t i = 0; i < n; i++)
         size += parts[i].size;
     begin_write(op, PUT, size);
-    return s->ops->put(op, s, key, parts, n);
+    int64_t began_us = clock_us();
+    return timed(PUT, began_us, s->ops->put(op, s, key, parts, n));
 }
 
 enum err store_list(struct op *op, struct store *s, const char *prefix,
@@ -154,7 +191,9 @@ enum err store_list(struct op *op, struct store *s, const char *prefix,
 
     enum err e = begin(op, LIST, 1);
     if (e) return e;
-    return s->ops->list(op, s, prefix, after, delimiter, keys, n);
+    int64_t began_us = clock_us();
+    return timed(LIST, began_us,
+                 s->ops->list(op, s, prefix, after, delimiter, keys, n));
 }
 
 enum err store_delete(struct op *op, struct store *s, const char *const *keys, size_t n)
@@ -163,7 +202,19 @@ enum err store_delete(struct op *op, struct store *s, const char *const *keys, s
     for (size_t i = 0; i < n; i++)
         assert(store_key_valid(keys[i]));
     begin_write(op, DELETE, 0);
-    return s->ops->delete (op, s, keys, n);
+    int64_t began_us = clock_us();
+    return timed(DELETE, began_us, s->ops->delete (op, s, keys, n));
+}
+
+enum err store_sweep(struct op *op, struct store *s, const char *prefix, int64_t age_ms,
+                     uint64_t *ended)
+{
+    assert(prefix && age_ms >= 0);
+    *ended = 0;
+    if (!s->ops->sweep) return ERR_OK;
+    enum err e = begin(op, SWEEP, 1);
+    int64_t began_us = clock_us();
+    return e ? e : timed(SWEEP, began_us, s->ops->sweep(op, s, prefix, age_ms, ended));
 }
 
 void store_free(struct store *s)

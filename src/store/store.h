@@ -95,7 +95,19 @@ enum err store_list(struct op *op, struct store *s, const char *prefix,
 enum err store_delete(struct op *op, struct store *s, const char *const *keys,
                       size_t n);
 
+/*
+ * Ends what writers that died began below prefix and left where no list shows it:
+ * uploads in parts that are at least age_ms old. *ended: how many. A put that takes
+ * longer than age_ms may fail of it with ERR_IO. Most stores leave nothing of the kind;
+ * a directory sweeps its temporaries when it is opened.
+ */
+enum err store_sweep(struct op *op, struct store *s, const char *prefix, int64_t age_ms,
+                     uint64_t *ended);
+
 void store_free(struct store *s); /* and every store inside it; NULL is fine */
+
+/* Registers what /metrics tells of these calls, at 0. */
+void store_metrics_init(void);
 
 /* What an implementation fills in; the functions above check their arguments, count in
  * op->counters and forward. */
@@ -109,6 +121,8 @@ struct store_ops {
     enum err (*list)(struct op *, struct store *, const char *, const char *, char,
                      const char **, size_t *);
     enum err (*delete)(struct op *, struct store *, const char *const *, size_t);
+    enum err (*sweep)(struct op *, struct store *, const char *, int64_t,
+                      uint64_t *); /* NULL: there is never anything to sweep */
     void (*free)(struct store *);
 };
 

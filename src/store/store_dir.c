@@ -38,7 +38,8 @@ enum {
     SMALL_BYTES = 64 << 10,     /* manifests and fences; they may use the ballast */
     FULL_UNTIL_PERCENT = 5,
     FULL_PAUSE_MS = 500, /* a quota may be used up though statvfs sees free space */
-    LINK_ATTEMPTS = 8
+    LINK_ATTEMPTS = 8,
+    WRITE_STEP = 4 << 20
 };
 
 struct store_dir {
@@ -183,16 +184,22 @@ static bool make_room(struct op *op, struct store_dir *d, uint64_t size)
 
 /* Writes. */
 
-static int write_all(int fd, const struct slice *parts, size_t n)
+/* Large objects are written, and their writing to the disk begun, step by step: left to
+ * the fsync at their end, all of it would stand in the way of others' at once. */
+static int write_all(struct op *op, int fd, const struct slice *parts, size_t n)
 {
     off_t offset = 0;
 
     for (size_t i = 0; i < n; i++) {
         for (size_t done = 0; done < parts[i].size;) {
-            ssize_t wrote = dir_calls->pwrite(fd, parts[i].data + done,
-                                              parts[i].size - done, offset);
+            size_t left = parts[i].size - done;
+            size_t size = left < WRITE_STEP ? left : WRITE_STEP;
+            ssize_t wrote = dir_calls->pwrite(fd, parts[i].data + done, size, offset);
             if (wrote < 0 && errno == EINTR) continue;
             if (wrote <= 0) return wrote < 0 ? errno : EIO;
+            if (left > WRITE_STEP)
+                (void)sync_file_range(fd, offset, wrote, SYNC_FILE_RANGE_WRITE);
+            op_rest(op);
             done += (size_t)wrote;
             offset += wrote;
         }
@@ -213,7 +220,7 @@ static enum err write_temporary(struct op *op, struct store_dir *d, const char *
         return fail_errno(op, error == ENOENT ? EIO : error, "make a temporary");
     }
 
-    int error = write_all(fd, parts, n);
+    int error = write_all(op, fd, parts, n);
     if (error) {
         e = fail_errno(op, error, "write");
     } else if ((error = dir_fsync(fd))) {

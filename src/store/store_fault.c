@@ -337,6 +337,13 @@ static void store_fault_free(struct store *s)
     mem_free(f);
 }
 
+/* Never fails: what it leaves for the next time does no harm. */
+static enum err store_fault_sweep(struct op *op, struct store *s, const char *prefix,
+                                  int64_t age_ms, uint64_t *ended)
+{
+    return store_sweep(op, fault_of(s)->inner, prefix, age_ms, ended);
+}
+
 static const struct store_ops fault_ops = {
     .name = "fault",
     .read = store_fault_read,
@@ -345,6 +352,7 @@ static const struct store_ops fault_ops = {
     .put = store_fault_put,
     .list = store_fault_list,
     .delete = store_fault_delete,
+    .sweep = store_fault_sweep,
     .free = store_fault_free,
 };
 

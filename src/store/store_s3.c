@@ -1,29 +1,30 @@
 #include "store/store_s3.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-#include <openssl/evp.h>
+#include <string.h>
 
 #include "base/codec.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/op.h"
+#include "base/task.h"
 #include "store/s3_client.h"
 #include "store/s3_list.h"
+#include "store/s3_quirks.h"
+#include "store/s3_read.h"
+#include "store/s3_sum.h"
+#include "store/s3_sweep.h"
 #include "store/s3_upload.h"
 #include "store/s3_watch.h"
 #include "store/s3_xml.h"
 
 enum {
-    READS_MAX = 128, /* ranges asked for at once */
     DELETES_MAX = 1000,
     SINGLE_DELETES_MAX = 64, /* at once, where many in one request are not understood */
-    DELETE_ANSWER_MAX = 2 << 20,
-    RANGE_MAX = 64
+    DELETE_ANSWER_MAX = 2 << 20
 };
 
 struct store_s3 {
@@ -40,144 +41,18 @@ static struct store_s3 *s3_of(struct store *s)
     return (struct store_s3 *)s;
 }
 
-/* ---- read ---- */
-
-struct range {
-    const struct store_range *range;
-    bool outside; /* the object ends before the range does */
-    char header[RANGE_MAX];
-};
-
-/* The number that *text begins with, and the byte that must follow it. */
-static bool take_number(const char **text, char then, uint64_t *out)
-{
-    char *end;
-    if (**text < '0' || **text > '9') return false;
-    errno = 0;
-    *out = strtoull(*text, &end, 10);
-    if (errno || *end != then) return false;
-    *text = end + 1;
-    return true;
-}
-
-/* bytes=5-9 is answered by "bytes 5-9/SIZE", or "bytes 5-7/8" where the object ends. */
-static bool range_good(const struct s3_request *r, void *context)
-{
-    static const char unit[] = "bytes ";
-    struct range *range = context;
-    const char *text = r->answer.content_range + sizeof unit - 1;
-    uint64_t first, last, size;
-    uint64_t from = range->range->offset, to = from + range->range->size - 1;
-    if (r->answer.status != 206) return false;
-    if (strncmp(r->answer.content_range, unit, sizeof unit - 1) != 0) return false;
-    if (!take_number(&text, '-', &first) || !take_number(&text, '/', &last) ||
-        !take_number(&text, '\0', &size))
-        return false;
-    if (first != from || last < first || r->answer.received != last - first + 1)
-        return false;
-    range->outside = last < to && size == last + 1;
-    return last == to || range->outside;
-}
-
-/* An empty range: only whether it lies in the object. */
-static bool head_good(const struct s3_request *r, void *context)
-{
-    struct range *range = context;
-    if (r->answer.size < 0) return false;
-    uint64_t size = (uint64_t)r->answer.size, offset = range->range->offset;
-    range->outside = offset > size || range->range->size > size - offset;
-    return true;
-}
-
-static struct s3_request range_request(struct range *range)
-{
-    const struct store_range *wanted = range->range;
-    struct s3_request r = {.kind = S3_READ,
-                           .method = "HEAD",
-                           .key = wanted->key,
-                           .context = range};
-    if (wanted->size == 0 || wanted->offset > (uint64_t)INT64_MAX - wanted->size) {
-        r.check = head_good;
-        return r;
-    }
-    (void)snprintf(range->header, RANGE_MAX, "bytes=%" PRIu64 "-%" PRIu64,
-                   wanted->offset, wanted->offset + wanted->size - 1);
-    r.method = "GET";
-    r.headers[r.header_count++] = (struct s3_field){"range", range->header};
-    r.room = wanted->data;
-    r.room_size = wanted->size;
-    r.hedge = true;
-    r.check = range_good;
-    return r;
-}
-
-static enum err range_result(struct op *op, struct store_s3 *s,
-                             const struct s3_request *r, const struct range *range)
-{
-    enum err e = s3_client_result(op, s->client, r);
-    if (!e && range->outside)
-        e = op_fail(op, ERR_CORRUPT, "%s is shorter than expected", r->key);
-    return e;
-}
-
-static enum err read_some(struct op *op, struct store_s3 *s, struct store_range *ranges,
-                          size_t n)
-{
-    struct s3_request *requests = mem_new_array(struct s3_request, n);
-    struct range *about = mem_new_array(struct range, n);
-    enum err first = ERR_OK;
-
-    for (size_t i = 0; i < n; i++) {
-        about[i].range = &ranges[i];
-        requests[i] = range_request(&about[i]);
-    }
-    enum err e = s3_client_run(op, s->client, requests, n);
-    for (size_t i = 0; i < n; i++) {
-        ranges[i].err = e ? e : range_result(op, s, &requests[i], &about[i]);
-        if (!first) first = ranges[i].err;
-        s3_request_release(&requests[i]);
-    }
-    mem_free(about);
-    mem_free(requests);
-    return first;
-}
+/* ---- read and get ---- */
 
 static enum err store_s3_read(struct op *op, struct store *base,
                               struct store_range *ranges, size_t n)
 {
-    enum err first = ERR_OK;
-    for (size_t i = 0; i < n; i += READS_MAX) {
-        size_t count = n - i < READS_MAX ? n - i : READS_MAX;
-        enum err e = read_some(op, s3_of(base), ranges + i, count);
-        if (!first) first = e;
-    }
-    return first;
-}
-
-/* ---- get ---- */
-
-static bool whole(const struct s3_request *r, void *context)
-{
-    (void)context;
-    return r->answer.status == 200 && r->answer.size >= 0 &&
-           (uint64_t)r->answer.size == r->answer.received;
+    return s3_read_ranges(op, s3_of(base)->client, S3_READ, ranges, n);
 }
 
 static enum err store_s3_get(struct op *op, struct store *base, const char *key,
                              size_t size_max, struct buf *out)
 {
-    struct store_s3 *s = s3_of(base);
-    struct s3_request r = {.kind = S3_READ,
-                           .method = "GET",
-                           .key = key,
-                           .body_max = size_max,
-                           .hedge = true,
-                           .check = whole};
-    enum err e = s3_client_run(op, s->client, &r, 1);
-    if (!e) e = s3_client_result(op, s->client, &r);
-    if (!e) buf_append_slice(out, buf_slice(&r.answer.body));
-    s3_request_release(&r);
-    return e;
+    return s3_read_whole(op, s3_of(base)->client, key, size_max, out);
 }
 
 /* ---- create and put ---- */
@@ -302,22 +177,12 @@ static bool delete_good(const struct s3_request *r, void *context)
     return w->failed == 0; /* what failed is worth another attempt */
 }
 
-static void base64_md5(struct slice data, char out[32])
-{
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    int good = EVP_Digest(data.data, data.size, digest, &size, EVP_md5(), NULL);
-    assert(good && size == 16);
-    (void)good;
-    (void)EVP_EncodeBlock((unsigned char *)out, digest, (int)size);
-}
-
 static enum err delete_many(struct op *op, struct store_s3 *s, const char *const *keys,
                             size_t n)
 {
     struct buf body = BUF_INIT;
     struct delete_walk walk = {.failed = 0};
-    char md5[32];
+    char md5[S3_MD5_SIZE];
 
     buf_append_str(&body, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
                           "<Quiet>true</Quiet>");
@@ -327,8 +192,8 @@ static enum err delete_many(struct op *op, struct store_s3 *s, const char *const
         buf_append_str(&body, "</Key></Object>");
     }
     buf_append_str(&body, "</Delete>");
-    base64_md5(buf_slice(&body), md5);
     struct slice part = buf_slice(&body);
+    s3_sum_md5(&part, 1, md5);
     struct s3_request r = {.kind = S3_WRITE,
                            .method = "POST",
                            .key = "",
@@ -371,7 +236,15 @@ static enum err store_s3_delete(struct op *op, struct store *base,
     return ERR_OK;
 }
 
-/* ---- all of it ---- */
+/* ---- what is left of the dead ---- */
+
+static enum err store_s3_sweep(struct op *op, struct store *base, const char *prefix,
+                               int64_t age_ms, uint64_t *ended)
+{
+    return s3_sweep_run(op, s3_of(base)->client, prefix, age_ms, ended);
+}
+
+/* ---- the table ---- */
 
 static void store_s3_free(struct store *base)
 {
@@ -389,8 +262,75 @@ static const struct store_ops s3_ops = {
     .put = store_s3_put,
     .list = store_s3_list,
     .delete = store_s3_delete,
+    .sweep = store_s3_sweep,
     .free = store_s3_free,
 };
+
+/* ---- quirks ---- */
+
+static const char *known_word(enum s3_known known)
+{
+    return known == S3_YES ? "yes" : known == S3_NO ? "no" : "unknown";
+}
+
+static void record(struct op *op, const struct store_s3 *s,
+                   const struct store_s3_quirks *q)
+{
+    const struct {
+        const char *labels;
+        enum s3_known known;
+    } quirks[] = {{"quirk=\"checks_crc32c\"", q->checks_crc32c},
+                  {"quirk=\"echoes_crc32c\"", q->echoes_crc32c},
+                  {"quirk=\"tells_crc32c\"", q->tells_crc32c},
+                  {"quirk=\"checks_md5\"", q->checks_md5},
+                  {"quirk=\"refuses_early\"", q->refuses_early}};
+    for (size_t i = 0; i < sizeof quirks / sizeof *quirks; i++)
+        metric_set(metric_gauge("elacsym_s3_quirk",
+                                "What the S3 store does: 1 yes, 0 no, -1 not known.",
+                                quirks[i].labels),
+                   quirks[i].known == S3_NOT_KNOWN ? -1 : quirks[i].known == S3_YES);
+    log_info(op, "the store's quirks",
+             "server=%s checks_crc32c=%s echoes_crc32c=%s tells_crc32c=%s "
+             "checks_md5=%s refuses_early=%s",
+             q->server, known_word(q->checks_crc32c), known_word(q->echoes_crc32c),
+             known_word(q->tells_crc32c), known_word(q->checks_md5),
+             known_word(q->refuses_early));
+    /* Without TLS the signature covers the body; large ones over TLS have the checksum
+     * alone. */
+    if (q->checks_crc32c == S3_NO && q->checks_md5 == S3_YES && !s->content_md5 &&
+        s3_client_tls(s->client))
+        log_warn(op, "the store ignores CRC32C: set storage.s3.content_md5 = true",
+                 "server=%s", q->server);
+}
+
+static void forget(struct op *op, struct store *base, const char *folder)
+{
+    const char *keys[8];
+    size_t n = sizeof keys / sizeof *keys;
+    enum err e = store_list(op, base, folder, "", 0, keys, &n);
+    if (!e) e = store_delete(op, base, keys, n);
+    if (e) log_warn(op, "objects of a probe are left", "error=%s", op->error);
+}
+
+void store_s3_learn(struct op *op, struct store *base, struct store_s3_quirks *out)
+{
+    struct store_s3 *s = s3_of(base);
+    uint8_t id[8];
+    char hex[2 * sizeof id + 1], folder[64];
+
+    assert(base->ops == &s3_ops);
+    random_bytes(id, sizeof id);
+    hex_encode(id, sizeof id, hex);
+    (void)snprintf(folder, sizeof folder, "probe/%s/", hex);
+    enum err e = s3_quirks_find(op, s->client, folder, out);
+    if (e) log_warn(op, "the store's quirks are not known", "error=%s", op->error);
+    op_clear_error(op);
+    record(op, s, out);
+    forget(op, base, folder);
+    op_clear_error(op);
+}
+
+/* ---- all of it ---- */
 
 enum err store_s3_open(struct op *op, const struct store_s3_options *options,
                        struct store **out)

@@ -27,6 +27,19 @@ struct store_s3_options {
         *environment; /* NAME=value, NULL at the end; outlives the store */
 };
 
+enum s3_known { S3_NOT_KNOWN, S3_NO, S3_YES };
+enum { S3_SERVER_MAX = 128 };
+
+/* What a store may do either way. */
+struct store_s3_quirks {
+    char server[S3_SERVER_MAX];  /* as it calls itself, or "" */
+    enum s3_known checks_crc32c; /* a body that x-amz-checksum-crc32c does not fit */
+    enum s3_known echoes_crc32c; /* in the answer to a PUT */
+    enum s3_known tells_crc32c;  /* with a GET that asks for it */
+    enum s3_known checks_md5;    /* a body that Content-MD5 does not fit */
+    enum s3_known refuses_early; /* before it has the body: 412 instead of 100 */
+};
+
 /* Asks the store nothing yet. ERR_INVALID: the endpoint is none. */
 enum err store_s3_open(struct op *op, const struct store_s3_options *options,
                        struct store **out);
@@ -43,6 +56,13 @@ enum err store_s3_probe(struct op *op, struct store *s);
 /* The first of that alone: two creates of one key, of which the second must fail and
  * change nothing. ERR_DENIED: it did. Any other error says nothing. Any store. */
 enum err store_s3_probe_again(struct op *op, struct store *s);
+
+/*
+ * Learns the quirks of a store of store_s3_open, records them in the log and in
+ * metrics, and removes what it wrote under probe/. What cannot be learnt stays
+ * S3_NOT_KNOWN: not knowing is no reason not to start.
+ */
+void store_s3_learn(struct op *op, struct store *base, struct store_s3_quirks *out);
 
 /* Repeats store_s3_probe_again on a store of store_s3_open, as often as s3_watch.h
  * says, until store_free. broken is called at most once, from another thread, when the

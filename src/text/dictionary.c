@@ -70,7 +70,12 @@ void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
     put_u32(&w->page_offsets, (uint32_t)w->pages.size);
     put_u32(&w->key_offsets, (uint32_t)w->keys.size);
 
-    buf_append_slice(pages, buf_slice(&w->pages));
+    if (pages->data) {
+        buf_append_slice(pages, buf_slice(&w->pages));
+    } else {
+        *pages = w->pages;
+        w->pages = BUF_INIT;
+    }
     buf_append_slice(index, buf_slice(&w->page_offsets));
     buf_append_slice(index, buf_slice(&w->key_offsets));
     buf_append_slice(index, buf_slice(&w->keys));

@@ -39,7 +39,8 @@ struct dictionary_writer {
 
 /* Terms come in ascending order (asserted), each of 1 to DICTIONARY_TERM_MAX bytes. */
 void dictionary_put(struct dictionary_writer *w, struct slice term, struct slice body);
-/* Appends pages and index to two buffers and releases the writer. */
+/* Appends pages and index to two buffers and releases the writer; an empty buffer takes
+ * the pages over. */
 void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
                        struct buf *index, uint32_t *page_count);
 

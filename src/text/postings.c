@@ -60,6 +60,7 @@ static bool varints_decode(struct slice bytes, int64_t before, uint32_t row_coun
     }
     out->count = count;
     out->packed = NULL;
+    out->bits = NULL;
     return at == end;
 }
 
@@ -178,7 +179,6 @@ static bool ascends(const uint32_t *rows, uint32_t before, bool first)
 static bool packed_decode(struct slice bytes, int64_t before, uint32_t last,
                           struct postings_block *out)
 {
-    if (bytes.size < 2) return false;
     uint32_t row_bits = bytes.data[0], frequency_bits = bytes.data[1];
     if (row_bits > 32 || frequency_bits > 32) return false;
     if (bytes.size != 2 + 16 * (size_t)(row_bits + frequency_bits)) return false;
@@ -191,12 +191,71 @@ static bool packed_decode(struct slice bytes, int64_t before, uint32_t last,
 
     out->packed = data + 16 * (size_t)row_bits;
     out->packed_bits = frequency_bits;
+    out->bits = NULL;
     out->count = POSTINGS_BLOCK;
 
     /* 128 gaps below 2^25 sum to less than 2^32, so a right last row proves that
      * nothing wrapped around; wider gaps are looked at one by one. */
     if (out->rows[POSTINGS_BLOCK - 1] != last) return false;
     return row_bits < 25 || ascends(out->rows, (uint32_t)before, before < 0);
+}
+
+/* ---- rows as bits ---- */
+
+/* Words that hold the rows behind `before` up to last. */
+static uint32_t bits_words(int64_t before, uint32_t last)
+{
+    return (uint32_t)(((uint64_t)(last - before) + 63) / 64);
+}
+
+static bool bits_load(struct slice bytes, int64_t before, uint32_t last,
+                      struct postings_block *out)
+{
+    uint32_t frequency_bits = bytes.data[1], words = bits_words(before, last);
+    uint32_t last_bit = (uint32_t)(last - before - 1), count = 0;
+    const uint8_t *data = bytes.data + 2;
+
+    if (frequency_bits > 32) return false;
+    if (bytes.size != 2 + 8 * (size_t)words + 16 * (size_t)frequency_bits) return false;
+    for (uint32_t i = 0; i < words; i++)
+        count += (uint32_t)__builtin_popcountll(load_u64(data + 8 * (size_t)i));
+    uint64_t end = load_u64(data + 8 * ((size_t)words - 1));
+    if (count != POSTINGS_BLOCK || end >> last_bit % 64 != 1) return false;
+
+    out->bits = data;
+    out->bits_row = (uint32_t)(before + 1);
+    out->bits_last = last;
+    out->packed = data + 8 * (size_t)words;
+    out->packed_bits = frequency_bits;
+    out->count = POSTINGS_BLOCK;
+    return true;
+}
+
+void postings_rows(struct postings_block *b)
+{
+    uint32_t count = 0;
+
+    for (uint32_t first = 0; b->bits && count < b->count; first += 64) {
+        uint64_t word = load_u64(b->bits + first / 8);
+        for (; word; word &= word - 1)
+            b->rows[count++] = b->bits_row + first + (uint32_t)__builtin_ctzll(word);
+    }
+    b->bits = NULL;
+}
+
+bool postings_has(const struct postings_block *b, uint32_t row, uint32_t *index)
+{
+    uint32_t bit = row - b->bits_row, count = 0;
+
+    assert(b->bits);
+    if (row < b->bits_row || row > b->bits_last) return false;
+    uint64_t word = load_u64(b->bits + bit / 64 * 8);
+    if (!(word >> bit % 64 & 1)) return false;
+    for (uint32_t i = 0; i < bit / 64; i++)
+        count += (uint32_t)__builtin_popcountll(load_u64(b->bits + (size_t)i * 8));
+    uint64_t below = word & ((1ull << bit % 64) - 1);
+    *index = count + (uint32_t)__builtin_popcountll(below);
+    return true;
 }
 
 void postings_frequencies(struct postings_block *b)
@@ -287,10 +346,22 @@ void postings_bounds(const struct postings *p, uint32_t block,
 
 /* ---- lists ---- */
 
+static void put_bits(const struct posting postings[POSTINGS_BLOCK], int64_t before,
+                     uint32_t words, struct buf *out)
+{
+    size_t begin = out->size;
+    buf_append_zeros(out, (size_t)words * 8);
+    for (size_t i = 0; i < POSTINGS_BLOCK; i++) {
+        uint64_t bit = (uint64_t)((int64_t)postings[i].row - before - 1);
+        out->data[begin + bit / 8] |= (uint8_t)(1u << bit % 8);
+    }
+}
+
 static void block_encode(const struct posting *postings, size_t count, int64_t before,
                          struct buf *out)
 {
     uint32_t gaps[POSTINGS_BLOCK], frequencies[POSTINGS_BLOCK];
+    int64_t start = before;
 
     if (count < POSTINGS_BLOCK) {
         for (size_t i = 0; i < count; i++) {
@@ -305,9 +376,14 @@ static void block_encode(const struct posting *postings, size_t count, int64_t b
         before = postings[i].row;
     }
     uint32_t row_bits = bits_for(gaps), frequency_bits = bits_for(frequencies);
-    put_u8(out, (uint8_t)row_bits);
+    uint32_t words = bits_words(start, (uint32_t)before);
+    bool dense = (size_t)words * 8 <= (size_t)row_bits * 16;
+    put_u8(out, dense ? POSTINGS_BITS : (uint8_t)row_bits);
     put_u8(out, (uint8_t)frequency_bits);
-    pack(gaps, row_bits, out);
+    if (dense)
+        put_bits(postings, start, words, out);
+    else
+        pack(gaps, row_bits, out);
     pack(frequencies, frequency_bits, out);
 }
 
@@ -369,6 +445,13 @@ bool postings_decode(const struct postings *p, uint32_t block,
 bool postings_decode_rows(const struct postings *p, uint32_t block,
                           struct postings_block *out)
 {
+    if (!postings_load(p, block, out)) return false;
+    postings_rows(out);
+    return true;
+}
+
+bool postings_load(const struct postings *p, uint32_t block, struct postings_block *out)
+{
     assert(block < p->block_count);
     if (p->small) return varints_decode(p->bytes, -1, p->row_count, p->count, out);
 
@@ -378,7 +461,10 @@ bool postings_decode_rows(const struct postings *p, uint32_t block,
     struct slice bytes;
     if (before >= last || last >= p->row_count) return false;
     if (!block_bytes(p, block, &bytes)) return false;
-    if (count >= POSTINGS_BLOCK) return packed_decode(bytes, before, last, out);
-    return varints_decode(bytes, before, p->row_count, count, out) &&
-           out->rows[count - 1] == last;
+    if (count < POSTINGS_BLOCK)
+        return varints_decode(bytes, before, p->row_count, count, out) &&
+               out->rows[count - 1] == last;
+    if (bytes.size < 2) return false;
+    return bytes.data[0] == POSTINGS_BITS ? bits_load(bytes, before, last, out)
+                                          : packed_decode(bytes, before, last, out);
 }

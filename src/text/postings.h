@@ -13,9 +13,12 @@
  *
  * A block of 128: u8 bits of a row gap, u8 bits of a frequency, then the gaps (row
  * minus row before, minus 1) and the frequencies minus 1, each 128 values packed in
- * four lanes: value i is in lane i % 4, lanes are interleaved 32 bits at a time. The
- * last, shorter block and small lists: for each posting a varint (gap << 1 | frequency
- * is 1) and, unless it is 1, a varint frequency - 2. Varints are LEB128.
+ * four lanes: value i is in lane i % 4, lanes are interleaved 32 bits at a time. Where
+ * rows lie dense the first byte is POSTINGS_BITS, and in place of the gaps there are
+ * u64 words, as few as reach the last row: bit i % 64 of word i / 64 says that the row
+ * i + 1 behind the one before the block is in it. The last, shorter block and small
+ * lists: for each posting a varint (gap << 1 | frequency is 1) and, unless it is 1, a
+ * varint frequency - 2. Varints are LEB128.
  *
  * Readers take any bytes: what is no list is refused, before a row outside the index or
  * out of order comes out.
@@ -29,7 +32,12 @@
 
 #include "base/buf.h"
 
-enum { POSTINGS_BLOCK = 128, POSTINGS_SMALL = 8, POSTINGS_PAIRS = 4 };
+enum {
+    POSTINGS_BLOCK = 128,
+    POSTINGS_SMALL = 8,
+    POSTINGS_PAIRS = 4,
+    POSTINGS_BITS = 64 /* no gap has as many bits */
+};
 
 struct posting {
     uint32_t row;
@@ -59,11 +67,14 @@ struct postings {
     bool small;
 };
 
-/* Up to 128 postings, decoded; perhaps but for their frequencies. */
+/* Up to 128 postings, decoded; perhaps but for their frequencies, or for rows that are
+ * bits. */
 struct postings_block {
     uint32_t count;
     const uint8_t *packed; /* frequencies that are not decoded yet, else NULL */
     uint32_t packed_bits;
+    const uint8_t *bits;          /* rows that are not decoded yet, else NULL */
+    uint32_t bits_row, bits_last; /* of the first and the last bit */
     _Alignas(16) uint32_t rows[POSTINGS_BLOCK];
     _Alignas(16) uint32_t frequencies[POSTINGS_BLOCK];
 };
@@ -90,6 +101,12 @@ bool postings_decode(const struct postings *p, uint32_t block,
  * or for all of them while the list's bytes are there. */
 bool postings_decode_rows(const struct postings *p, uint32_t block,
                           struct postings_block *out);
+/* The same, and rows that are bits stay so: for postings_has, or postings_rows. */
+bool postings_load(const struct postings *p, uint32_t block,
+                   struct postings_block *out);
+void postings_rows(struct postings_block *b);
+/* Is the row in a block whose rows are bits, and as which of them? */
+bool postings_has(const struct postings_block *b, uint32_t row, uint32_t *index);
 uint32_t postings_frequency(const struct postings_block *b, uint32_t i);
 void postings_frequencies(struct postings_block *b);
 

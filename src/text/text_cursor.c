@@ -20,6 +20,7 @@ enum err cursor_open(struct op *op, struct cursor *c, const struct text_clause *
     c->loaded = NO_BLOCK;
     c->rated = NO_BLOCK;
     c->rows.count = 0;
+    c->rows.bits = NULL;
     c->at = 0;
     c->scored = 0;
     if (!list->small) {
@@ -71,12 +72,13 @@ bool cursor_skip(struct cursor *c, uint32_t row)
     return true;
 }
 
-enum err cursor_load(struct op *op, struct cursor *c)
+/* Rows that are bits stay so. */
+static enum err load_lazy(struct op *op, struct cursor *c)
 {
     assert(c->block < c->list.block_count);
     if (c->loaded == c->block) return ERR_OK;
     c->loaded = NO_BLOCK;
-    if (!postings_decode_rows(&c->list, c->block, &c->rows))
+    if (!postings_load(&c->list, c->block, &c->rows))
         return op_fail(op, ERR_CORRUPT, "text index: damaged postings");
     c->loaded = c->block;
     c->at = 0;
@@ -84,12 +86,49 @@ enum err cursor_load(struct op *op, struct cursor *c)
     return ERR_OK;
 }
 
+enum err cursor_load(struct op *op, struct cursor *c)
+{
+    enum err e = load_lazy(op, c);
+    if (!e && c->rows.bits) {
+        postings_rows(&c->rows);
+        c->at = 0;
+    }
+    return e;
+}
+
+enum err cursor_find(struct op *op, struct cursor *c, uint32_t row, bool *has)
+{
+    *has = false;
+    if (!cursor_skip(c, row)) return ERR_OK;
+    enum err e = load_lazy(op, c);
+    if (e) return e;
+    if (c->rows.bits) {
+        *has = postings_has(&c->rows, row, &c->at);
+        return ERR_OK;
+    }
+    c->at = cursor_lower(c, row);
+    *has = c->at < c->rows.count && c->rows.rows[c->at] == row;
+    return ERR_OK;
+}
+
+typedef uint32_t count4 __attribute__((vector_size(16)));
+typedef float float4 __attribute__((vector_size(16)));
+
 /* Four at a time, by the operations of bm25_score, which round the same in each lane.
  */
+static inline float4 score4(float weight, const uint32_t frequencies[4],
+                            const float inverse[4])
+{
+    count4 frequency;
+    float4 norm;
+    memcpy(&frequency, frequencies, sizeof frequency);
+    memcpy(&norm, inverse, sizeof norm);
+    float4 f = __builtin_convertvector(frequency, float4);
+    return weight - weight / (1.0f + f * norm);
+}
+
 void cursor_rate(struct cursor *c)
 {
-    typedef uint32_t count4 __attribute__((vector_size(16)));
-    typedef float float4 __attribute__((vector_size(16)));
     _Alignas(16) float inverse[POSTINGS_BLOCK];
     float weight = c->clause->weight;
     uint32_t count = c->rows.count;
@@ -101,21 +140,16 @@ void cursor_rate(struct cursor *c)
     for (uint32_t i = count; i % 4; i++)
         inverse[i] = 0;
     for (uint32_t i = 0; i < count; i += 4) {
-        count4 frequency;
-        float4 norm;
-        memcpy(&frequency, c->rows.frequencies + i, sizeof frequency);
-        memcpy(&norm, inverse + i, sizeof norm);
-        float4 f = __builtin_convertvector(frequency, float4);
-        float4 score = weight - weight / (1.0f + f * norm);
+        float4 score = score4(weight, c->rows.frequencies + i, inverse + i);
         memcpy(c->scores + i, &score, sizeof score);
     }
     c->rated = c->loaded;
 }
 
-float cursor_score(const struct cursor *c)
+float cursor_score(const struct cursor *c, uint32_t row)
 {
     if (c->rated == c->loaded) return c->scores[c->at];
-    float inverse = c->clause->inverse[c->lengths[c->rows.rows[c->at]]];
+    float inverse = c->clause->inverse[c->lengths[row]];
     return bm25_score(c->clause->weight, postings_frequency(&c->rows, c->at), inverse);
 }
 
@@ -135,15 +169,15 @@ enum err cursor_seek_far(struct op *op, struct cursor *c, uint32_t row, uint32_t
 static float pairs_bound(const struct cursor *c, uint32_t block)
 {
     struct postings_bounds b;
-    float best = 0;
+    float inverse[POSTINGS_PAIRS];
 
     postings_bounds(&c->list, block, &b);
-    for (size_t i = 0; i < POSTINGS_PAIRS; i++) {
-        float inverse = c->clause->inverse[b.lengths[i]];
-        float score = bm25_score(c->clause->weight, b.frequencies[i], inverse);
-        if (score > best) best = score;
-    }
-    return best;
+    for (size_t i = 0; i < POSTINGS_PAIRS; i++)
+        inverse[i] = c->clause->inverse[b.lengths[i]];
+    float4 scores = score4(c->clause->weight, b.frequencies, inverse);
+    float left = scores[0] > scores[1] ? scores[0] : scores[1];
+    float right = scores[2] > scores[3] ? scores[2] : scores[3];
+    return left > right ? left : right;
 }
 
 float cursor_block_bound(struct cursor *c)

@@ -44,8 +44,11 @@ bool cursor_skip(struct cursor *c, uint32_t row);
 enum err cursor_load(struct op *op, struct cursor *c);
 /* Fills in the scores of the loaded block. */
 void cursor_rate(struct cursor *c);
-/* The score of the posting we are at. */
-float cursor_score(const struct cursor *c);
+/* The score of the posting we are at, which is the row's. */
+float cursor_score(const struct cursor *c, uint32_t row);
+/* Moves to the block that may hold row; *has: it does, and we are at it. ERR_CORRUPT.
+ */
+enum err cursor_find(struct op *op, struct cursor *c, uint32_t row, bool *has);
 /* cursor_seek where the block at hand does not serve. */
 enum err cursor_seek_far(struct op *op, struct cursor *c, uint32_t row,
                          uint32_t *found);
@@ -70,11 +73,18 @@ static inline uint32_t cursor_lower(const struct cursor *c, uint32_t row)
     return (uint32_t)(base - c->rows.rows) + (*base < row);
 }
 
+/* Does the row lie within the block that is loaded? */
+static inline bool cursor_covers(const struct cursor *c, uint32_t row)
+{
+    return c->loaded == c->block && !c->rows.bits && c->rows.rows[0] <= row &&
+           row <= c->block_last;
+}
+
 /* Moves to the first row >= row; UINT32_MAX when there is none. ERR_CORRUPT. */
 static inline enum err cursor_seek(struct op *op, struct cursor *c, uint32_t row,
                                    uint32_t *found)
 {
-    if (row > c->block_last || c->loaded != c->block)
+    if (row > c->block_last || c->loaded != c->block || c->rows.bits)
         return cursor_seek_far(op, c, row, found);
     c->at = cursor_lower(c, row);
     *found = c->rows.rows[c->at];

@@ -71,8 +71,9 @@ struct text_search {
 
 /*
  * Scores the rows that hold any clause (or one of every group) and pushes them. A row's
- * score is the float sum of its clauses' scores in clause order. *scored counts
- * postings looked at. op is checked once a block.
+ * score is the float sum of its clauses' scores in clause order. Of two rows of the
+ * source with equal scores best must prefer the lower one (rows ascend by id). *scored
+ * counts postings looked at. op is checked once a block.
  */
 enum err text_index_search(struct op *op, const struct text_search *search,
                            struct topk *best, uint64_t *scored);

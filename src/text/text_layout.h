@@ -2,7 +2,8 @@
  * text_layout.h - the bytes of a text index, for the files that write and read them.
  *
  *    0  u32  magic "ETXT"
- *    4  u16  version of this layout, 2; in version 1 terms have no positions
+ *    4  u16  version of this layout, 3; in version 1 terms have no positions, up to 2
+ *            the rows of dense blocks are gaps too
  *    6  u16  version of the analysis that made the terms (ANALYSIS_VERSION)
  *    8  u8   language; u8 stemming; u8 remove_stopwords; u8 flags: 1 case_sensitive, 2
  *            ascii_folding
@@ -45,7 +46,7 @@
 #include "text/postings.h"
 
 #define TEXT_MAGIC 0x54585445u /* "ETXT" */
-enum { TEXT_VERSION = 2, TEXT_HEADER_SIZE = 64 };
+enum { TEXT_VERSION = 3, TEXT_HEADER_SIZE = 64 };
 
 struct op;
 

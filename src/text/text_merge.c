@@ -11,7 +11,7 @@
 #include "base/op.h"
 #include "text/text_layout.h"
 
-enum { TERMS_PER_CHECK = 1024 };
+enum { TERMS_PER_CHECK = 1024, ROOM_SPARE = 256 << 10, ROOM_GAP = 64 };
 
 /* A posting under its new row, and where its numbers are. */
 struct entry {
@@ -275,12 +275,37 @@ static void merge_release(struct merge *m)
     dictionary_writer_release(&m->dictionary);
 }
 
+/* Lists of several inputs as one are seldom larger than they were, and never much. */
+static struct buf cut(struct buf_room *room, uint64_t input_bytes)
+{
+    return buf_cut(room, (size_t)(input_bytes + input_bytes / 8 + ROOM_SPARE));
+}
+
+uint64_t text_merge_room(uint64_t input_bytes)
+{
+    return input_bytes + input_bytes / 8 + 2 * (uint64_t)(ROOM_SPARE + ROOM_GAP);
+}
+
+static void rooms_cut(struct merge *m, const struct text_merge_input *inputs,
+                      size_t count, struct buf_room *room)
+{
+    uint64_t lists = 0, pages = 0;
+    for (size_t i = 0; i < count; i++) {
+        lists += inputs[i].index->postings.size;
+        pages += inputs[i].index->dictionary.pages.size;
+    }
+    m->lists = cut(room, lists);
+    m->dictionary.pages = cut(room, pages);
+}
+
 enum err text_merge(struct op *op, const struct analysis *analysis,
                     const struct text_merge_input *inputs, size_t count,
-                    uint32_t row_count, struct buf *out, struct buf *positions)
+                    uint32_t row_count, struct buf_room *room, struct buf *out,
+                    struct buf *positions)
 {
     struct merge m = {.op = op};
 
+    rooms_cut(&m, inputs, count, room);
     m.walks = mem_new_array(struct walk, count);
     m.heap = mem_new_array(size_t, count);
     m.rows = mem_aligned(64, sizeof *m.rows);

@@ -29,10 +29,14 @@ bool text_merge_takes(const struct text_index *t, const struct analysis *analysi
 
 /*
  * Appends the index of row_count rows and its positions. Each new row comes from one
- * input at most. ERR_CORRUPT, and then parts may have been appended.
+ * input at most. What grows with the inputs meanwhile is cut from room, or on the heap.
+ * ERR_CORRUPT, and then parts may have been appended.
  */
 enum err text_merge(struct op *op, const struct analysis *analysis,
                     const struct text_merge_input *inputs, size_t count,
-                    uint32_t row_count, struct buf *out, struct buf *positions);
+                    uint32_t row_count, struct buf_room *room, struct buf *out,
+                    struct buf *positions);
+/* How much of a room that is, for inputs of so many bytes. */
+uint64_t text_merge_room(uint64_t input_bytes);
 
 #endif

@@ -17,8 +17,9 @@
  * A score is the float sum in clause order, to the bit: each clause's score has a place
  * of its own until a row is complete, and a clause that does not match adds zero, which
  * changes no float sum. Bounds are added in double and widened by `slack`, which covers
- * the rounding of the float sum. A row whose score equals the floor may win its tie, so
- * only what is below the floor is dropped.
+ * the rounding of the float sum. The floor is the least score that can still be kept:
+ * the k-th best, or the next float once the rows at hand lose a tie with it, as rows
+ * behind an equal one of the same source do.
  */
 #include <assert.h>
 #include <math.h>
@@ -30,11 +31,9 @@
 #include "text/text_cursor.h"
 #include "text/text_layout.h"
 #include "text/text_list.h"
+#include "text/text_window.h"
 
 enum {
-    SLOTS = 8192, /* floats of a window, 32 KiB: the size of a first-level cache */
-    WINDOW_ROWS_MIN = 64,
-    WINDOW_ROWS_MAX = 4096,
     CROWD = 32, /* windows grow while they hold fewer candidates a clause */
     ALLOWED_BATCH = 256,
     ALLOWED_COST = 16 /* a look-up costs as much as walking so many postings */
@@ -52,6 +51,7 @@ struct search {
     const struct text_search *query;
     struct topk *best;
     double slack;
+    float floor;
     struct cursor *cursors; /* of the clauses that occur here, in clause order */
     size_t cursor_count;
     float *places; /* scores of the row at hand, a cursor each; zero between rows */
@@ -64,7 +64,10 @@ struct search {
     size_t spare_count;
     double *sums;     /* sums[i]: bounds of ranked[0..i) together, widened */
     float next_floor; /* at this floor one more would be spare */
-    float *slots;     /* a window's scores: by row, then by essential clause */
+    size_t essential_count;
+    struct text_window *window;
+    struct cursor
+        *probes; /* for rows that a cursor has passed; NULL, then as cursors */
     uint64_t windows, candidates;
 
     /* and: by rising number of postings */
@@ -74,7 +77,13 @@ struct search {
 
 static double floor_of(const struct search *s)
 {
-    return (double)topk_floor(s->best);
+    return (double)s->floor;
+}
+
+/* For the rows from `row` on. */
+static void floor_update(struct search *s, uint32_t row)
+{
+    s->floor = topk_needed(s->best, &(struct hit){0, s->query->source, row});
 }
 
 /* A float that no sum is below which, with `others` at most to come, reaches the floor.
@@ -96,6 +105,13 @@ static float *place_of(const struct search *s, const struct cursor *c)
 
 /* ---- a row ---- */
 
+static void row_keep(struct search *s, uint32_t row, float score)
+{
+    if (score < s->floor) return;
+    topk_push(s->best, (struct hit){score, s->query->source, row});
+    floor_update(s, row);
+}
+
 /* Adds up the places in clause order and keeps the row. */
 static void row_finish(struct search *s, uint32_t row)
 {
@@ -104,7 +120,7 @@ static void row_finish(struct search *s, uint32_t row)
         score += s->places[i];
         s->places[i] = 0;
     }
-    topk_push(s->best, (struct hit){score, s->query->source, row});
+    row_keep(s, row, score);
 }
 
 static void row_drop(struct search *s)
@@ -116,11 +132,11 @@ static void row_drop(struct search *s)
 static enum err row_look_up(struct search *s, struct cursor *c, uint32_t row,
                             bool *found, double *sum)
 {
-    uint32_t at;
-    enum err e = cursor_seek(s->op, c, row, &at);
-    if (e || at != row) return e;
+    bool has;
+    enum err e = cursor_find(s->op, c, row, &has);
+    if (e || !has) return e;
 
-    float score = cursor_score(c);
+    float score = cursor_score(c, row);
     *found = true;
     *place_of(s, c) = score;
     *sum += (double)score;
@@ -129,25 +145,69 @@ static enum err row_look_up(struct search *s, struct cursor *c, uint32_t row,
 
 /* ---- or ---- */
 
-/*
- * A row whose essential scores are in their places and sum to `sum`: looks it up in the
- * spare clauses, dearest first, for as long as it can reach the floor.
- */
-static enum err candidate(struct search *s, uint32_t row, double sum)
+/* The score that an essential clause gave a row of the window, once more. */
+static enum err essential_score(struct search *s, struct cursor *c, uint32_t row,
+                                float *score)
 {
-    bool found;
+    enum err e = ERR_OK;
+    bool has;
+
+    if (!cursor_covers(c, row)) {
+        struct cursor *probe = &s->probes[c - s->cursors];
+        if (!probe->clause) e = cursor_open(s->op, probe, c->clause, &c->list);
+        if (e) return e;
+        c = probe;
+    }
+    c->at = 0;
+    e = cursor_find(s->op, c, row, &has);
+    *score = !e && has ? cursor_score(c, row) : 0;
+    return e;
+}
+
+/* Puts what the essential clauses gave a row, `sum` together, into its places. */
+static enum err essential_places(struct search *s, uint32_t row, float sum)
+{
+    if (s->essential_count == 1) {
+        *place_of(s, s->refs[0]) = sum;
+        return ERR_OK;
+    }
+    if (!s->probes) {
+        s->probes = mem_aligned(64, s->cursor_count * sizeof *s->probes);
+        for (size_t i = 0; i < s->cursor_count; i++)
+            s->probes[i].clause = NULL;
+    }
+    enum err e = ERR_OK;
+    for (size_t i = 0; !e && i < s->essential_count; i++)
+        e = essential_score(s, s->refs[i], row, place_of(s, s->refs[i]));
+    return e;
+}
+
+/*
+ * A row whose essential scores sum to `sum` in clause order: looks it up in the spare
+ * clauses, dearest first, for as long as it can reach the floor.
+ */
+static enum err candidate(struct search *s, uint32_t row, float sum)
+{
+    double total = (double)sum;
+    bool found = false;
 
     s->candidates++;
     for (size_t i = s->spare_count; i > 0; i--) {
-        if (sum * s->slack + s->sums[i] < floor_of(s)) break;
-        enum err e = row_look_up(s, s->ranked[i - 1], row, &found, &sum);
+        if (total * s->slack + s->sums[i] < floor_of(s)) break;
+        enum err e = row_look_up(s, s->ranked[i - 1], row, &found, &total);
         if (e) return e;
     }
-    if (sum * s->slack < floor_of(s))
-        row_drop(s);
-    else
-        row_finish(s, row);
-    return ERR_OK;
+    if (total * s->slack < floor_of(s)) {
+        if (found) row_drop(s);
+        return ERR_OK;
+    }
+    if (!found) {
+        row_keep(s, row, sum);
+        return ERR_OK;
+    }
+    enum err e = essential_places(s, row, sum);
+    if (!e) row_finish(s, row);
+    return e;
 }
 
 /* Rows [lo, end) of the one essential cursor's block. */
@@ -160,13 +220,14 @@ static enum err scan_block(struct search *s, struct cursor *c, uint32_t lo,
     if (e) return e;
     cursor_rate(c);
     c->at = cursor_lower(c, lo);
-    float need = needed(s, others);
+    float floor = s->floor, need = needed(s, others);
     for (uint32_t i = c->at; i < c->rows.count && c->rows.rows[i] < end; i++) {
         if (c->scores[i] < need) continue;
         if (!is_allowed(s, c->rows.rows[i])) continue;
-        *place_of(s, c) = c->scores[i];
-        e = candidate(s, c->rows.rows[i], (double)c->scores[i]);
+        e = candidate(s, c->rows.rows[i], c->scores[i]);
         if (e) return e;
+        if (!(s->floor > floor)) continue;
+        floor = s->floor;
         need = needed(s, others);
     }
     return ERR_OK;
@@ -185,91 +246,56 @@ static enum err scan_one(struct search *s, struct cursor *c, uint32_t lo, uint32
             if (e) return e;
         }
         lo = end;
-        if (topk_floor(s->best) < s->next_floor) continue;
+        if (s->floor < s->next_floor) continue;
         *next = lo;
         break;
     }
     return ERR_OK;
 }
 
-/* Rows [base, end): which of them essential clauses hold; their scores are in slots. */
-struct window {
-    uint32_t base, end;
-    size_t stride;             /* slots of a row */
-    struct cursor **essential; /* in clause order */
-    size_t essential_count;
-    uint64_t bits[WINDOW_ROWS_MAX / 64];
-    uint64_t allowed[WINDOW_ROWS_MAX / 64];
-};
-
-static enum err window_fill(struct search *s, struct window *w)
+/* The rows of a group that the bits name. */
+static enum err group_rows(struct search *s, uint32_t group, uint64_t bits,
+                           double others)
 {
-    memset(w->bits, 0, sizeof w->bits);
-    for (size_t j = 0; j < w->essential_count; j++) {
-        struct cursor *c = w->essential[j];
-        for (uint32_t row = w->base; row < w->end && cursor_skip(c, row);) {
-            enum err e = cursor_load(s->op, c);
-            if (e) return e;
-            cursor_rate(c);
-            uint32_t i = cursor_lower(c, row);
-            for (; i < c->rows.count && c->rows.rows[i] < w->end; i++) {
-                uint32_t bit = c->rows.rows[i] - w->base;
-                w->bits[bit / 64] |= 1ull << bit % 64;
-                s->slots[bit * w->stride + j] = c->scores[i];
-            }
-            c->at = i;
-            row = c->block_last + 1;
-        }
+    const struct text_window *w = s->window;
+    float floor = s->floor;
+
+    while (bits) {
+        uint32_t at = group * WINDOW_GROUP + (uint32_t)__builtin_ctzll(bits);
+        bits &= bits - 1;
+        enum err e = candidate(s, w->base + at, w->sums[at]);
+        if (e) return e;
+        if (!(s->floor > floor)) continue;
+        floor = s->floor;
+        bits &= window_reach(w, group, needed(s, others));
     }
     return ERR_OK;
 }
 
-/* The sum of a row's slots in any order: good enough to compare, within slack. */
-static float slots_sum(const float *slots, size_t stride)
+static enum err window_scan(struct search *s)
 {
-    typedef float float4 __attribute__((vector_size(16)));
-    float4 sum, more;
-    memcpy(&sum, slots, sizeof sum);
-    for (size_t j = 4; j < stride; j += 4) {
-        memcpy(&more, slots + j, sizeof more);
-        sum += more;
-    }
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-static enum err window_row(struct search *s, const struct window *w, uint32_t bit,
-                           float sum)
-{
-    const float *slots = s->slots + bit * w->stride;
-    for (size_t j = 0; j < w->essential_count; j++)
-        *place_of(s, w->essential[j]) = slots[j];
-    return candidate(s, w->base + bit, (double)sum);
-}
-
-static enum err window_scan(struct search *s, struct window *w)
-{
-    size_t words = (w->end - w->base + 63) / 64;
-    if (s->query->allowed) rowset_bits(s->query->allowed, w->base, w->allowed, words);
-
+    struct text_window *w = s->window;
+    const struct rowset *allowed = s->query->allowed;
+    uint64_t allowed_bits[WINDOW_GROUPS];
     double others = s->sums[s->spare_count];
-    float need = needed(s, others);
-    for (uint32_t word = 0; word < words; word++) {
-        for (uint64_t left = w->bits[word]; left; left &= left - 1) {
-            uint32_t in_word = (uint32_t)__builtin_ctzll(left);
-            uint32_t bit = word * 64 + in_word;
-            float *slots = s->slots + bit * w->stride;
-            float sum = slots_sum(slots, w->stride);
-            enum err e = ERR_OK;
-            if (sum >= need &&
-                (!s->query->allowed || w->allowed[word] >> in_word & 1)) {
-                e = window_row(s, w, bit, sum);
-                need = needed(s, others);
-            }
-            memset(slots, 0, w->stride * sizeof *slots);
-            if (e) return e;
-        }
+    enum err e = ERR_OK;
+
+    if (allowed) {
+        size_t groups = (w->end - w->base + WINDOW_GROUP - 1) / WINDOW_GROUP;
+        rowset_bits(allowed, w->base, allowed_bits, groups);
     }
-    return ERR_OK;
+    float floor = s->floor, need = needed(s, others);
+    for (uint64_t left = w->touched; left; left &= left - 1) {
+        uint32_t group = (uint32_t)__builtin_ctzll(left);
+        uint64_t bits = window_reach(w, group, need);
+        if (allowed) bits &= allowed_bits[group];
+        if (!e && bits) e = group_rows(s, group, bits, others);
+        window_clear(w, group);
+        if (!(s->floor > floor)) continue;
+        floor = s->floor;
+        need = needed(s, others);
+    }
+    return e;
 }
 
 /* The first row at or behind lo of any of the cursors; UINT32_MAX if there is none. */
@@ -286,32 +312,24 @@ static enum err first_row(struct search *s, struct cursor **cursors, size_t coun
     return ERR_OK;
 }
 
-static size_t slots_stride(size_t essential_count)
-{
-    return (essential_count + 3) / 4 * 4;
-}
-
 /* Walks several essential cursors through [lo, hi). *next: where to go on. */
-static enum err scan_many(struct search *s, struct cursor **essential, size_t count,
-                          uint32_t lo, uint32_t hi, uint32_t *next)
+static enum err scan_many(struct search *s, uint32_t lo, uint32_t hi, uint32_t *next)
 {
-    struct window w = {.essential = essential, .essential_count = count};
-    w.stride = slots_stride(count);
-    uint32_t rows = (uint32_t)(SLOTS / w.stride) & ~63u;
-    if (rows < WINDOW_ROWS_MIN) rows = WINDOW_ROWS_MIN;
+    struct text_window *w = s->window;
 
     *next = hi;
     for (;;) {
         enum err e = op_check(s->op);
-        if (!e) e = first_row(s, essential, count, lo, &w.base);
-        if (e || w.base >= hi) return e;
+        if (!e) e = first_row(s, s->refs, s->essential_count, lo, &w->base);
+        if (e || w->base >= hi) return e;
 
-        w.end = hi - w.base > rows ? w.base + rows : hi;
-        e = window_fill(s, &w);
-        if (!e) e = window_scan(s, &w);
+        w->end = hi - w->base > WINDOW_ROWS ? w->base + WINDOW_ROWS : hi;
+        for (size_t i = 0; !e && i < s->essential_count; i++)
+            e = window_add(s->op, w, s->refs[i]);
+        if (!e) e = window_scan(s);
         if (e) return e;
-        lo = w.end;
-        if (topk_floor(s->best) < s->next_floor) continue;
+        lo = w->end;
+        if (s->floor < s->next_floor) continue;
         *next = lo;
         return ERR_OK;
     }
@@ -327,7 +345,7 @@ static void live_update(struct search *s, uint32_t lo)
 }
 
 /* Makes all clauses essential where none was: their blocks shape the next window. */
-static size_t essential_count(struct search *s)
+static size_t essential_number(struct search *s)
 {
     size_t count = 0;
     for (size_t i = 0; i < s->live_count; i++)
@@ -345,7 +363,7 @@ static size_t essential_count(struct search *s)
 static uint32_t window_end(struct search *s, uint32_t lo, uint32_t rows_min)
 {
     uint32_t row_count = s->query->row_count, end = row_count;
-    bool one = essential_count(s) == 1;
+    bool one = essential_number(s) == 1;
 
     for (size_t i = 0; i < s->live_count; i++) {
         const struct cursor *c = s->live[i];
@@ -391,15 +409,15 @@ static void partition(struct search *s, uint32_t hi)
 
 static enum err scan(struct search *s, uint32_t lo, uint32_t hi, uint32_t *next)
 {
-    size_t count = 0;
+    s->essential_count = 0;
     for (size_t i = 0; i < s->live_count; i++)
-        if (s->live[i]->essential) s->refs[count++] = s->live[i];
+        if (s->live[i]->essential) s->refs[s->essential_count++] = s->live[i];
 
     s->windows++;
     *next = hi;
-    if (count == 0) return ERR_OK;
-    if (count == 1) return scan_one(s, s->refs[0], lo, hi, next);
-    return scan_many(s, s->refs, count, lo, hi, next);
+    if (s->essential_count == 0) return ERR_OK;
+    if (s->essential_count == 1) return scan_one(s, s->refs[0], lo, hi, next);
+    return scan_many(s, lo, hi, next);
 }
 
 static enum err search_or(struct search *s)
@@ -409,6 +427,7 @@ static enum err search_or(struct search *s)
     for (uint32_t lo = 0, next; lo < s->query->row_count; lo = next) {
         enum err e = op_check(s->op);
         if (e) return e;
+        floor_update(s, lo);
         live_update(s, lo);
         if (s->live_count == 0) break;
 
@@ -419,7 +438,7 @@ static enum err search_or(struct search *s)
         bool crowded = s->candidates >= CROWD * s->live_count * s->windows;
         if (crowded)
             rows_min = 1;
-        else if (rows_min < WINDOW_ROWS_MAX)
+        else if (rows_min < WINDOW_ROWS)
             rows_min *= 2;
     }
     return ERR_OK;
@@ -536,6 +555,7 @@ static enum err search_and(struct search *s)
          lo = hi) {
         enum err e = op_check(s->op);
         if (e) return e;
+        floor_update(s, lo);
         if (!groups_bound(s, lo, hi)) break;
         if (s->groups[0].rest < floor_of(s)) continue;
         e = s->groups[0].count == 1 ? lead_block(s, lo, hi) : lead_walk(s, lo, hi);
@@ -657,12 +677,12 @@ static enum err cursors_open(struct search *s)
 static void or_prepare(struct search *s)
 {
     size_t n = s->cursor_count;
-    size_t slots = slots_stride(n) * WINDOW_ROWS_MIN;
 
     s->live = mem_new_array(struct cursor *, n);
     s->ranked = mem_new_array(struct cursor *, n);
     s->sums = mem_new_array(double, n + 1);
-    s->slots = mem_new_array(float, slots > SLOTS ? slots : SLOTS);
+    s->window = mem_aligned(64, sizeof *s->window);
+    window_init(s->window);
     s->live_count = n;
     for (size_t i = 0; i < n; i++)
         s->live[i] = &s->cursors[i];
@@ -685,12 +705,13 @@ static enum err run(struct search *s)
 enum err text_index_search(struct op *op, const struct text_search *search,
                            struct topk *best, uint64_t *scored)
 {
-    struct search s = {.op = op, .query = search, .best = best};
+    struct search s = {.op = op, .query = search, .best = best, .floor = -INFINITY};
 
-    /* Adding n floats rounds each step by at most 2^-24 of the sum. */
-    s.slack = 1.0 + 1.2e-7 * (double)(search->clause_count + 2);
     s.cursors = mem_aligned(64, search->clause_count * sizeof *s.cursors);
     enum err e = cursors_open(&s);
+    /* Adding n floats rounds each step by at most 2^-24 of the sum; one is not added.
+     */
+    s.slack = s.cursor_count > 1 ? 1.0 + 1.2e-7 * (double)(s.cursor_count + 2) : 1.0;
     if (!e && s.cursor_count) e = run(&s);
 
     for (size_t i = 0; i < s.cursor_count; i++)
@@ -701,7 +722,8 @@ enum err text_index_search(struct op *op, const struct text_search *search,
     mem_free(s.live);
     mem_free(s.ranked);
     mem_free(s.sums);
-    mem_free(s.slots);
+    mem_free(s.window);
+    mem_free(s.probes);
     mem_free(s.groups);
     return e;
 }

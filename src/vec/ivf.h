@@ -73,6 +73,7 @@ struct ivf_build_options {
     enum ivf_metric metric;
     uint64_t seed;         /* of the rotation: one for all segments of a namespace */
     uint32_t cluster_size; /* rows wished for in a cluster; 0: the default */
+    struct buf_room *room; /* slots and records are cut from it; NULL: on the heap */
 };
 
 struct ivf_bytes {

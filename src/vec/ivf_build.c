@@ -50,6 +50,7 @@ struct build {
     float *raw, *scratch; /* READ_ROWS x dim, coded_dim */
     uint32_t query_count; /* vectors that serve as queries of the calibration */
     uint32_t queries[CALIBRATION_QUERIES];
+    struct buf_room *room;
     struct ivf_bytes *out;
 };
 
@@ -372,6 +373,7 @@ static uint64_t *start_records(struct build *b)
     uint32_t clusters = b->clusters.count, padded = b->ivf.padded;
     uint64_t *offsets = mem_new_array(uint64_t, clusters);
     uint64_t offset = 0;
+    b->out->records = buf_cut(b->room, b->ivf.records_size);
     buf_append_zeros(&b->out->records, b->ivf.records_size);
     for (uint32_t place = 0; place < clusters; place++) {
         offsets[place] = offset;
@@ -418,6 +420,7 @@ static enum err encode(struct op *op, struct build *b)
     double *squares = mem_new_array(double, b->clusters.count);
     uint32_t *counted = mem_new_array(uint32_t, b->clusters.count);
     enum err e = ERR_OK;
+    b->out->slots = buf_cut(b->room, b->source->row_count * sizeof(uint32_t));
     buf_append_zeros(&b->out->slots, b->source->row_count * sizeof(uint32_t));
     memset(b->out->slots.data, 0xff, b->out->slots.size);
     for (uint32_t first = 0; first < count && !e; first += READ_ROWS) {
@@ -525,6 +528,7 @@ enum err ivf_build(struct op *op, const struct ivf_source *source,
                               .row_count = source->row_count,
                               .seed = options->seed},
                       .raw = mem_new_array(float, READ_ROWS *(size_t)source->dim),
+                      .room = options->room,
                       .out = out};
     enum err e = plan_coding(op, &b);
     if (!e) {

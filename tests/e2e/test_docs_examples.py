@@ -74,14 +74,64 @@ def filters():
             yield from (json.loads(line) for line in block.strip().split("\n"))
 
 
-def test_every_filter_of_the_api_page_is_taken(ns):
+@pytest.fixture
+def shop(ns):
+    """Of every example filter something matches, and something does not."""
     ns.create(attributes={
         "year": "int", "color": "string", "price": "float", "released": "datetime", "stock": "int", "tags": "array_string", "path": "string",
         "file": "string", "owner": "string", "genres": "array_string"})
-    ns.upsert({"id": 1, "attributes": {"year": 1994, "tags": ["sale", "new"], "file": "a.c", "owner": "me"}})
-    found = [filter["op"] if "op" in filter else filter["type"] for filter in filters() if ns.ids(filter=filter) == [1]]
-    assert set(found) >= {"eq", "ne", "gte", "in", "not_in", "contains", "contains_any", "contains_all", "glob", "exists", "and", "not"}
+    ns.upsert({"id": 1, "attributes": {"year": 1994, "color": "blue", "price": 20, "released": "1999-05-01T00:00:00Z", "stock": 3, "tags": ["sale", "new"],
+                                       "path": "/home/me", "file": "a.c", "owner": "me", "genres": ["drama"]}},
+              {"id": 17, "attributes": {"year": 1980, "color": "red", "price": 4, "released": "2010-05-01T00:00:00Z", "stock": 50, "tags": ["sold"],
+                                        "path": "/etc", "file": "b.py", "genres": []}},
+              {"id": 30})
+    return ns
+
+
+def test_every_filter_of_the_api_page_finds_something_and_leaves_something_out(shop):
     assert len(list(filters())) >= 19
+    for filter in filters():
+        assert 0 < len(shop.ids(filter=filter)) < 3, filter
+
+
+def allowed_words(answer):
+    """Of a refusal: what it says is allowed."""
+    assert answer.status == 400
+    allowed = answer.error.split("expected")[1]
+    return set(re.findall('"([a-z_]+)"', allowed) or re.findall("[a-z_]+", allowed.removeprefix(" one of")))
+
+
+def words_in(value, key):
+    if isinstance(value, dict):
+        yield from ([value[key]] if key in value else [])
+        value = value.values()
+    if not isinstance(value, str) and hasattr(value, "__iter__"):
+        for item in value:
+            yield from words_in(item, key)
+
+
+def test_every_operator_that_the_server_takes_has_an_example(shop):
+    """The server itself says what there is: whoever adds an operator adds an example."""
+    found = list(filters())
+    operators = allowed_words(shop.ask("POST", "/query", {"filter": {"field": "year", "op": "?", "value": 1}}))
+    groups = allowed_words(shop.ask("POST", "/query", {"filter": {"type": "?", "conditions": []}}))
+    assert len(operators) == 14 and len(groups) == 3
+    assert operators == set(words_in(found, "op")) and groups == set(words_in(found, "type"))
+
+
+def test_every_fusion_and_aggregate_that_the_server_takes_has_an_example(shop):
+    requests = [json.loads(body) for _, _, _, body in (parse(request) for request, _ in examples()) if body]
+    hybrid = {"vector": [1], "full_text": {"field": "owner", "query": "me"}}
+    methods = allowed_words(shop.ask("POST", "/query", {**hybrid, "fusion": {"method": "?"}}))
+    scales = allowed_words(shop.ask("POST", "/query", {**hybrid, "fusion": {"method": "sum", "normalize": "?"}}))
+    shown = [request["fusion"] for request in requests if "fusion" in request]
+    assert methods == {fusion["method"] for fusion in shown} and scales == set(words_in(shown, "normalize"))
+    answer = shop.ask("POST", "/query", {"aggregate": {"?": 1}})
+    aggregates = set(re.findall("[a-z_]+", answer.error.split("allowed")[1]))
+    assert {"count", "sum", "min", "max", "group_by"} <= aggregates
+    shown = [request["aggregate"] for request in requests if "aggregate" in request]
+    for word in ("count", "sum", "min", "max", "group_by"):
+        assert any(word in aggregate for aggregate in shown), word
 
 
 def patterns():

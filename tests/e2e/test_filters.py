@@ -131,3 +131,53 @@ def test_a_wrong_filter_is_refused_and_its_place_is_named(fruit, filter, place):
     answer = fruit.ask("POST", "/query", {"filter": filter})
     assert answer.status == 400
     assert answer.error.startswith(place + ":")
+
+
+# ---- null, for every operator on every type ----
+
+TYPES = {"string": "a", "int": -1, "uint": 1, "float": 1.5, "bool": True, "datetime": "2020-01-01T00:00:00Z",
+         "uuid": "12345678-1234-1234-1234-123456789abc"}
+
+
+def every_condition():
+    """(attribute, op, value, whether null makes it true, false or unknown (None))."""
+    for kind, value in TYPES.items():
+        ordered = [] if kind == "bool" else ["gt", "gte", "lt", "lte"]
+        texts = ["prefix", "glob"] if kind == "string" else []
+        for op in ["eq", *ordered, *texts, *(["contains"] if texts else [])]:
+            yield kind, op, value, None
+        yield kind, "ne", value, True
+        yield kind, "in", [value], None
+        yield kind, "in", [], None
+        yield kind, "in", [value, None], True
+        yield kind, "not_in", [value], True
+        yield kind, "not_in", [], True
+        yield kind, "not_in", [value, None], False
+        for op in ["contains", *texts]:
+            yield "array_" + kind, op, value, None
+        for op in ["contains_any", "contains_all"]:
+            yield "array_" + kind, op, [value], None
+            yield "array_" + kind, op, [], None
+        for attribute in (kind, "array_" + kind):
+            yield attribute, "exists", True, False
+            yield attribute, "exists", False, True
+        yield kind, "eq", None, True
+        yield kind, "ne", None, False
+
+
+@pytest.mark.parametrize("where", ["log", "segment", "index"])
+def test_null_is_what_the_two_rules_say_for_every_operator_on_every_type(ns, where):
+    kinds = [prefix + kind for kind in TYPES for prefix in ("", "array_")]
+    ns.create(attributes={kind: {"type": kind, "indexed": where == "index"} for kind in kinds})
+    ns.upsert({"id": 1}, {"id": 2, "attributes": {kind: [TYPES[kind[6:]]] if kind.startswith("array_") else TYPES[kind] for kind in kinds}})
+    if where != "log":
+        ns.compact()
+    conditions = list(every_condition())
+    assert len(conditions) > 140
+    for field, op, value, of_null in conditions:
+        met = 1 in ns.ids(filter=condition(field, op, value))
+        opposite = 1 in ns.ids(filter=group("not", condition(field, op, value)))
+        assert (met, opposite) == (of_null is True, of_null is False), (field, op, value)
+        # A document that has the attribute is never unknown.
+        met = 2 in ns.ids(filter=condition(field, op, value))
+        assert met != (2 in ns.ids(filter=group("not", condition(field, op, value)))), (field, op, value)

@@ -80,7 +80,8 @@ REFUSALS = {
     "HTTP/0.9": (b"GET /health\r\n", 400),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    "the absolute form": (b"GET http://h/health HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    "an absolute form of another scheme": (b"GET ftp://h/health HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    "an absolute form without a host": (b"GET http:///health HTTP/1.1\r\nHost: h\r\n\r\n", 400),
     "the authority form": (b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
     "a body of a GiB without a place to go": (b"POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n", 404),
     "a body of a GiB": (post("Content-Length: 1073741824\r\n"), 413),
@@ -91,6 +92,15 @@ REFUSALS = {
 def test_what_is_no_request_is_refused_as_json_and_ends_the_connection(server, name):
     request, status = REFUSALS[name]
     assert refused(server.port, request) == status
+
+
+def test_the_absolute_form_of_a_target_is_read_as_its_path(server):
+    with connect(server.port) as s:
+        s.sendall(b"GET http://elsewhere.example:80/health HTTP/1.1\r\nHost: h\r\n\r\n")
+        status, _, body = read_answer(s)
+        assert (status, json.loads(body)["status"]) == (200, "healthy")
+        s.sendall(b"GET http://h/health?verbose=1 HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert read_answer(s)[0] == 400
 
 
 def test_refusals_are_counted(server, client):

@@ -1,6 +1,7 @@
 """Nearest neighbours, full text, hybrid search, listings, and what comes back."""
 import math
 import random
+import threading
 
 import pytest
 
@@ -215,6 +216,39 @@ def test_paging_is_stable_under_writes(ns):
     assert old == sorted(range(100), key=lambda i: (-(i // 3), i))
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_pages_meet_every_document_that_stays_while_others_are_written(server, ns, indexed):
+    """A writer adds, deletes and writes again (the same document, so it moves from segment to segment) all the time, the indexer merges;
+    each walk over all pages meets each of 5000 documents that stay once, in order."""
+    ns.create(attributes={"a": {"type": "int", "indexed": indexed}})
+    stays = {id: {"id": id, "attributes": {"a": id * 7919 % 500}} for id in range(5000)}
+    ns.upsert(*stays.values())
+    ns.compact()
+    over = threading.Event()
+
+    def write():
+        chance, client = random.Random(5), server.client()
+        space, round = client.namespace(ns.name), 0
+        while not over.is_set():
+            round += 1
+            space.upsert(*({"id": 10000 + chance.randrange(3000), "attributes": {"a": chance.randrange(500)}} for _ in range(100)))
+            space.upsert(*(stays[id] for id in {chance.randrange(5000) for _ in range(100)}))
+            space.delete(ids=[10000 + chance.randrange(3000) for _ in range(50)])
+            if round % 10 == 0:
+                space.compact()
+        client.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for direction, sign in (("asc", 1), ("desc", -1)):
+            found = sum(pages(ns, order_by={"field": "a", "direction": direction}, top_k=100), [])
+            assert [id for id in found if id < 5000] == sorted(stays, key=lambda id: (sign * stays[id]["attributes"]["a"], id))
+    finally:
+        over.set()
+        writer.join()
+
+
 def test_a_cursor_of_another_order_or_namespace_is_refused(client, ns):
     ns.create(attributes={"a": "int"})
     ns.upsert({"id": 1}, {"id": 2})
@@ -322,6 +356,19 @@ def test_a_wrong_query_is_refused_and_its_place_is_named(articles, query, place)
     answer = articles.ask("POST", "/query", query)
     assert answer.status == 400
     assert answer.error.startswith(place)
+
+
+@pytest.mark.parametrize("query, place", [
+    ({"order_by": {"field": "tags"}}, "order_by.field:"),
+    ({"aggregate": {"min": ["year", "tags"]}}, "aggregate.min"),
+    ({"aggregate": {"count": True, "group_by": "tags"}}, "aggregate.group_by:"),
+    ({"filter": {"field": "tags", "op": "eq", "value": "a"}}, "filter.op:"),
+])
+def test_arrays_are_neither_ordered_nor_aggregated_nor_equal_to_something(ns, query, place):
+    ns.create(attributes={"tags": "array_string", "year": "int"})
+    answer = ns.ask("POST", "/query", query)
+    assert answer.status == 400
+    assert answer.error.startswith(place) and "tags" in answer.error
 
 
 def test_a_vector_query_where_there_are_no_vectors_is_refused(ns):

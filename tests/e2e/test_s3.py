@@ -2,56 +2,67 @@
 
 Run by tools/s3_test.py, which names the server."""
 import base64
+import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import time
 
+import boto3
 import pytest
+from botocore.config import Config
 
 import buckets
+from bm25 import Bm25
 from elacsym import REPOSITORY, Client, Server, free_port
 
 assert buckets.ENDPOINT, "tools/s3_test.py runs this"
 FOLDERS = {"wal", "ns"}
 
 
-def fill(ns, count=60):
+COUNT, DELETED, ASKED = 60, (0, 59), "common word3"
+TEXTS = {i: f"common word{i % 7}" for i in range(COUNT)}
+
+
+def fill(ns):
     """Documents with everything; half of them indexed, half in the log."""
     generator = random.Random(3)
     ns.create(vector_dim=4, attributes={"t": {"type": "string", "full_text": True}, "a": {"type": "int", "indexed": True}})
     documents = [
-        {"id": i, "vector": [generator.gauss(0, 1) for _ in range(4)], "attributes": {"t": f"common word{i % 7}", "a": i % 5}}
-        for i in range(count)
+        {"id": i, "vector": [generator.gauss(0, 1) for _ in range(4)], "attributes": {"t": TEXTS[i], "a": i % 5}}
+        for i in range(COUNT)
     ]
-    ns.upsert(*documents[: count // 2])
+    ns.upsert(*documents[: COUNT // 2])
     ns.compact()
-    ns.upsert(*documents[count // 2 :])
-    ns.delete(ids=[0, count - 1])
+    ns.upsert(*documents[COUNT // 2 :])
+    ns.delete(ids=list(DELETED))
+
+
+def by_words(ns):
+    """Ids by descending score; the scores must be BM25's over the living and some of the dead, as these count until they are merged away and
+    a restart merges."""
+    results = ns.results(full_text={"field": "t", "query": ASKED}, top_k=COUNT)
+    for dead in ((), DELETED[:1], DELETED[1:], DELETED):
+        counted = {id: text for id, text in TEXTS.items() if id not in DELETED or id in dead}
+        wanted = Bm25(counted, [ASKED]).scores(ASKED)
+        if all(r["score"] == pytest.approx(wanted[r["id"]], rel=1e-5) for r in results):
+            return [r["id"] for r in results]
+    raise AssertionError(f"no statistics explain the scores {results}")
 
 
 def everything(ns):
     """The answers to one query of each kind."""
     return [
         ns.results(vector=[1, 0, 0, 0], include_vector=True, top_k=20),
-        ns.results(full_text={"field": "t", "query": "word3"}),
+        by_words(ns),
         ns.results(vector=[0, 1, 0, 0], full_text={"field": "t", "query": "common word5"}, top_k=5),
         ns.results(filter={"field": "a", "op": "eq", "value": 3}, order_by={"field": "a"}, top_k=1000),
         ns.document(7),
         ns.info()["document_count"],
     ]
-
-
-def same(before, after):
-    """Equal answers. Text statistics count deleted rows until they are merged away, and what a restart replays or indexes has none of them: scores may differ a little."""
-    for old, new in zip(before, after, strict=True):
-        if isinstance(old, list):
-            assert [r["score"] for r in new] == pytest.approx([r["score"] for r in old], rel=0.1)
-            old, new = ([{**r, "score": 0} for r in rows] for rows in (old, new))
-        assert new == old
-    return True
 
 
 def quick_start():
@@ -61,32 +72,60 @@ def quick_start():
     return block
 
 
-def test_the_guide_s_quick_start_works_with_the_environment_alone(tmp_path):
-    """As written, but for the values that the reader is to replace, and where its own port and cache are."""
-    bucket, port = buckets.make(), free_port()
-    commands = quick_start()
-    for written, here in (
-        ("your_access_key", os.environ["AWS_ACCESS_KEY_ID"]),
-        ("your_secret_key", os.environ["AWS_SECRET_ACCESS_KEY"]),
-        ("elacsym-production", bucket),
-        ("build/release/elacsym", str(os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym"))),
-    ):
-        assert written in commands
-        commands = commands.replace(written, here)
-    environment = {"ELACSYM_STORAGE_S3_ENDPOINT": buckets.ENDPOINT, "PATH": os.environ["PATH"], "HOME": str(tmp_path), "ELACSYM_SERVER_PORT": str(port),
-                   "ELACSYM_SERVER_HOST": "127.0.0.1", "ELACSYM_SERVER_DRAIN_WAIT_SECS": "0", "ELACSYM_CACHE_DISK_PATH": str(tmp_path / "cache")}
-    process = subprocess.Popen(["bash", "-c", commands], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+class QuickStart:
+    """The quick start as written, but for the values that the reader is to replace, and where its own port and cache are."""
+
+    def __init__(self, folder, bucket):
+        self.folder, self.port = folder, free_port()
+        self.commands = quick_start()
+        for written, here in (
+            ("your_access_key", os.environ["AWS_ACCESS_KEY_ID"]),
+            ("your_secret_key", os.environ["AWS_SECRET_ACCESS_KEY"]),
+            ("elacsym-production", bucket),
+            ("build/release/elacsym", str(os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym"))),
+        ):
+            assert written in self.commands
+            self.commands = self.commands.replace(written, here)
+
+    def start(self):
+        environment = {"ELACSYM_STORAGE_S3_ENDPOINT": buckets.ENDPOINT, "PATH": os.environ["PATH"], "HOME": str(self.folder),
+                       "ELACSYM_SERVER_PORT": str(self.port), "ELACSYM_SERVER_HOST": "127.0.0.1",
+                       "ELACSYM_SERVER_DRAIN_WAIT_SECS": "0", "ELACSYM_CACHE_DISK_PATH": str(self.folder / "cache")}
+        self.process = subprocess.Popen(["bash", "-c", self.commands], env=environment, cwd=self.folder, stderr=subprocess.PIPE,
+                                        text=True, start_new_session=True)
+        assert any('"serving"' in line for line in iter(self.process.stderr.readline, ""))
+        return Client(self.port)
+
+    def end(self, number):
+        os.killpg(self.process.pid, number)
+        self.process.wait(timeout=40)
+        self.process.stderr.close()
+
+
+def test_the_guide_s_quick_start_keeps_everything_in_the_bucket_through_a_kill_without_any_cache(tmp_path):
+    """With the environment alone; the log shows as the guide says; what memory held dies with the process, and its disk cache is deleted."""
+    bucket = buckets.make()
+    node = QuickStart(tmp_path, bucket)
+    ns = node.start().namespace("quick")
     try:
-        assert any('"serving"' in line for line in iter(process.stderr.readline, ""))
-        ns = Client(port).namespace("quick")
         fill(ns)
-        assert len(everything(ns)[0]) == 20
+        before = everything(ns)
+        assert len(before[0]) == 20
         assert buckets.folders(bucket, "wal/") == ["wal/quick/"]
+        assert all(re.fullmatch(r"wal/quick/[0-9a-f]{32}/[0-9]{20}\.wal", key) for key in buckets.keys(bucket, "wal/"))
+        assert (tmp_path / "cache").is_dir()
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=40)
-        process.stderr.close()
+        node.end(signal.SIGKILL)
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    ns = node.start().namespace("quick")
+    try:
+        assert same(before, everything(ns))
+        ns.upsert({"id": 1000})
+        assert ns.info()["document_count"] == before[-1] + 1
+    finally:
+        node.end(signal.SIGTERM)
+    assert node.process.returncode in (0, -signal.SIGTERM)
 
 
 def test_a_listing_of_wal_shows_the_log_of_each_namespace(own_server):
@@ -128,7 +167,7 @@ def test_after_a_kill_and_without_any_cache_the_bucket_answers_everything(own_se
         shutil.rmtree(own_server.root / "cache", ignore_errors=True)
         assert not (own_server.root / "data").exists()
         own_server.start()
-        assert same(before, everything(own_server.client().namespace("kept")))
+        assert everything(own_server.client().namespace("kept")) == before
 
 
 def test_a_node_on_another_machine_finds_everything_in_the_bucket(own_server, tmp_path):
@@ -139,7 +178,7 @@ def test_a_node_on_another_machine_finds_everything_in_the_bucket(own_server, tm
     other = Server(tmp_path / "elsewhere")
     other.bucket = own_server.bucket
     other.start()
-    assert same(before, everything(other.client().namespace("moved")))
+    assert everything(other.client().namespace("moved")) == before
     assert other.stop() == 0
 
 
@@ -212,6 +251,77 @@ def test_a_segment_above_the_size_of_a_part_is_uploaded_in_parts_and_searched(ow
     ns = own_server.client().namespace("large")
     assert ns.results(vector=wanted, top_k=1)[0]["id"] == 77
     assert ns.info()["document_count"] == count
+
+
+# ---- what is wrong with a real one ----
+
+on_minio = pytest.mark.skipif(os.environ.get("S3_TEST_SERVER") != "minio", reason="asks MinIO for it")
+
+
+def refusal(tmp_path, bucket, **environment):
+    """The one sentence of a node that does not start; its log has no secret."""
+    server = Server(tmp_path, **environment, ELACSYM_LOGGING_LEVEL="trace")
+    server.bucket = bucket
+    server.launch()
+    assert server.process.wait(timeout=30) == 1
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    assert lines[-1]["event"] == "start failed" and "\n" not in lines[-1]["error"]
+    for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], environment.get("AWS_SECRET_ACCESS_KEY"), environment.get("AWS_SESSION_TOKEN")):
+        assert not secret or secret not in server.log()
+    return lines[-1]["error"]
+
+
+def test_a_real_store_s_no_to_a_wrong_secret_key_says_what_to_change(tmp_path):
+    error = refusal(tmp_path, buckets.make(), AWS_SECRET_ACCESS_KEY="not-the-one-at-all")
+    assert "SignatureDoesNotMatch" in error and "secret key" in error
+
+
+def test_a_real_store_s_no_to_an_unknown_access_key_says_what_to_change(tmp_path):
+    error = refusal(tmp_path, buckets.make(), AWS_ACCESS_KEY_ID="nobody-at-all")
+    assert "InvalidAccessKeyId" in error and "access key" in error
+
+
+def test_a_real_store_s_no_to_a_missing_bucket_says_what_to_change(tmp_path):
+    error = refusal(tmp_path, "e2e-there-is-none")
+    assert "NoSuchBucket" in error and "create the bucket or change storage.s3.bucket" in error
+
+
+@on_minio
+def test_keys_that_may_only_read_a_real_bucket_are_refused_with_the_right_that_is_missing(tmp_path):
+    """Temporary keys, so the token of a session works too."""
+    policy = {"Version": "2012-10-17",
+              "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["arn:aws:s3:::*"]}]}
+    sts = boto3.client("sts", endpoint_url=buckets.ENDPOINT, region_name="us-east-1")
+    keys = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/reader", RoleSessionName="reader", Policy=json.dumps(policy))["Credentials"]
+    error = refusal(tmp_path, buckets.make(), AWS_ACCESS_KEY_ID=keys["AccessKeyId"], AWS_SECRET_ACCESS_KEY=keys["SecretAccessKey"],
+                    AWS_SESSION_TOKEN=keys["SessionToken"])
+    assert "AccessDenied" in error and "allow s3:PutObject" in error
+
+
+@pytest.fixture
+def far_minio(tmp_path):
+    """MinIO in another region than everybody's default; its endpoint, once it answers."""
+    port, region = free_port(), "eu-central-1"
+    environment = {**os.environ, "MINIO_REGION": region, "MINIO_ROOT_USER": os.environ["AWS_ACCESS_KEY_ID"],
+                   "MINIO_ROOT_PASSWORD": os.environ["AWS_SECRET_ACCESS_KEY"], "CI": "true", "MINIO_UPDATE": "off"}
+    process = subprocess.Popen([REPOSITORY / "build/tools/minio", "server", "--quiet", "--address", f"127.0.0.1:{port}", tmp_path / "minio"],
+                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    endpoint = f"http://127.0.0.1:{port}"
+    s3 = boto3.client("s3", endpoint_url=endpoint, region_name=region, config=Config(retries={"max_attempts": 10}))
+    s3.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": region})
+    yield endpoint
+    process.kill()
+    process.wait()
+
+
+@on_minio
+def test_a_wrong_region_is_corrected_from_what_a_real_store_says(far_minio, tmp_path):
+    server = Server(tmp_path / "node", **buckets.environment("far", far_minio), ELACSYM_STORAGE_S3_REGION="us-west-2").start()
+    ns = server.client().namespace("far")
+    fill(ns)
+    assert everything(ns)[-1] == 58
+    assert server.stop() == 0
+    assert '"the bucket is in another region than configured","region":"eu-central-1"' in server.log()
 
 
 # Random bytes as the bytes of finite numbers: no exponent of all ones.

@@ -59,8 +59,10 @@ def starts(tmp_path, environment):
     return server.log()
 
 
-def test_a_node_starts_where_all_is_well(s3, tmp_path):
-    starts(tmp_path, s3.environment())
+def test_a_node_starts_where_all_is_well_and_records_the_store_s_quirks(s3, tmp_path):
+    log = starts(tmp_path, s3.environment())
+    (quirks,) = (line for line in map(json.loads, log.splitlines()) if line["event"] == "the store's quirks")
+    assert quirks["server"] == "s3sim" and quirks["checks_crc32c"] == quirks["checks_md5"] == "yes" and quirks["refuses_early"] == "no"
 
 
 def test_a_wrong_secret_key_is_named(s3, tmp_path):
@@ -169,14 +171,19 @@ def once_it_works_again(s3, ns):
     return ns.ids(order_by={"field": "id"})
 
 
-@pytest.mark.parametrize("code, words", [
-    ("InvalidAccessKeyId", "does not know this access key"),
-    ("SignatureDoesNotMatch", "secret key"),
-    ("AccessDenied", "allow s3:"),
+@pytest.mark.parametrize("status, code, words", [
+    (403, "InvalidAccessKeyId", "does not know this access key"),
+    (403, "SignatureDoesNotMatch", "secret key"),
+    (403, "AccessDenied", "allow s3:"),
+    (404, "NoSuchBucket", "create the bucket or change storage.s3.bucket"),
+    (400, "AuthorizationHeaderMalformed", "set storage.s3.region"),
+    (301, "PermanentRedirect", "set storage.s3.region"),
+    (403, "RequestTimeTooSkewed", "set this machine's clock"),
+    (400, "ExpiredToken", "get new credentials"),
 ])
-def test_rights_taken_from_a_running_node_are_503_with_what_to_change(s3, node, code, words):
+def test_what_goes_wrong_under_a_running_node_is_503_with_what_to_change(s3, node, status, code, words):
     """Not 403: the client did nothing wrong."""
-    s3.do("fault", fault="status", status=403, code=code, times=10000)
+    s3.do("fault", fault="status", status=status, code=code, times=10000)
     for answer in each_kind_of_request(node):
         assert answer.status == 503 and code in answer.error and words in answer.error, answer
         assert answer.json.get("outcome") != "unknown"
@@ -203,6 +210,53 @@ def test_a_failing_store_is_503_or_504_and_never_a_wrong_answer(s3, node, rule):
     for answer in each_kind_of_request(node):
         assert answer.status in (503, 504), answer
     assert once_it_works_again(s3, node) in ([1, 3], [1, 2, 3])
+
+
+@pytest.mark.parametrize("skip", range(3))
+def test_an_answer_that_is_garbled_never_makes_our_own_write_another_s(s3, node, skip):
+    """Where the store tells no checksums: the write had landed, its answer got lost, and what was read back about it was garbled."""
+    s3.do("set", echoes=False)
+    node.upsert({"id": 2})
+    s3.do("fault", fault="reset_after", op="create")
+    s3.do("fault", fault="garble", op="get", times=1 + skip)
+    answer = node.ask("POST", "/upsert", {"documents": [{"id": 3}]})
+    s3.do("set", rules=[], echoes=True)
+    if skip < 2:
+        assert answer.status == 200, answer
+    else:
+        assert answer.status == 503 and answer.json["outcome"] == "unknown", answer
+    once_it_works_again(s3, node)
+
+
+@pytest.mark.parametrize("fault", ["garble", "page", "torn"])
+@pytest.mark.parametrize("skip", range(5))
+def test_an_answer_that_is_garbled_while_a_namespace_is_opened_is_asked_for_again(s3, tmp_path, fault, skip):
+    """Each object that is read on the way to the first write, in turn."""
+    server = Server(tmp_path, **s3.environment()).start()
+    ns = server.client().namespace("fresh")
+    ns.create()
+    s3.do("fault", fault=fault, op="get", skip=skip)
+    assert ns.upsert({"id": 1}) == 1
+    assert server.stop() == 0
+
+
+def test_uploads_that_a_killed_process_left_are_ended_and_no_others(s3, tmp_path):
+    day_s = 24 * 3600
+    s3.do("upload", key="ns/gone/segment/1", age_s=2 * day_s)
+    s3.do("upload", key="ns/busy/segment/1", age_s=day_s // 2)
+    s3.do("upload", key="photos/2026.jpg", age_s=9 * day_s)
+    server = Server(tmp_path, **s3.environment()).start()
+    end = time.monotonic() + 20
+    while "ns/gone/segment/1" in s3.do("uploads") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert s3.do("uploads") == ["ns/busy/segment/1", "photos/2026.jpg"]
+    assert server.stop() == 0
+    assert '"abandoned uploads ended","uploads":1' in server.log()
+
+
+def test_a_node_whose_keys_may_not_end_uploads_works_and_says_so(s3, tmp_path):
+    s3.do("fault", fault="status", status=403, code="AccessDenied", op="uploads", times=999)
+    assert "s3:ListBucketMultipartUploads" in starts(tmp_path, s3.environment())
 
 
 # ---- the network ----
@@ -244,11 +298,12 @@ def certificates(tmp_path_factory):
     """A function that makes a certificate for a name, signed by itself."""
     folder = tmp_path_factory.mktemp("tls")
 
-    def make(name, kind="DNS"):
+    def make(name, kind="DNS", also=None):
         certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
+        names = f"{kind}:{name}" + (f",{kind}:{also}" if also else "")
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-subj", "/CN=test", "-addext", f"subjectAltName={kind}:{name}", "-keyout", key, "-out", certificate],
+             "-subj", "/CN=test", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", certificate],
             check=True, capture_output=True)
         return str(certificate), str(key)
 
@@ -273,7 +328,7 @@ def test_a_certificate_for_another_name_is_refused(certificates, tmp_path):
     with over_tls(certificate, key) as s3:
         error = refusal(tmp_path, s3.environment(AWS_CA_BUNDLE=certificate))
         assert "127.0.0.1" in error and "certificate" in error and "storage.s3.endpoint" in error
-        assert s3.do("counts") == {"uploads": 0}
+        assert s3.do("counts") == {"uploads": 0, "total": 0}
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(certificates, tmp_path):
@@ -316,15 +371,17 @@ class Tunnel(threading.Thread):
             target.shutdown(socket.SHUT_WR)
 
 
-def test_aws_itself_is_addressed_by_the_bucket_s_host_name(certificates, tmp_path):
-    """Without an endpoint: BUCKET.s3.REGION.amazonaws.com, over TLS, through the proxy that the environment names."""
-    certificate, key = certificates(f"{BUCKET}.s3.eu-west-1.amazonaws.com")
+@pytest.mark.parametrize("region", ["eu-west-1", "us-west-2"])
+def test_aws_itself_is_addressed_by_the_bucket_s_host_name_in_its_region(certificates, tmp_path, region):
+    """Without an endpoint: BUCKET.s3.REGION.amazonaws.com, over TLS, through the proxy that the environment names. A region that is
+    not the bucket's is left for the one that the store names, with its host."""
+    certificate, key = certificates(f"*.s3.{region}.amazonaws.com", also=f"*.s3.eu-west-1.amazonaws.com")
     with over_tls(certificate, key, "--region", "eu-west-1") as s3:
         tunnel = Tunnel(s3.port)
         tunnel.start()
         environment = s3.environment(AWS_CA_BUNDLE=certificate, HTTPS_PROXY=tunnel.address, https_proxy=tunnel.address,
-                                     NO_PROXY="", no_proxy="", ELACSYM_STORAGE_S3_REGION="eu-west-1")
+                                     NO_PROXY="", no_proxy="", ELACSYM_STORAGE_S3_REGION=region)
         del environment["ELACSYM_STORAGE_S3_ENDPOINT"]
         starts(tmp_path, environment)
         tunnel.listener.close()
-        assert set(tunnel.asked) == {f"{BUCKET}.s3.eu-west-1.amazonaws.com:443"}
+        assert set(tunnel.asked) == {f"{BUCKET}.s3.{name}.amazonaws.com:443" for name in (region, "eu-west-1")}

@@ -34,6 +34,7 @@ extern const struct fuzz_target fuzz_objects[];  /* values, log, manifests, tabl
 extern const struct fuzz_target fuzz_segments[]; /* segments, columns, text indexes */
 extern const struct fuzz_target fuzz_texts[];    /* analysis, XML, configuration */
 extern const struct fuzz_target fuzz_http[];     /* HTTP/1.1 */
+extern const struct fuzz_target fuzz_files[];    /* caches, credentials, gzip, keys */
 
 #define REQUIRE(truth)                                                                 \
     do {                                                                               \

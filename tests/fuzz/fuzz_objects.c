@@ -10,6 +10,8 @@
 #include "ns/idempotency.h"
 #include "ns/manifest.h"
 #include "ns/wal.h"
+#include "segment/segment.h"
+#include "segment/segment_stats.h"
 
 enum { OP_MEMORY = 32 << 20, ROWS = 100000 };
 
@@ -292,8 +294,30 @@ static bool run_manifest(struct slice input)
     return !e;
 }
 
+/* Of a segment whose rows have a value of each attribute, and an empty one. */
+static struct segment_stats *fuzz_stats(struct op *op, struct schema *schema)
+{
+    struct segment_options options = {.zstd_level = 0};
+    struct segment_builder *b = segment_builder_new(schema, &options);
+    struct value *values = op_new_array(op, struct value, schema->attr_count);
+    struct segment_stats *stats = NULL;
+    struct buf bytes = BUF_INIT;
+    for (uint64_t id = 0; id < 10; id++) {
+        for (uint32_t i = 0; i < schema->attr_count; i++)
+            values[i] = schema->attrs[i].array ? (struct value){.count = 0}
+                                               : (struct value){.null = id < i};
+        struct doc doc = {.id = {.kind = ID_U64, .u64 = id}, .values = values};
+        segment_builder_add(b, &doc);
+    }
+    REQUIRE(segment_builder_finish(op, b, &bytes) == ERR_OK);
+    REQUIRE(segment_stats_make(op, buf_slice(&bytes), &stats) == ERR_OK);
+    buf_release(&bytes);
+    return stats;
+}
+
 static void seeds_manifest(fuzz_emit *emit, void *context)
 {
+    struct op op;
     struct manifest *m = manifest_new();
     struct buf bytes = BUF_INIT;
 
@@ -301,10 +325,12 @@ static void seeds_manifest(fuzz_emit *emit, void *context)
     m->wm = 9;
     m->floor = 5;
     m->id_kind = ID_U64;
-    manifest_add_segment(m, (struct manifest_segment){.key = mem_strdup(
-                                                          "ns/a/b/segment/c"),
-                                                      .size = 12345,
-                                                      .row_count = 10});
+    op_init(&op, OP_NO_DEADLINE, 0);
+    manifest_add_segment(
+        m, (struct manifest_segment){.key = mem_strdup("ns/a/b/segment/c"),
+                                     .size = 12345,
+                                     .row_count = 10,
+                                     .stats = fuzz_stats(&op, m->schema)});
     manifest_add_segment(m, (struct manifest_segment){.key = mem_strdup(
                                                           "ns/a/b/segment/d"),
                                                       .size = 12345,
@@ -320,6 +346,7 @@ static void seeds_manifest(fuzz_emit *emit, void *context)
     emit(context, buf_slice(&bytes));
     buf_release(&bytes);
     manifest_unref(m);
+    op_release(&op);
 }
 
 static bool run_catalog(struct slice input)
@@ -335,7 +362,7 @@ static bool run_catalog(struct slice input)
     enum err e = catalog_decode(&op, "films", key.text, buf_slice(&bytes), &record);
     REQUIRE(!e || e == ERR_CORRUPT || e == ERR_LIMIT);
     if (!e) {
-        catalog_encode(&record, record.schema, "", object.put_id, &twice);
+        catalog_encode("films", &record, record.schema, "", object.put_id, &twice);
         REQUIRE(catalog_decode(&op, "films", key.text, buf_slice(&twice), &again) ==
                 ERR_OK);
         REQUIRE(again.deleted == record.deleted && again.wall_ms == record.wall_ms);
@@ -356,8 +383,8 @@ static void seeds_catalog(fuzz_emit *emit, void *context)
     struct schema *schema = fuzz_schema();
     for (int live = 0; live < 2; live++) {
         struct buf bytes = BUF_INIT;
-        catalog_encode(&record, live ? schema : NULL, "a", (struct put_id){{0}},
-                       &bytes);
+        catalog_encode("films", &record, live ? schema : NULL, "a",
+                       (struct put_id){{0}}, &bytes);
         emit(context, slice_of(bytes.data + OBJECT_HEADER_SIZE,
                                bytes.size - OBJECT_HEADER_SIZE - AROUND));
         buf_release(&bytes);

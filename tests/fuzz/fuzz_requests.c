@@ -5,6 +5,7 @@
 #include "api/api_token.h"
 #include "api/api_v1_namespace.h"
 #include "api/api_v1_query.h"
+#include "api/api_v1_query_cursor.h"
 #include "api/api_v1_write.h"
 #include "base/codec.h"
 #include "base/json.h"
@@ -368,6 +369,71 @@ static void seeds_words(fuzz_emit *emit, void *context)
     emit(context, slice_str(text));
 }
 
+/* ---- cursors ---- */
+
+static struct snapshot *cursor_snapshot(void)
+{
+    struct snapshot *s = mem_new(struct snapshot);
+    s->schema = fuzz_schema();
+    s->id_kind = ID_U64;
+    return s;
+}
+
+/* The first byte is what the query is ordered by; checksums are made right again. */
+static bool run_cursor(struct slice input)
+{
+    struct op op;
+    struct snapshot *s = cursor_snapshot();
+    struct query_place place;
+    struct buf raw = BUF_INIT, text = BUF_INIT, again = BUF_INIT;
+    unsigned by = fuzz_byte(input, 0) % (s->schema->attr_count + 1);
+    struct query query = {.ordered = by > 0, .order_attr = (int)by - 1};
+
+    op_init(&op, OP_NO_DEADLINE, OP_MEMORY);
+    enum err e = v1_cursor_parse(&op, input, s, &query, &place);
+    REQUIRE(!e || e == ERR_INVALID || e == ERR_LIMIT);
+    buf_append_slice(&raw, fuzz_rest(input, 1));
+    put_u32(&raw, crc32c(0, raw.data, raw.size));
+    buf_reserve(&text, 2 * raw.size + 1);
+    hex_encode(raw.data, raw.size, (char *)text.data);
+    text.size = 2 * raw.size;
+    e = v1_cursor_parse(&op, buf_slice(&text), s, &query, &place);
+    REQUIRE(!e || e == ERR_INVALID || e == ERR_LIMIT);
+    if (!e && !v1_cursor_text(&op, s, &query, &place, &again))
+        REQUIRE(v1_cursor_parse(&op, buf_slice(&again), s, &query, &place) == ERR_OK);
+    buf_release(&raw);
+    buf_release(&text);
+    buf_release(&again);
+    op_release(&op);
+    schema_unref(s->schema);
+    mem_free(s);
+    return !e;
+}
+
+static void seeds_cursor(fuzz_emit *emit, void *context)
+{
+    struct snapshot *s = cursor_snapshot();
+    struct query_place place = {.value = {.null = true},
+                                .id = {.kind = ID_U64, .u64 = 77}};
+    for (unsigned by = 0; by < s->schema->attr_count; by += 3) {
+        struct op op;
+        struct query query = {.ordered = by > 0, .order_attr = (int)by - 1};
+        struct buf text = BUF_INIT, seed = BUF_INIT;
+        op_init(&op, OP_NO_DEADLINE, OP_MEMORY);
+        REQUIRE(v1_cursor_text(&op, s, &query, &place, &text) == ERR_OK);
+        buf_append_byte(&seed, (uint8_t)by);
+        buf_reserve(&seed, text.size / 2);
+        REQUIRE(hex_decode(buf_slice(&text), seed.data + 1, text.size / 2));
+        seed.size += text.size / 2 - sizeof(uint32_t);
+        emit(context, buf_slice(&seed));
+        buf_release(&text);
+        buf_release(&seed);
+        op_release(&op);
+    }
+    schema_unref(s->schema);
+    mem_free(s);
+}
+
 const struct fuzz_target fuzz_requests[] = {
     {"json", run_any, seeds_any},
     {"schema_body", run_schema_body, seeds_schema_body},
@@ -375,4 +441,5 @@ const struct fuzz_target fuzz_requests[] = {
     {"delete_body", run_delete_body, seeds_delete_body},
     {"query_body", run_query_body, seeds_query_body},
     {"words", run_words, seeds_words},
+    {"cursor", run_cursor, seeds_cursor},
     {NULL, NULL, NULL}};

@@ -10,7 +10,9 @@
 #include "segment/segment.h"
 #include "segment/segment_format.h"
 #include "text/bm25.h"
+#include "text/dictionary.h"
 #include "text/expand.h"
+#include "text/postings.h"
 #include "text/text_index.h"
 #include "text/text_list.h"
 
@@ -219,6 +221,112 @@ static bool run_text_index(struct slice input)
     return opened;
 }
 
+/* ---- lists ---- */
+
+/* Any bytes as a list: rows ascend, and bits say the same as the rows made of them. */
+static bool run_postings(struct slice input)
+{
+    struct postings list;
+    struct postings_block lazy, whole;
+    uint32_t count = fuzz_byte(input, 0) | fuzz_byte(input, 1) << 8;
+    uint32_t rows = (fuzz_byte(input, 2) | fuzz_byte(input, 3) << 8) + 1;
+    struct slice bytes = fuzz_rest(input, 4);
+    int64_t before = -1;
+
+    if (!postings_open(bytes, count, rows, &list)) return false;
+    for (uint32_t block = 0; block < list.block_count; block++) {
+        bool good = postings_load(&list, block, &lazy);
+        REQUIRE(postings_decode(&list, block, &whole) == good);
+        if (!good) return false;
+        if (block && !list.small) before = postings_last_row(&list, block - 1);
+        for (uint32_t i = 0; i < whole.count; i++) {
+            uint32_t index = 0, row = whole.rows[i];
+            REQUIRE((int64_t)row > before && row < rows);
+            REQUIRE(postings_frequency(&lazy, i) == whole.frequencies[i]);
+            if (lazy.bits) REQUIRE(postings_has(&lazy, row, &index) && index == i);
+            before = row;
+        }
+    }
+    return true;
+}
+
+static void seeds_postings(fuzz_emit *emit, void *context)
+{
+    static const uint32_t gaps[] = {1, 3, 8, 40}, counts[] = {9, 128, 300};
+    uint8_t lengths[UINT16_MAX + 1] = {0};
+    struct posting postings[300];
+
+    for (size_t i = 0; i < 12; i++) {
+        struct buf input = BUF_INIT;
+        uint32_t count = counts[i % 3], gap = gaps[i / 3];
+        for (uint32_t k = 0; k < count; k++)
+            postings[k] = (struct posting){k * gap + k % 2, 1 + k % 3 * (k % 5)};
+        if (gap == 1)
+            for (uint32_t k = 0; k < count; k++)
+                postings[k].row = k;
+        put_u16(&input, (uint16_t)count);
+        put_u16(&input, UINT16_MAX);
+        postings_encode(postings, count, lengths, &input);
+        emit(context, buf_slice(&input));
+        buf_release(&input);
+    }
+}
+
+/* ---- dictionaries ---- */
+
+/* Any bytes as a dictionary: walks end, and stay within terms' bounds. */
+static bool run_dictionary(struct slice input)
+{
+    uint32_t page_count = fuzz_byte(input, 0);
+    size_t pages_size = fuzz_byte(input, 1) | fuzz_byte(input, 2) << 8;
+    struct slice rest = fuzz_rest(input, 3);
+    struct dictionary d;
+    struct dictionary_walk walk;
+    struct slice body = SLICE_EMPTY;
+    size_t terms = 0;
+
+    if (pages_size > rest.size) pages_size = rest.size;
+    struct slice pages = slice_of(rest.data, pages_size);
+    struct slice index = slice_of(rest.data + pages_size, rest.size - pages_size);
+    if (!dictionary_open(pages, index, page_count, &d)) return false;
+    (void)dictionary_find(&d, SLICE_LITERAL("film"), &body);
+    dictionary_walk_seek(&d, SLICE_LITERAL("g"), &walk);
+    while (dictionary_walk_next(&walk))
+        REQUIRE(walk.size <= DICTIONARY_TERM_MAX);
+    dictionary_walk_seek(&d, SLICE_EMPTY, &walk);
+    while (dictionary_walk_next(&walk)) {
+        struct slice term = slice_of(walk.term, walk.size);
+        (void)dictionary_find(&d, term, &body);
+        REQUIRE(body.size <= DICTIONARY_BODY_MAX);
+        terms++;
+    }
+    return terms > 0 && !walk.damaged;
+}
+
+static void seeds_dictionary(fuzz_emit *emit, void *context)
+{
+    static const uint32_t counts[] = {1, 40, 3000};
+    for (size_t i = 0; i < 3; i++) {
+        struct dictionary_writer w = DICTIONARY_WRITER_INIT;
+        struct buf pages = BUF_INIT, index = BUF_INIT, input = BUF_INIT;
+        uint32_t page_count;
+        for (uint32_t k = 0; k < counts[i]; k++) {
+            char term[32];
+            (void)snprintf(term, sizeof term, "film%06u", k * 7);
+            dictionary_put(&w, slice_str(term), slice_of(term, k % 9));
+        }
+        dictionary_finish(&w, &pages, &index, &page_count);
+        put_u8(&input, (uint8_t)page_count);
+        put_u16(&input, (uint16_t)pages.size);
+        buf_append_slice(&input, buf_slice(&pages));
+        buf_append_slice(&input, buf_slice(&index));
+        emit(context, buf_slice(&input));
+        buf_release(&pages);
+        buf_release(&index);
+        buf_release(&input);
+    }
+}
+
 static struct slice sentence(struct op *op, uint32_t row)
 {
     return slice_str(op_printf(op, "the film word%u of seven%s %s", row % 7,
@@ -415,6 +523,9 @@ static void seeds_segment(fuzz_emit *emit, void *context)
 }
 
 const struct fuzz_target fuzz_segments[] = {{"column", run_column, seeds_column},
+                                            {"postings", run_postings, seeds_postings},
+                                            {"dictionary", run_dictionary,
+                                             seeds_dictionary},
                                             {"text_index", run_text_index,
                                              seeds_text_index},
                                             {"segment", run_segment, seeds_segment},

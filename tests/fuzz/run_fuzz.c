@@ -17,7 +17,7 @@
 
 static const struct fuzz_target *const groups[] = {fuzz_requests, fuzz_objects,
                                                    fuzz_segments, fuzz_texts,
-                                                   fuzz_http};
+                                                   fuzz_http,     fuzz_files};
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 static const struct fuzz_target *find_target(const char *name)

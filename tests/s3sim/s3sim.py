@@ -12,17 +12,20 @@ Prints its port, then obeys lines of JSON on standard input, answering each with
   {"do": "counts"}                      requests served so far, by kind of operation, and
                                         bytes of their bodies: "received", "sent"
   {"do": "hold", "key": K}              is the object there? its size, or null
+  {"do": "upload", "key": K, "age_s": n}    an upload in parts that somebody began then
+  {"do": "uploads"}                     the keys of all uploads that were not ended
 It ends with its input.
 
 RULE: {"fault": F, "op": "create|put|get|head|list|delete|deletes|begin|part|complete|
-abort|any", "skip": n, "times": n, ...}. F is one of
+abort|uploads|any", "skip": n, "times": n, ...}. F is one of
   status        answer "status" with "code" and "headers", do nothing
   after_status  do it, then answer "status"
   reset_before  break the connection, do nothing
   reset_after   do it, break the connection
   reset_body    do it, send half of the answer, break the connection
   late          break the connection now, do it after "ms"
-  garble        do it, answer 200 with bytes that make no sense
+  garble        do it, answer with bytes that make no sense and the right headers
+  page          do it, answer 200 with a web page, as a proxy might
   short         do it, announce the whole body, send less, close
   torn          do it, answer with the first half of the body as if it were all
   delay         wait "ms", then do it
@@ -69,6 +72,10 @@ def crc_header(data):
     return base64.b64encode(crc32c(data).to_bytes(4, "big")).decode()
 
 
+class Early(Exception):
+    """A no before the body; the connection ends with it."""
+
+
 class Refused(Exception):
     def __init__(self, status, code, message="refused", headers=()):
         super().__init__(code)
@@ -91,7 +98,9 @@ class Store:
     def __init__(self, args):
         self.args = args
         self.objects = {}
+        self.sums = {}
         self.uploads = {}
+        self.total = 0
         self.rules = []
         self.counts = {}
         self.ids = itertools.count(1)
@@ -105,6 +114,9 @@ class Store:
         self.page_max = 1000
         self.skew_s = 0                 # our clock minus the real one
         self.keep_checks = True         # CRC32C is slow in Python
+        self.checks_md5 = True
+        self.echoes = True              # tells the checksum that an object was put with
+        self.early = False              # says no before it has read a body it need not have
         self.tokens = [args.token] if args.token else None
         self.fail_keys = []             # DeleteObjects fails for these
         self.latency_ms = 0
@@ -171,7 +183,7 @@ class Store:
         if sha != "UNSIGNED-PAYLOAD" and sha != hashlib.sha256(r.body).hexdigest():
             raise Refused(400, "XAmzContentSHA256Mismatch")
         md5 = h.get("content-md5")
-        if md5 and md5 != base64.b64encode(hashlib.md5(r.body).digest()).decode():
+        if md5 and self.checks_md5 and md5 != base64.b64encode(hashlib.md5(r.body).digest()).decode():
             raise Refused(400, "BadDigest")
         crc = h.get("x-amz-checksum-crc32c")
         if crc and self.keep_checks and crc != crc_header(r.body):
@@ -191,7 +203,7 @@ class Store:
     def name_op(r):
         q = r.query
         if not r.key:
-            return "deletes" if "delete" in q else "list"
+            return "deletes" if "delete" in q else "uploads" if "uploads" in q else "list"
         if r.method == "PUT":
             if "partNumber" in q:
                 return "part"
@@ -226,10 +238,16 @@ class Store:
 
     async def do_put(self, r):
         self.objects[r.key] = r.body
-        headers = [("ETag", f'"{hashlib.md5(r.body).hexdigest()}"')]
-        if "x-amz-checksum-crc32c" in r.headers:
-            headers.append(("x-amz-checksum-crc32c", r.headers["x-amz-checksum-crc32c"]))
+        self.sums.pop(r.key, None)
+        headers = [self.etag(r.body)]
+        if "x-amz-checksum-crc32c" in r.headers and self.echoes:
+            self.sums[r.key] = ("x-amz-checksum-crc32c", r.headers["x-amz-checksum-crc32c"])
+            headers.append(self.sums[r.key])
         return 200, headers, b""
+
+    @staticmethod
+    def etag(body):
+        return "ETag", f'"{hashlib.md5(body).hexdigest()}"'
 
     def found(self, r):
         if r.key not in self.objects:
@@ -240,17 +258,18 @@ class Store:
         body = self.found(r)
         wanted = r.headers.get("range")
         if not wanted:
-            return 200, [], body
+            told = r.headers.get("x-amz-checksum-mode") == "ENABLED" and r.key in self.sums
+            return 200, [self.etag(body), *([self.sums[r.key]] if told else [])], body
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted)
         first, last = int(match[1]), int(match[2])
         if first >= len(body) or last < first:
             raise Refused(416, "InvalidRange", "not satisfiable")
         last = min(last, len(body) - 1)
-        return (206, [("Content-Range", f"bytes {first}-{last}/{len(body)}")],
+        return (206, [("Content-Range", f"bytes {first}-{last}/{len(body)}"), self.etag(body)],
                 body[first:last + 1])
 
     async def do_head(self, r):
-        return 200, [], self.found(r)
+        return 200, [self.etag(self.found(r))], self.found(r)
 
     async def do_delete(self, r):
         self.objects.pop(r.key, None)
@@ -315,10 +334,32 @@ class Store:
         return name.encode().replace(b"/", b"\0") if self.by_folder else name.encode()
 
     async def do_begin(self, r):
-        upload = f"upload-{next(self.ids)}"
-        self.uploads[upload] = (r.key, {})
+        upload = self.begin(r.key, 0)
         return 200, [], (f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId>"
                          "</InitiateMultipartUploadResult>").encode()
+
+    def begin(self, key, age_s):
+        upload = f"upload-{next(self.ids):04}"
+        began = datetime.datetime.utcnow() + datetime.timedelta(seconds=self.skew_s - age_s)
+        self.uploads[upload] = (key, {}, began.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+        return upload
+
+    async def do_uploads(self, r):
+        q = r.query
+        behind = (q.get("key-marker", ""), q.get("upload-id-marker", ""))
+        known = sorted((u[0], upload, u[2]) for upload, u in self.uploads.items()
+                       if u[0].startswith(q.get("prefix", "")))
+        left = [u for u in known if u[:2] > behind]
+        page = left[:min(int(q.get("max-uploads", 1000)), self.page_max)]
+        xml = f"<ListMultipartUploadsResult><Bucket>{self.args.bucket}</Bucket>"
+        for key, upload, began in page:
+            xml += (f"<Upload><Key>{escape(key)}</Key><UploadId>{upload}</UploadId>"
+                    f"<Initiated>{began}</Initiated></Upload>")
+        if len(page) < len(left):
+            xml += (f"<NextKeyMarker>{escape(page[-1][0])}</NextKeyMarker>"
+                    f"<NextUploadIdMarker>{page[-1][1]}</NextUploadIdMarker>")
+        xml += f"<IsTruncated>{str(len(page) < len(left)).lower()}</IsTruncated>"
+        return 200, [], (xml + "</ListMultipartUploadsResult>").encode()
 
     def upload_of(self, r):
         upload = self.uploads.get(r.query.get("uploadId"))
@@ -381,7 +422,12 @@ class Store:
                 getattr(self, name)
                 setattr(self, name, value)
         elif do == "counts":
-            return json.dumps({**self.counts, "uploads": len(self.uploads)})
+            return json.dumps({**self.counts, "uploads": len(self.uploads),
+                               "total": self.total})
+        elif do == "upload":
+            self.begin(c["key"], c["age_s"])
+        elif do == "uploads":
+            return json.dumps(sorted(u[0] for u in self.uploads.values()))
         elif do == "hold":
             body = self.objects.get(c["key"])
             return json.dumps(None if body is None else len(body))
@@ -418,6 +464,9 @@ class Connection:
         if method in ("PUT", "POST") and "content-length" not in headers:
             raise Refused(411, "MissingContentLength")
         if headers.get("expect", "").lower() == "100-continue":
+            key = target.split("/", 2)[-1]
+            if self.store.early and "if-none-match" in headers and key in self.store.objects:
+                raise Early
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = int(headers.get("content-length", 0))
         return Request(method, target, headers, await self.read_body(size))
@@ -508,7 +557,9 @@ class Connection:
         if fault == "garble":
             body = b"<html>\x00\xff not what you asked for"
             status = 200
-        if fault == "torn":
+        if fault == "page":
+            status, headers, body = 200, [("Content-Type", "text/html")], b"<html>Hello.</html>"
+        if fault == "torn" and r.method != "HEAD":
             body = body[:len(body) // 2]
         return status, headers, body
 
@@ -521,11 +572,16 @@ class Connection:
             self.store.check_bucket(r)
             r.op = self.store.name_op(r)
             self.count(r.op, 1)
+            self.store.total += 1
             self.count("received", len(r.body))
             if r.op == "get" and "/segment/" in r.key:
                 self.count("get_segment", 1)
             rule = self.store.rule_for(r)
             status, headers, body = await self.answer(r, rule)
+        except Early:
+            await self.send(b"".join(self.encode(r, *self.refusal(
+                Refused(412, "PreconditionFailed", headers=[("Connection", "close")])))))
+            return False
         except Refused as e:
             rule = {"fault": "none"}
             status, headers, body = self.refusal(e)

@@ -52,6 +52,7 @@ static struct {
     struct http_response response;
     enum http_lane lane;
     size_t body_max;
+    bool streams;
     char *text; /* the answer's body, terminated */
 } fake;
 
@@ -568,9 +569,13 @@ static inline int ask_bytes(const char *method, const char *target, struct slice
     buf_clear(&fake.seen);
     fake.calls = 0;
     op_init(&op, OP_NO_DEADLINE, 256 << 20);
-    if (handler.admit(handler.context, &request, &fake.lane, &fake.body_max,
-                      &fake.response))
-        handler.handle(handler.context, &op, &request, &fake.response);
+    struct http_admission admission = {.lane = HTTP_LANE_ADMIN};
+    bool admitted =
+        handler.admit(handler.context, &request, &admission, &fake.response);
+    fake.lane = admission.lane;
+    fake.body_max = admission.body_max;
+    fake.streams = admission.streams;
+    if (admitted) handler.handle(handler.context, &op, &request, &fake.response);
     op_release(&op);
     buf_append_byte(&fake.seen, '\0');
     free(fake.text);

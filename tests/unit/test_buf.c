@@ -109,6 +109,28 @@ static void a_lent_buf_moves_to_the_heap_when_it_outgrows_its_memory(void **stat
     assert_null(b.data);
 }
 
+static void bufs_are_cut_from_a_room_while_it_lasts(void **state)
+{
+    (void)state;
+    _Alignas(64) uint8_t memory[256];
+    struct buf_room room = {.data = memory, .size = sizeof memory};
+    struct buf first = buf_cut(&room, 10), second = buf_cut(&room, 100);
+    size_t mark = room.used;
+    struct buf third = buf_cut(&room, 64), fourth = buf_cut(&room, 1);
+
+    assert_ptr_equal(first.data, memory);
+    assert_ptr_equal(second.data, memory + 64);
+    assert_ptr_equal(third.data, memory + 192);
+    assert_null(fourth.data); /* the heap's, once it holds something */
+    room.used = mark;
+    assert_ptr_equal(buf_cut(&room, 1).data, memory + 192);
+    assert_null(buf_cut(NULL, 1).data);
+    assert_null(buf_cut(&room, SIZE_MAX).data);
+    buf_append_str(&first, "longer than ten bytes");
+    assert_ptr_not_equal(first.data, memory);
+    buf_release(&first);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +140,7 @@ int main(void)
         cmocka_unit_test(reserve_keeps_the_content_and_clear_keeps_the_memory),
         cmocka_unit_test(printf_appends_text_of_any_length_without_its_terminator),
         cmocka_unit_test(a_lent_buf_moves_to_the_heap_when_it_outgrows_its_memory),
+        cmocka_unit_test(bufs_are_cut_from_a_room_while_it_lasts),
     };
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
 }

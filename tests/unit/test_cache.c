@@ -19,11 +19,22 @@ struct made_up {
     int reads, ranges;
     int failures_left;
     int64_t delay_ms;
+    struct cache *watched; /* NULL: none; what it uses during reads, at most: */
+    uint64_t most_used, most_reserved;
 };
 
 static uint8_t byte_of(const char *key, uint64_t offset)
 {
     return (uint8_t)((uint64_t)key[strlen(key) - 1] * 31 + offset * 7 + strlen(key));
+}
+
+static void watch(struct made_up *m)
+{
+    struct cache_usage usage = cache_usage(m->watched);
+    uint64_t used = usage.bytes + usage.reserved_bytes;
+    if (used > m->most_used) m->most_used = used;
+    if (usage.reserved_bytes > m->most_reserved)
+        m->most_reserved = usage.reserved_bytes;
 }
 
 static enum err made_up_read(struct op *op, struct store *s, struct store_range *ranges,
@@ -37,6 +48,7 @@ static enum err made_up_read(struct op *op, struct store *s, struct store_range 
     m->ranges += (int)n;
     int64_t delay_ms = m->delay_ms;
     bool fail = m->failures_left > 0 && m->failures_left-- > 0;
+    if (m->watched) watch(m);
     mutex_unlock(&m->lock);
     if (delay_ms) task_sleep_ms(delay_ms);
 
@@ -511,68 +523,147 @@ static void the_budget_of_memory_includes_the_disks_index(void **state)
     scratch_remove(&s);
 }
 
-enum { HELD = 12, RANDOM_STEPS = 20000 };
+/* ---- buffers of merged requests ---- */
+
+/* Ranges side by side, so that they are asked for at once. */
+static enum err touch_neighbours(struct fixture *f, const char *key)
+{
+    struct cache_pin pins[4];
+    for (size_t i = 0; i < 4; i++)
+        pins[i] = pin_of(key, i * 1000, 1000);
+    enum err e = cache_pin(&f->op, f->cache, pins, 4);
+    for (size_t i = 0; i < 4 && !e; i++)
+        assert_true(right(&pins[i]));
+    cache_unpin(f->cache, pins, 4);
+    return e;
+}
+
+static void buffers_of_merged_requests_are_inside_the_budget(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 16 * 4000);
+    cache_gather(f.cache);
+    f.store.watched = f.cache;
+    assert_int_equal(touch_neighbours(&f, "a"), ERR_OK);
+    assert_int_equal(f.store.ranges, 1);
+    assert_int_equal(f.store.most_reserved, 4000);
+    assert_int_equal(cache_usage(f.cache).reserved_bytes, 0);
+    for (uint64_t i = 0; i < 200; i++) {
+        char key[8];
+        (void)snprintf(key, sizeof key, "k%llu", (unsigned long long)i);
+        assert_int_equal(touch_neighbours(&f, key), ERR_OK);
+    }
+    assert_true(f.store.most_used <= cache_usage(f.cache).memory_max);
+    assert_int_equal(f.store.ranges, 201);
+    fixture_release(&f);
+}
+
+static void without_room_for_a_buffer_each_range_is_a_request(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin most = pin_of("b", 0, 16 * 4000 - 6000);
+    fixture_init(&f, 16 * 4000);
+    cache_gather(f.cache);
+    f.store.watched = f.cache;
+    assert_int_equal(cache_pin(&f.op, f.cache, &most, 1), ERR_OK);
+    assert_int_equal(touch_neighbours(&f, "a"), ERR_OK);
+    assert_int_equal(f.store.most_reserved, 0);
+    assert_int_equal(f.store.ranges, 1 + 4);
+    cache_unpin(f.cache, &most, 1);
+    fixture_release(&f);
+}
+
+/* ---- random use ---- */
+
+enum { HELD = 12, HELD_PINS = 3, RANDOM_STEPS = 20000 };
+
+struct holder {
+    struct fixture f;
+    struct cache_pin held[HELD][HELD_PINS];
+    size_t counts[HELD];
+    uint64_t random, reserved;
+    int refused, failed;
+};
+
+static void reserve_anew(struct holder *h)
+{
+    cache_unreserve(h->f.cache, h->reserved);
+    h->reserved = test_random(&h->random) % 50000;
+    if (!cache_reserve(h->f.cache, h->reserved)) h->reserved = 0;
+}
+
+static void drop(struct holder *h, size_t at)
+{
+    cache_unpin(h->f.cache, h->held[at], h->counts[at]);
+    h->counts[at] = 0;
+}
+
+/* Some of the ranges do not exist, and now and then the store fails. */
+static void hold_some(struct holder *h, size_t at)
+{
+    static const char *const keys[] = {"a", "b", "c", "d", "-x"};
+    size_t n = 1 + test_random(&h->random) % HELD_PINS;
+
+    h->f.store.failures_left = test_random(&h->random) % 20 == 0;
+    for (size_t i = 0; i < n; i++) {
+        bool gone = test_random(&h->random) % 50 == 0;
+        h->held[at][i] = pin_of(keys[gone ? 4 : test_random(&h->random) % 4],
+                                test_random(&h->random) % 8 * 1000,
+                                1 + test_random(&h->random) % 4 * 1700);
+    }
+    op_clear_error(&h->f.op);
+    enum err e = cache_pin(&h->f.op, h->f.cache, h->held[at], n);
+    assert_true(e == ERR_OK || e == ERR_BUSY || e == ERR_IO || e == ERR_NOT_FOUND);
+    h->refused += e == ERR_BUSY;
+    h->failed += e && e != ERR_BUSY;
+    h->counts[at] = e ? 0 : n;
+}
+
+static void check_held(struct holder *h)
+{
+    uint64_t largest = 0;
+    for (size_t i = 0; i < HELD; i++)
+        for (size_t k = 0; k < h->counts[i]; k++) {
+            assert_true(right(&h->held[i][k]));
+            if (h->held[i][k].size > largest) largest = h->held[i][k].size;
+        }
+    struct cache_usage usage = cache_usage(h->f.cache);
+    assert_true(usage.bytes + usage.reserved_bytes <= usage.memory_max);
+    assert_true(usage.pinned_bytes <= usage.bytes && usage.pinned_bytes >= largest);
+    assert_int_equal(usage.reserved_bytes, h->reserved);
+}
+
+static void check_empties(struct fixture *f)
+{
+    assert_int_equal(cache_usage(f->cache).pinned_bytes, 0);
+    assert_true(cache_reserve(f->cache, 60000));
+    struct cache_usage usage = cache_usage(f->cache);
+    assert_int_equal(usage.bytes, 0);
+    assert_int_equal(usage.entries, 0);
+    cache_unreserve(f->cache, 60000);
+}
 
 static void the_budget_is_kept_through_random_use(void **state)
 {
     (void)state;
-    struct fixture f;
-    struct cache_pin held[HELD][3];
-    size_t counts[HELD] = {0};
-    uint64_t random = test_seed(), reserved = 0;
-    int refused = 0, failed = 0;
+    struct holder h = {.random = test_seed()};
 
-    fixture_init(&f, 60000);
+    fixture_init(&h.f, 60000);
     for (int step = 0; step < RANDOM_STEPS; step++) {
-        size_t at = test_random(&random) % HELD;
-        static const char *const keys[] = {"a", "b", "c", "d", "-x"};
-        cache_unpin(f.cache, held[at], counts[at]);
-        counts[at] = 0;
-        if (test_random(&random) % 10 == 0) {
-            cache_unreserve(f.cache, reserved);
-            reserved = test_random(&random) % 50000;
-            if (!cache_reserve(f.cache, reserved)) reserved = 0;
-        }
-        if (test_random(&random) % 3) {
-            size_t n = 1 + test_random(&random) % 3;
-            f.store.failures_left = test_random(&random) % 20 == 0;
-            for (size_t i = 0; i < n; i++) {
-                bool gone = test_random(&random) % 50 == 0;
-                held[at][i] = pin_of(keys[gone ? 4 : test_random(&random) % 4],
-                                     test_random(&random) % 8 * 1000,
-                                     1 + test_random(&random) % 4 * 1700);
-            }
-            op_clear_error(&f.op);
-            enum err e = cache_pin(&f.op, f.cache, held[at], n);
-            assert_true(e == ERR_OK || e == ERR_BUSY || e == ERR_IO ||
-                        e == ERR_NOT_FOUND);
-            if (e)
-                (void)(e == ERR_BUSY ? refused++ : failed++);
-            else
-                counts[at] = n;
-        }
-        uint64_t pinned = 0;
-        for (size_t i = 0; i < HELD; i++)
-            for (size_t k = 0; k < counts[i]; k++) {
-                assert_true(right(&held[i][k]));
-                if (held[i][k].size > pinned) pinned = held[i][k].size;
-            }
-        struct cache_usage usage = cache_usage(f.cache);
-        assert_true(usage.bytes + usage.reserved_bytes <= usage.memory_max);
-        assert_true(usage.pinned_bytes <= usage.bytes && usage.pinned_bytes >= pinned);
-        assert_int_equal(usage.reserved_bytes, reserved);
+        size_t at = test_random(&h.random) % HELD;
+        drop(&h, at);
+        if (test_random(&h.random) % 10 == 0) reserve_anew(&h);
+        if (test_random(&h.random) % 3) hold_some(&h, at);
+        check_held(&h);
     }
     for (size_t i = 0; i < HELD; i++)
-        cache_unpin(f.cache, held[i], counts[i]);
-    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
-    assert_true(refused > 100 && failed > 100);
-    cache_unreserve(f.cache, reserved);
-    assert_true(cache_reserve(f.cache, 60000));
-    struct cache_usage usage = cache_usage(f.cache);
-    assert_int_equal(usage.bytes, 0);
-    assert_int_equal(usage.entries, 0);
-    cache_unreserve(f.cache, 60000);
-    fixture_release(&f);
+        drop(&h, i);
+    assert_true(h.refused > 100 && h.failed > 100);
+    cache_unreserve(h.f.cache, h.reserved);
+    check_empties(&h.f);
+    fixture_release(&h.f);
 }
 
 enum { THREADS = 8 };
@@ -754,6 +845,8 @@ int main(void)
         cmocka_unit_test(what_the_check_refuses_of_the_disk_is_read_from_the_store),
         cmocka_unit_test(what_memory_is_asked_for_twice_gets_onto_a_full_disk),
         cmocka_unit_test(the_budget_of_memory_includes_the_disks_index),
+        cmocka_unit_test(buffers_of_merged_requests_are_inside_the_budget),
+        cmocka_unit_test(without_room_for_a_buffer_each_range_is_a_request),
         cmocka_unit_test(the_budget_is_kept_through_random_use),
         cmocka_unit_test(a_range_being_fetched_is_fetched_once),
         cmocka_unit_test(a_range_on_its_way_from_the_disk_is_fetched_once_too),

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "http/http_stream.h"
 #include "unit/http_peer.h"
 
 /* ---- a request from outside ---- */
@@ -36,6 +37,68 @@ void http_response_header(struct http_response *response, const char *name,
                     sizeof response->headers[0].value, format, args);
     va_end(args);
     response->headers[response->header_count++].name = name;
+}
+
+/* What streams comes out of, and goes into, the test's own memory. */
+static struct {
+    struct buf body; /* of the request */
+    size_t taken;
+    uint64_t size;    /* announced */
+    bool stalls;      /* the body never ends */
+    bool no_place;    /* answers must be held */
+    uint64_t answer;  /* announced size; 0: no answer streams */
+    struct buf bytes; /* of it */
+    bool gone;        /* the client has left */
+} stream;
+
+uint64_t http_stream_size(const struct http_request *request)
+{
+    assert_true(request->streams);
+    return stream.size;
+}
+
+int64_t http_stream_timeout_ms(const struct http_request *request)
+{
+    assert_true(request->streams);
+    return 7000;
+}
+
+bool http_stream_wait(const struct http_request *request, int64_t wait_ms)
+{
+    assert_true(request->streams);
+    if (stream.stalls && stream.taken == stream.body.size) task_sleep_ms(wait_ms);
+    return !stream.stalls || stream.taken < stream.body.size;
+}
+
+size_t http_stream_read(struct op *op, const struct http_request *request, void *into,
+                        size_t room, bool *ended)
+{
+    size_t left = stream.body.size - stream.taken;
+    size_t size = room < left ? room : left;
+    assert_true(request->streams);
+    if (size) memcpy(into, stream.body.data + stream.taken, size);
+    stream.taken += size;
+    *ended = !stream.stalls && stream.taken == stream.body.size;
+    if (*ended) op->deadline_ms = clock_ms() + 7000;
+    return size;
+}
+
+bool http_stream_begin(const struct http_request *request,
+                       struct http_response *response, uint64_t size)
+{
+    (void)request;
+    assert_int_equal(response->status, 200);
+    if (!stream.no_place) stream.answer = size;
+    return !stream.no_place;
+}
+
+enum err http_stream_write(struct op *op, const struct http_request *request,
+                           struct slice piece)
+{
+    (void)request;
+    if (stream.gone) return op_fail(op, ERR_CANCELED, "the client went away");
+    buf_append_slice(&stream.bytes, piece);
+    return ERR_OK;
 }
 
 /* ---- the world ---- */
@@ -203,7 +266,8 @@ static void other_namespaces_are_passed_on_to_their_owner(void **state)
     static const struct header given[] = {{"Idempotency-Key", "k-1"},
                                           {"X-Elacsym-Min-Commit", "0102"},
                                           {"Cookie", "secret"},
-                                          {"Accept-Encoding", "gzip"},
+                                          {"Accept-Encoding", "gzip, br"},
+                                          {"Content-Encoding", "gzip"}, /* unpacked */
                                           {NULL, NULL}};
     headers = given;
     memcpy(w->op.request_id, "request-7", 10);
@@ -229,7 +293,8 @@ static void other_namespaces_are_passed_on_to_their_owner(void **state)
         assert_true(sent(w, "\r\nContent-Type: application/json\r\n"));
         assert_true(sent(w, "\r\n\r\n{\"top_k\":1}"));
         assert_false(sent(w, "secret"));
-        assert_false(sent(w, "gzip"));
+        assert_true(sent(w, "\r\nAccept-Encoding: gzip, br\r\n"));
+        assert_false(sent(w, "Content-Encoding"));
     }
     assert_int_equal(w->peer->connections, 1);
 }
@@ -535,6 +600,188 @@ static void a_forged_list_is_shown_and_harms_nobody(void **state)
     }
 }
 
+/* ---- bodies that stream ---- */
+
+static enum err stream_write_to(struct world *w, const char *name)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "/v1/namespaces/%s/upsert", name);
+    struct http_request http = {.method = "POST",
+                                .path = path,
+                                .query_string = "",
+                                .streams = true};
+    struct router_request request = {.name = name, .write = true, .http = &http};
+    buf_release(&w->response.body);
+    w->response = (struct http_response){.status = 200};
+    op_clear_error(&w->op);
+    w->op.deadline_ms = OP_NO_DEADLINE;
+    stream.taken = 0;
+    return w->router.pass(w->router.context, &w->op, &request, &w->response,
+                          &w->answered);
+}
+
+static char *long_text(size_t size)
+{
+    char *text = malloc(size + 1);
+    assert_non_null(text);
+    for (size_t i = 0; i < size; i++)
+        text[i] = (char)('a' + i % 23);
+    text[size] = '\0';
+    return text;
+}
+
+static int streaming_indexer(void **state)
+{
+    memset(&stream, 0, sizeof stream);
+    return indexer(state);
+}
+
+static int streaming_query_node(void **state)
+{
+    memset(&stream, 0, sizeof stream);
+    return query_node(state);
+}
+
+static int end_streaming(void **state)
+{
+    buf_release(&stream.body);
+    buf_release(&stream.bytes);
+    return teardown(state);
+}
+
+static void a_write_that_streams_reaches_its_owner(void **state)
+{
+    struct world *w = *state;
+    static const struct header given[] = {{"Idempotency-Key", "k-1"},
+                                          {"Content-Encoding", "gzip"},
+                                          {NULL, NULL}};
+    char *text = long_text(200000);
+    headers = given;
+    memcpy(w->op.request_id, "request-8", 10);
+    buf_append_str(&stream.body, text);
+    stream.size = 200000;
+    assert_int_equal(stream_write_to(w, w->names[LIVE]), ERR_OK);
+    assert_true(w->answered);
+    assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-2");
+    assert_true(sent(w, "\r\nX-Elacsym-Hop: 1\r\n"));
+    assert_true(sent(w, "\r\nX-Request-Id: request-8\r\n"));
+    assert_true(sent(w, "\r\nIdempotency-Key: k-1\r\n"));
+    assert_true(sent(w, "\r\nContent-Encoding: gzip\r\n"));
+    assert_true(sent(w, "\r\nContent-Type: application/json\r\n"));
+    assert_true(sent(w, "\r\nContent-Length: 200000\r\n"));
+    /* The owner's time begins with the end of the body, as ours does. */
+    assert_true(sent(w, "\r\nX-Elacsym-Deadline-Ms: 6900\r\n"));
+    assert_string_equal(strstr(w->peer->last, "\r\n\r\n") + 4, text);
+    free(text);
+}
+
+static void an_owner_that_refuses_before_the_end_is_heard(void **state)
+{
+    struct world *w = *state;
+    buf_append_str(&stream.body, "{\"documents\":[");
+    stream.size = HTTP_STREAM_UNKNOWN;
+    stream.stalls = true;
+    w->peer->status = 413;
+    w->peer->body = "{\"error\":\"too large\"}";
+    atomic_store(&w->peer->mode, PEER_THEN_CLOSE);
+    assert_int_equal(stream_write_to(w, w->names[LIVE]), ERR_OK);
+    assert_true(w->answered);
+    assert_int_equal(w->response.status, 413);
+}
+
+static void a_write_whose_owner_leaves_before_its_end_was_not_applied(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(16 << 20);
+    buf_append_str(&stream.body, text);
+    free(text);
+    stream.size = HTTP_STREAM_UNKNOWN;
+    atomic_store(&w->peer->mode, PEER_CLOSE); /* as soon as it has the head */
+    assert_int_equal(stream_write_to(w, w->names[LIVE]), ERR_IO);
+    assert_non_null(strstr(w->op.error, "nothing was applied"));
+    assert_int_equal(stream_write_to(w, w->names[DOWN]), ERR_IO);
+    stream.size = stream.body.size = 2;
+    assert_int_equal(stream_write_to(w, w->names[LIVE]), ERR_UNKNOWN);
+    assert_int_equal(w->peer->requests, 2);
+}
+
+static void a_large_answer_streams_to_its_client(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(3 << 20);
+    w->peer->body = text;
+    w->peer->fields = "Content-Type: application/json\r\nX-Elacsym-Node: indexer-2\r\n"
+                      "Content-Encoding: gzip\r\nX-Elacsym-Commit: abcd\r\n";
+    w->op.deadline_ms = clock_ms() + 20000;
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    assert_true(w->answered);
+    assert_int_equal(stream.answer, 3 << 20);
+    assert_true(slice_equal(buf_slice(&stream.bytes), slice_str(text)));
+    assert_string_equal(field(w, "Content-Encoding"), "gzip");
+    assert_string_equal(field(w, "X-Elacsym-Commit"), "abcd");
+    assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-2");
+    assert_int_equal(w->response.body.size, 0);
+    free(text);
+}
+
+static void an_answer_that_cannot_stream_is_held_up_to_the_ceiling(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text((1 << 20) - 1);
+    stream.no_place = true;
+    w->peer->body = text;
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    assert_true(slice_equal(buf_slice(&w->response.body), slice_str(text)));
+    free(text);
+    w->peer->body = text = long_text((1 << 20) + 1);
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_LIMIT);
+    assert_int_equal(w->response.header_count, 1); /* who says so */
+    assert_string_equal(field(w, "X-Elacsym-Node"), "query-1");
+    free(text);
+}
+
+static void an_owner_that_dies_amid_a_streamed_answer_is_not_replaced(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(3 << 20);
+    w->peer->body = text;
+    atomic_store(&w->peer->mode, PEER_HALF);
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_IO);
+    assert_true(stream.bytes.size > 0);
+    assert_true(stream.bytes.size < 3 << 20);
+
+    /* A small one is held until it is whole, and so can be. */
+    buf_clear(&stream.bytes);
+    w->peer->body = "{\"results\":[]}";
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
+    assert_false(w->answered);
+    assert_int_equal(stream.bytes.size, 0);
+    free(text);
+}
+
+static void a_client_that_leaves_amid_a_streamed_answer_ends_it(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(3 << 20);
+    w->peer->body = text;
+    stream.gone = true;
+    assert_int_equal(ask(w, w->names[LIVE], false), ERR_CANCELED);
+    free(text);
+}
+
+static void a_strangers_large_answer_is_not_passed_on(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text((1 << 20) + 1);
+    w->peer->body = text;
+    w->peer->fields = "Content-Type: application/json\r\n";
+    (void)ask(w, w->names[LIVE], false);
+    assert_int_equal(stream.answer, 0);
+    assert_int_equal(stream.bytes.size, 0);
+    assert_false(w->answered);
+    free(text);
+}
+
 static void addresses_come_from_the_template(void **state)
 {
     static const struct {
@@ -553,8 +800,9 @@ static void addresses_come_from_the_template(void **state)
     }
 }
 
-#define INDEXER(test) cmocka_unit_test_setup_teardown(test, indexer, teardown)
-#define QUERY(test)   cmocka_unit_test_setup_teardown(test, query_node, teardown)
+#define INDEXER(test)       cmocka_unit_test_setup_teardown(test, indexer, teardown)
+#define QUERY(test)         cmocka_unit_test_setup_teardown(test, query_node, teardown)
+#define STREAMING(as, test) cmocka_unit_test_setup_teardown(test, as, end_streaming)
 
 int main(void)
 {
@@ -580,6 +828,18 @@ int main(void)
         INDEXER(a_request_is_passed_on_once_only),
         INDEXER(another_list_is_409_with_both_lists),
         INDEXER(a_forged_list_is_shown_and_harms_nobody),
+        STREAMING(streaming_indexer, a_write_that_streams_reaches_its_owner),
+        STREAMING(streaming_indexer, an_owner_that_refuses_before_the_end_is_heard),
+        STREAMING(streaming_indexer,
+                  a_write_whose_owner_leaves_before_its_end_was_not_applied),
+        STREAMING(streaming_query_node, a_large_answer_streams_to_its_client),
+        STREAMING(streaming_query_node,
+                  an_answer_that_cannot_stream_is_held_up_to_the_ceiling),
+        STREAMING(streaming_query_node,
+                  an_owner_that_dies_amid_a_streamed_answer_is_not_replaced),
+        STREAMING(streaming_query_node,
+                  a_client_that_leaves_amid_a_streamed_answer_ends_it),
+        STREAMING(streaming_query_node, a_strangers_large_answer_is_not_passed_on),
         cmocka_unit_test(addresses_come_from_the_template),
     };
     return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);

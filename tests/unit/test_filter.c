@@ -176,21 +176,29 @@ static void null_follows_the_rules_of_the_header(void **state)
         {FILTER_EXISTS, false, true, TRUTH_FALSE},
         {FILTER_EXISTS, false, false, TRUTH_TRUE},
     };
-    union scalar a = {.s = SLICE_LITERAL("a")};
-    for (size_t i = 0; i < COUNT_OF(table); i++)
-        for (int array = 0; array < 2; array++) {
-            struct filter f = {.op = table[i].op,
-                               .type = ATTR_STRING,
-                               .array = array,
-                               .with_null = table[i].with_null,
-                               .exists = table[i].exists,
-                               .values = &a,
-                               .value_count = 1};
-            bool about_null = f.with_null && (f.op == FILTER_EQ || f.op == FILTER_NE);
-            if (about_null) f.value_count = 0;
-            assert_int_equal(filter_null(&f), table[i].of_null);
-            assert_truth(f, VALUE_NULL, table[i].of_null);
-        }
+    uint64_t rng = test_seed(), asked = 0;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (size_t i = 0; i < COUNT_OF(table) * COUNT_OF(all_types) * 2; i++) {
+        size_t row = i / 2 % COUNT_OF(table);
+        enum attr_type type = all_types[i / 2 / COUNT_OF(table)];
+        union scalar a = random_scalar(&op, &rng, type);
+        struct filter f = {.op = table[row].op,
+                           .type = type,
+                           .array = i % 2,
+                           .with_null = table[row].with_null,
+                           .exists = table[row].exists,
+                           .values = &a,
+                           .value_count = 1};
+        bool about_null = f.with_null && (f.op == FILTER_EQ || f.op == FILTER_NE);
+        if (about_null) f.value_count = 0;
+        if (!about_null && !filter_op_allowed(f.op, type, f.array)) continue;
+        asked++;
+        assert_int_equal(filter_null(&f), table[row].of_null);
+        assert_truth(f, VALUE_NULL, table[row].of_null);
+    }
+    assert_true(asked > 100);
+    op_release(&op);
 }
 
 static void conditions_about_null_alone_tell_what_is_there(void **state)

@@ -64,7 +64,9 @@ static void ranges_side_by_side_are_one_request(void **state)
                                    range_of(0, 1000, 2000), range_of(1, 1050, 1),
                                    range_of(0, 1000, 2000), range_of(0, 1500, 10)};
     static const size_t objects[] = {1, 0, 0, 1, 0, 0};
-    assert_int_equal(gather_read(&f.op, f.store, ranges, COUNT_OF(ranges)), ERR_OK);
+    assert_int_equal(gather_read(&f.op, f.store, ranges, COUNT_OF(ranges),
+                                 GATHER_BUFFER_MAX),
+                     ERR_OK);
     assert_int_equal(f.op.counters.store_requests, 2);
     assert_int_equal(f.op.counters.store_bytes, 2100 + 51);
     assert_int_equal(f.op.counters.rounds, 1);
@@ -81,7 +83,7 @@ static void small_gaps_are_read_over_and_large_ones_not(void **state)
     struct store_range ranges[] = {range_of(0, 0, 10),
                                    range_of(0, 10 + GATHER_GAP_MAX, 10),
                                    range_of(0, 21 + 2 * GATHER_GAP_MAX, 10)};
-    assert_int_equal(gather_read(&f.op, f.store, ranges, 3), ERR_OK);
+    assert_int_equal(gather_read(&f.op, f.store, ranges, 3, GATHER_BUFFER_MAX), ERR_OK);
     assert_int_equal(f.op.counters.store_requests, 2);
     for (size_t i = 0; i < 3; i++)
         right(&f, &ranges[i], 0);
@@ -96,7 +98,8 @@ static void requests_and_buffers_have_a_size(void **state)
     fixture_init(&f);
     for (size_t i = 0; i < 36; i++) /* nine MiB in all */
         ranges[i] = range_of(i / 12, (i % 12) * (256 << 10), 256 << 10);
-    assert_int_equal(gather_read(&f.op, f.store, ranges, 36), ERR_OK);
+    assert_int_equal(gather_read(&f.op, f.store, ranges, 36, GATHER_BUFFER_MAX),
+                     ERR_OK);
     assert_int_equal(f.op.counters.store_requests, 8 + 4);
     for (size_t i = 0; i < 36; i++)
         right(&f, &ranges[i], i / 12);
@@ -108,10 +111,10 @@ static void nothing_is_read_for_nothing(void **state)
     (void)state;
     struct fixture f;
     fixture_init(&f);
-    assert_int_equal(gather_read(&f.op, f.store, NULL, 0), ERR_OK);
+    assert_int_equal(gather_read(&f.op, f.store, NULL, 0, GATHER_BUFFER_MAX), ERR_OK);
     assert_int_equal(f.op.counters.rounds, 0);
     struct store_range empty[] = {range_of(0, 5, 0), range_of(0, 5, 0)};
-    assert_int_equal(gather_read(&f.op, f.store, empty, 2), ERR_OK);
+    assert_int_equal(gather_read(&f.op, f.store, empty, 2, GATHER_BUFFER_MAX), ERR_OK);
     for (size_t i = 0; i < 2; i++)
         right(&f, &empty[i], 0);
     fixture_release(&f);
@@ -127,7 +130,8 @@ static void a_failure_is_that_of_its_request_alone(void **state)
     struct store_range ranges[] = {range_of(0, 0, 10), range_of(1, 0, 10),
                                    range_of(0, 10, 10), range_of(1, 10, 10),
                                    range_of(2, OBJECT_SIZE - 5, 10)};
-    assert_int_not_equal(gather_read(&f.op, f.store, ranges, 5), ERR_OK);
+    assert_int_not_equal(gather_read(&f.op, f.store, ranges, 5, GATHER_BUFFER_MAX),
+                         ERR_OK);
     assert_int_equal(ranges[1].err, ERR_NOT_FOUND);
     assert_int_equal(ranges[3].err, ERR_NOT_FOUND);
     assert_int_equal(ranges[4].err, ERR_CORRUPT);
@@ -157,7 +161,8 @@ static void random_ranges_arrive_as_if_read_one_by_one(void **state)
             ranges[i] = range_of(objects[i], offset, size);
         }
         f.op.counters = (struct op_counters){0};
-        assert_int_equal(gather_read(&f.op, f.store, ranges, n), ERR_OK);
+        assert_int_equal(gather_read(&f.op, f.store, ranges, n, GATHER_BUFFER_MAX),
+                         ERR_OK);
         assert_true(f.op.counters.store_requests <= n);
         for (size_t i = 0; i < n; i++)
             right(&f, &ranges[i], objects[i]);

@@ -2,6 +2,7 @@
  * root. */
 #include "unit/golden.h"
 
+#include "base/codec.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "doc/batch.h"
@@ -9,6 +10,7 @@
 #include "ns/idempotency.h"
 #include "ns/manifest.h"
 #include "ns/wal.h"
+#include "segment/segment_stats.h"
 
 static const uint8_t incarnation[16] = {1, 2,  3,  4,  5,  6,  7,  8,
                                         9, 10, 11, 12, 13, 14, 15, 16};
@@ -127,15 +129,58 @@ static void log_entries_of_version_1_stay_readable(void **state)
     op_release(&op);
 }
 
-static void manifests_of_version_1_stay_readable(void **state)
+/* Of some of the attributes of golden_schema, which the first 24 letters of a title
+ * and all years are among. */
+static struct segment_stats *golden_stats(struct op *op, const struct schema *schema)
 {
-    (void)state;
-    struct op op;
-    op_init(&op, OP_NO_DEADLINE, 0);
-    struct manifest *m = manifest_new(), *back = NULL;
-    struct buf payload = BUF_INIT, bytes = BUF_INIT;
-    struct object object;
+    union scalar years[] = {{.i = 1999}, {.i = -5}, {.i = 2026}};
+    uint32_t rows[] = {30, 10, 8};
+    union scalar titles[] = {{.s = SLICE_LITERAL("an")}, {.s = SLICE_LITERAL("b")}};
+    uint32_t title_rows[] = {20};
+    struct column_stats title = {.type = ATTR_STRING,
+                                 .row_count = 50,
+                                 .value_count = 50,
+                                 .item_count = 50,
+                                 .distinct = 31,
+                                 .cut = true,
+                                 .least = {.s = SLICE_LITERAL("a")},
+                                 .greatest = {.s = SLICE_LITERAL(
+                                                  "zzzzzzzzzzzzzzzzzzzzzzzz")},
+                                 .common_count = 1,
+                                 .bound_count = 1,
+                                 .values = titles,
+                                 .common_rows = title_rows};
+    struct column_stats year = {.type = ATTR_INT,
+                                .row_count = 50,
+                                .value_count = 48,
+                                .item_count = 48,
+                                .distinct = 3,
+                                .complete = true,
+                                .least = years[1],
+                                .greatest = years[2],
+                                .common_count = 3,
+                                .values = years,
+                                .common_rows = rows};
+    struct column_stats tags = {.type = ATTR_STRING, .array = true, .value_count = 7};
+    struct segment_stats *stats = NULL;
+    struct buf bytes = BUF_INIT;
+    put_varint(&bytes, 4);
+    put_u8(&bytes, 1);
+    column_stats_encode(&title, false, &bytes);
+    put_u8(&bytes, 1);
+    column_stats_encode(&year, false, &bytes);
+    put_u8(&bytes, 1);
+    column_stats_encode(&tags, false, &bytes);
+    put_u8(&bytes, 0);
+    assert_int_equal(segment_stats_decode(op, buf_slice(&bytes), schema, 50, &stats),
+                     ERR_OK);
+    buf_release(&bytes);
+    return stats;
+}
 
+static struct manifest *golden_manifest(void)
+{
+    struct manifest *m = manifest_new();
     m->version = 9;
     m->epoch = 4;
     m->wm = 100;
@@ -146,36 +191,90 @@ static void manifests_of_version_1_stay_readable(void **state)
     mem_free(m->holder_node);
     m->holder_node = mem_strdup("indexer-1");
     m->holder_fingerprint = 12345;
-    manifest_add_segment(m,
-                         (struct manifest_segment){.key = mem_strdup("ns/books/k.seg"),
-                                                   .size = 4096,
-                                                   .tail_hash = {9, 9},
-                                                   .row_count = 50,
-                                                   .dead_count = 2,
-                                                   .deletes_key =
-                                                       mem_strdup("ns/books/k.del"),
-                                                   .deletes_size = 200});
     manifest_add_fence(m, 5, 1795370786000);
     manifest_add_removed(m, "ns/books/old.seg", 8, 1795370787000);
     m->idempotency_key = mem_strdup("ns/books/k.idem");
     m->idempotency_size = 300;
-    manifest_encode(m, &payload);
-    object = (struct object){.kind = OBJECT_MANIFEST,
-                             .number = 9,
-                             .epoch = 4,
-                             .put_id = {{4}},
-                             .payload = buf_slice(&payload)};
-    memcpy(object.incarnation, incarnation, sizeof incarnation);
-    object_encode(&object, &bytes);
-    struct buf file = golden_expect("manifest-v1.bin", buf_slice(&bytes));
-    assert_int_equal(object_decode(&op, "k", buf_slice(&file), incarnation, 9, &object),
-                     ERR_OK);
-    assert_int_equal(manifest_decode(&op, "k", &object, &back), ERR_OK);
+    return m;
+}
+
+static struct manifest_segment golden_segment(void)
+{
+    return (struct manifest_segment){.key = mem_strdup("ns/books/k.seg"),
+                                     .size = 4096,
+                                     .tail_hash = {9, 9},
+                                     .row_count = 50,
+                                     .dead_count = 2,
+                                     .deletes_key = mem_strdup("ns/books/k.del"),
+                                     .deletes_size = 200};
+}
+
+static struct manifest *decode_golden_manifest(struct op *op, struct slice file)
+{
+    struct object object;
+    struct manifest *back = NULL;
+    assert_int_equal(object_decode(op, "k", file, incarnation, 9, &object), ERR_OK);
+    assert_int_equal(manifest_decode(op, "k", &object, &back), ERR_OK);
+    return back;
+}
+
+static void manifests_of_version_1_stay_readable(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct buf file = golden_read("manifest-v1.bin");
+    struct manifest *m = golden_manifest();
+    struct manifest *back = decode_golden_manifest(&op, buf_slice(&file));
+    assert_int_equal(back->segment_count, 1);
     assert_string_equal(back->segments[0].deletes_key, "ns/books/k.del");
+    assert_null(back->segments[0].stats);
     assert_true(schema_equal(back->schema, m->schema));
     assert_string_equal(back->holder_node, "indexer-1");
+    assert_string_equal(back->removed[0].key, "ns/books/old.seg");
+    assert_string_equal(back->idempotency_key, "ns/books/k.idem");
     manifest_unref(m);
     manifest_unref(back);
+    buf_release(&file);
+    op_release(&op);
+}
+
+static void manifests_of_version_2_stay_readable(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct manifest *m = golden_manifest();
+    struct manifest_segment with = golden_segment(), without = golden_segment();
+    struct buf payload = BUF_INIT, bytes = BUF_INIT, text = BUF_INIT;
+
+    with.stats = golden_stats(&op, m->schema);
+    manifest_add_segment(m, with);
+    manifest_add_segment(m, without);
+    manifest_encode(m, &payload);
+    struct object object = {.kind = OBJECT_MANIFEST,
+                            .number = 9,
+                            .epoch = 4,
+                            .put_id = {{4}},
+                            .payload = buf_slice(&payload)};
+    memcpy(object.incarnation, incarnation, sizeof incarnation);
+    object_encode(&object, &bytes);
+    struct buf file = golden_expect("manifest-v2.bin", buf_slice(&bytes));
+    struct manifest *back = decode_golden_manifest(&op, buf_slice(&file));
+    assert_int_equal(back->segment_count, 2);
+    assert_null(back->segments[1].stats);
+    segment_stats_describe(back->segments[0].stats, back->schema, &text);
+    buf_append_byte(&text, 0);
+    assert_string_equal((const char *)text.data,
+                        "  statistics  title: 50 of 50 rows, about 31 distinct, \"a\" "
+                        "to \"zzzzzzzzzzzzzzzzzzzzzzzz\"...; \"an\" in 20\n"
+                        "  statistics  year: 48 of 50 rows, 3 distinct, -5 to 2026; "
+                        "1999 in 30, -5 in 10, 2026 in 8\n"
+                        "  statistics  tags: 7 of 50 rows\n"
+                        "  statistics  seen: none\n");
+    manifest_unref(m);
+    manifest_unref(back);
+    buf_release(&text);
     buf_release(&file);
     buf_release(&bytes);
     buf_release(&payload);
@@ -219,49 +318,98 @@ static void side_tables_of_version_1_stay_readable(void **state)
     op_release(&op);
 }
 
+static struct catalog_record golden_record(uint64_t n)
+{
+    struct catalog_record in = {.n = n,
+                                .wal_prefix = "production",
+                                .wall_ms = 1795370786000 + n};
+    memcpy(in.incarnation, incarnation, sizeof in.incarnation);
+    return in;
+}
+
+static void expect_record(struct slice file, uint64_t n, bool live)
+{
+    struct op op;
+    struct key key = key_catalog("books", n);
+    struct catalog_record out;
+    struct schema *schema = golden_schema();
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    assert_int_equal(catalog_decode(&op, "books", key.text, file, &out), ERR_OK);
+    assert_int_equal(out.n, n);
+    assert_int_equal(out.deleted, !live);
+    assert_int_equal(out.wall_ms, 1795370786000 + n);
+    assert_memory_equal(out.incarnation, incarnation, sizeof incarnation);
+    assert_string_equal(out.wal_prefix, "production");
+    assert_true(live ? schema_equal(out.schema, schema) : out.schema == NULL);
+    catalog_release(&out);
+    schema_unref(schema);
+    op_release(&op);
+}
+
+/* Its incarnation is what a reader comes to learn; the head's sum has it. */
+static void expect_every_bit_counts(struct buf *file, uint64_t n)
+{
+    struct op op;
+    struct key key = key_catalog("books", n);
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (size_t bit = 0; bit < 8 * file->size; bit++) {
+        struct catalog_record damaged = {.schema = NULL};
+        file->data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(file),
+                                        &damaged),
+                         ERR_CORRUPT);
+        file->data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    op_release(&op);
+}
+
 static void catalog_records_of_version_1_stay_readable(void **state)
 {
     (void)state;
-    struct op op;
-    op_init(&op, OP_NO_DEADLINE, 0);
-    struct schema *schema = golden_schema();
-    struct buf bytes = BUF_INIT;
-    struct catalog_record out;
-
     for (uint64_t n = 3; n <= 4; n++) {
-        bool live = n == 3;
-        struct key key = key_catalog("books", n);
-        struct catalog_record in = {.n = n,
-                                    .wal_prefix = "production",
-                                    .wall_ms = 1795370786000 + n};
-        memcpy(in.incarnation, incarnation, sizeof in.incarnation);
-        buf_clear(&bytes);
-        catalog_encode(&in, live ? schema : NULL, "indexer-1",
-                       (struct put_id){{(uint8_t)n}}, &bytes);
         struct buf file =
-            golden_expect(live ? "catalog-create-v1.bin" : "catalog-delete-v1.bin",
-                          buf_slice(&bytes));
-        assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(&file), &out),
-                         ERR_OK);
-        assert_int_equal(out.n, n);
-        assert_int_equal(out.deleted, !live);
-        assert_int_equal(out.wall_ms, 1795370786000 + n);
-        assert_memory_equal(out.incarnation, incarnation, sizeof incarnation);
-        assert_string_equal(out.wal_prefix, "production");
-        assert_true(live ? schema_equal(out.schema, schema) : out.schema == NULL);
-        for (size_t bit = 0; bit < 8 * file.size; bit++) {
-            struct catalog_record damaged = {.schema = NULL};
-            file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-            enum err e =
-                catalog_decode(&op, "books", key.text, buf_slice(&file), &damaged);
-            /* Its incarnation is what a reader comes to learn; the head's sum has it.
-             */
-            assert_int_equal(e, ERR_CORRUPT);
-            file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        }
-        catalog_release(&out);
+            golden_read(n == 3 ? "catalog-create-v1.bin" : "catalog-delete-v1.bin");
+        expect_record(buf_slice(&file), n, n == 3);
+        expect_every_bit_counts(&file, n);
         buf_release(&file);
     }
+}
+
+static void catalog_records_of_version_2_stay_as_they_are(void **state)
+{
+    (void)state;
+    struct schema *schema = golden_schema();
+    for (uint64_t n = 3; n <= 4; n++) {
+        struct catalog_record in = golden_record(n);
+        struct buf bytes = BUF_INIT;
+        catalog_encode("books", &in, n == 3 ? schema : NULL, "indexer-1",
+                       (struct put_id){{(uint8_t)n}}, &bytes);
+        struct buf file =
+            golden_expect(n == 3 ? "catalog-create-v2.bin" : "catalog-delete-v2.bin",
+                          buf_slice(&bytes));
+        expect_record(buf_slice(&file), n, n == 3);
+        expect_every_bit_counts(&file, n);
+        buf_release(&file);
+        buf_release(&bytes);
+    }
+    schema_unref(schema);
+}
+
+static void the_catalog_record_of_another_namespace_is_corrupt(void **state)
+{
+    (void)state;
+    struct op op;
+    struct key key = key_catalog("books", 3);
+    struct catalog_record in = golden_record(3), out = {.schema = NULL};
+    struct schema *schema = golden_schema();
+    struct buf bytes = BUF_INIT;
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    catalog_encode("films", &in, schema, "indexer-1", (struct put_id){{3}}, &bytes);
+    assert_int_equal(catalog_decode(&op, "books", key.text, buf_slice(&bytes), &out),
+                     ERR_CORRUPT);
+    assert_non_null(strstr(op.error, "another namespace's"));
     buf_release(&bytes);
     schema_unref(schema);
     op_release(&op);
@@ -271,8 +419,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(catalog_records_of_version_1_stay_readable),
+        cmocka_unit_test(catalog_records_of_version_2_stay_as_they_are),
+        cmocka_unit_test(the_catalog_record_of_another_namespace_is_corrupt),
         cmocka_unit_test(log_entries_of_version_1_stay_readable),
         cmocka_unit_test(manifests_of_version_1_stay_readable),
+        cmocka_unit_test(manifests_of_version_2_stay_readable),
         cmocka_unit_test(side_tables_of_version_1_stay_readable),
     };
     return cmocka_run_group_tests_name("golden", tests, NULL, NULL);

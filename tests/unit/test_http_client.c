@@ -375,6 +375,207 @@ static void the_oldest_idle_connection_makes_room(void **state)
     peer_stop(other);
 }
 
+/* ---- bodies and answers that stream ---- */
+
+struct stream {
+    struct slice body;
+    size_t offset;
+    size_t step; /* bytes at once */
+    int pauses;  /* how often there is nothing for now, before each piece */
+    int paused;
+    bool stalls;      /* the end never comes */
+    uint64_t size;    /* announced by the answer */
+    struct buf taken; /* of it */
+    size_t refuse_at; /* the answer is broken off there; 0: never */
+    bool hold;        /* the answer is to be gathered */
+    int begun;
+};
+
+static size_t stream_read(void *context, void *into, size_t room, bool *ended)
+{
+    struct stream *s = context;
+    size_t left = s->body.size - s->offset;
+    if (s->paused < s->pauses && left) {
+        s->paused++;
+        return 0;
+    }
+    size_t size = left < s->step ? left : s->step;
+    if (size > room) size = room;
+    if (size) memcpy(into, s->body.data + s->offset, size);
+    s->offset += size;
+    s->paused = 0;
+    *ended = s->offset == s->body.size && !s->stalls;
+    return size;
+}
+
+static void stream_wait(void *context, int64_t wait_ms)
+{
+    struct stream *s = context;
+    if (s->stalls && s->offset == s->body.size) task_sleep_ms(wait_ms);
+}
+
+static bool stream_begin(void *context, uint64_t size)
+{
+    struct stream *s = context;
+    s->begun++;
+    s->size = size;
+    return !s->hold;
+}
+
+static enum err stream_write(void *context, struct slice piece)
+{
+    struct stream *s = context;
+    buf_append_slice(&s->taken, piece);
+    return s->refuse_at && s->taken.size >= s->refuse_at ? ERR_CANCELED : ERR_OK;
+}
+
+static char *long_text(size_t size)
+{
+    char *text = malloc(size + 1);
+    assert_non_null(text);
+    for (size_t i = 0; i < size; i++)
+        text[i] = (char)('a' + i % 23);
+    text[size] = '\0';
+    return text;
+}
+
+static void a_source_is_sent_as_its_bytes_come(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(200000);
+    struct stream s = {.body = slice_str(text), .step = 30011, .pauses = 2};
+    struct http_client_source source = {&s, s.body.size, stream_read, stream_wait};
+    w->x.method = "POST";
+    w->x.repeatable = true; /* not with a source */
+    w->x.source = &source;
+    for (int i = 1; i <= 3; i++) {
+        s.offset = 0;
+        assert_int_equal(run(w), ERR_OK);
+        assert_true(w->x.sent);
+        assert_non_null(strstr(w->peer->last, "\r\nContent-Length: 200000\r\n"));
+        assert_null(strstr(w->peer->last, "Expect"));
+        assert_string_equal(strstr(w->peer->last, "\r\n\r\n") + 4, text);
+        assert_int_equal(w->peer->connections, i); /* never one that may be dead */
+    }
+    free(text);
+}
+
+static void a_source_of_unknown_size_is_sent_in_chunks(void **state)
+{
+    struct world *w = *state;
+    struct stream s = {.body = slice_str("{\"a\":1}"), .step = 100};
+    struct http_client_source source = {&s, HTTP_CLIENT_UNKNOWN, stream_read,
+                                        stream_wait};
+    w->x.method = "POST";
+    w->x.source = &source;
+    assert_int_equal(run(w), ERR_OK);
+    assert_non_null(strstr(w->peer->last, "\r\nTransfer-Encoding: chunked\r\n"));
+    assert_null(strstr(w->peer->last, "Content-Length"));
+}
+
+static void an_answer_that_comes_before_the_end_of_the_source_counts(void **state)
+{
+    struct world *w = *state;
+    struct stream s = {.body = slice_str("{\"a\":"), .step = 100, .stalls = true};
+    struct http_client_source source = {&s, HTTP_CLIENT_UNKNOWN, stream_read,
+                                        stream_wait};
+    w->peer->status = 413;
+    atomic_store(&w->peer->mode, PEER_THEN_CLOSE);
+    w->x.method = "POST";
+    w->x.source = &source;
+    assert_int_equal(run(w), ERR_OK);
+    assert_int_equal(w->x.status, 413);
+    assert_false(w->x.sent);
+}
+
+static void a_peer_that_leaves_before_the_end_cannot_have_served(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(16 << 20);
+    struct stream s = {.body = slice_str(text), .step = 50000, .pauses = 1};
+    struct http_client_source source = {&s, HTTP_CLIENT_UNKNOWN, stream_read,
+                                        stream_wait};
+    atomic_store(&w->peer->mode, PEER_CLOSE); /* as soon as it has the head */
+    w->x.method = "POST";
+    w->x.source = &source;
+    assert_int_equal(run(w), ERR_IO);
+    assert_false(w->x.sent);
+    s = (struct stream){.body = slice_str("{}"), .step = 100};
+    source.size = 2;
+    assert_int_equal(run(w), ERR_IO);
+    assert_true(w->x.sent); /* it had everything, and may have */
+    free(text);
+}
+
+static void who_cancels_while_the_source_stalls_is_heard(void **state)
+{
+    struct world *w = *state;
+    struct stream s = {.body = slice_str("{"), .step = 100, .stalls = true};
+    struct http_client_source source = {&s, 100, stream_read, stream_wait};
+    w->op.deadline_ms = clock_ms() + 200;
+    w->x.method = "POST";
+    w->x.source = &source;
+    assert_int_equal(run(w), ERR_TIMEOUT);
+    assert_false(w->x.sent);
+}
+
+static void a_sink_gets_the_answer_piece_by_piece(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(3 << 20);
+    struct stream s = {0};
+    struct http_client_sink sink = {&s, stream_begin, stream_write};
+    w->peer->body = text;
+    w->x.sink = &sink;
+    for (int i = 0; i < 2; i++) {
+        buf_clear(&s.taken);
+        assert_int_equal(run(w), ERR_OK);
+        assert_true(w->x.begun);
+        assert_int_equal(w->x.status, 200);
+        assert_int_equal(s.size, 3 << 20); /* and above answer_max */
+        assert_true(slice_equal(buf_slice(&s.taken), slice_str(text)));
+        assert_int_equal(w->x.answer.size, 0);
+    }
+    assert_int_equal(s.begun, 2);
+    assert_int_equal(w->peer->connections, 1);
+    buf_release(&s.taken);
+    free(text);
+}
+
+static void a_sink_may_leave_the_answer_to_be_gathered(void **state)
+{
+    struct world *w = *state;
+    struct stream s = {.hold = true};
+    struct http_client_sink sink = {&s, stream_begin, stream_write};
+    w->x.sink = &sink;
+    assert_int_equal(run(w), ERR_OK);
+    assert_int_equal(s.begun, 1);
+    assert_false(w->x.begun);
+    assert_true(answer_is(w, "{}"));
+}
+
+static void what_breaks_off_after_a_sink_began_is_an_error_that_says_so(void **state)
+{
+    struct world *w = *state;
+    char *text = long_text(1 << 20);
+    struct stream s = {0};
+    struct http_client_sink sink = {&s, stream_begin, stream_write};
+    w->peer->body = text;
+    w->x.sink = &sink;
+    atomic_store(&w->peer->mode, PEER_HALF);
+    assert_int_equal(run(w), ERR_IO);
+    assert_true(w->x.begun);
+    assert_int_equal(s.taken.size, 1 << 19);
+
+    atomic_store(&w->peer->mode, PEER_ANSWER);
+    buf_clear(&s.taken);
+    s.refuse_at = 1000;
+    assert_int_equal(run(w), ERR_CANCELED);
+    assert_true(s.taken.size < 1 << 20);
+    buf_release(&s.taken);
+    free(text);
+}
+
 #define T(test)      cmocka_unit_test_setup_teardown(test, setup, teardown)
 #define NARROW(test) cmocka_unit_test_setup_teardown(test, setup_narrow, teardown)
 
@@ -397,6 +598,14 @@ int main(void)
         T(canceling_the_op_breaks_the_exchange_off),
         T(waiting_ends_when_the_caller_has_had_enough),
         T(threads_share_the_pool),
+        T(a_source_is_sent_as_its_bytes_come),
+        T(a_source_of_unknown_size_is_sent_in_chunks),
+        T(an_answer_that_comes_before_the_end_of_the_source_counts),
+        T(a_peer_that_leaves_before_the_end_cannot_have_served),
+        T(who_cancels_while_the_source_stalls_is_heard),
+        T(a_sink_gets_the_answer_piece_by_piece),
+        T(a_sink_may_leave_the_answer_to_be_gathered),
+        T(what_breaks_off_after_a_sink_began_is_an_error_that_says_so),
         NARROW(one_exchange_too_many_is_busy),
         NARROW(the_oldest_idle_connection_makes_room),
     };

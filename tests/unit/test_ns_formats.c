@@ -5,6 +5,7 @@
 #include "ns/manifest.h"
 #include "ns/object.h"
 #include "ns/wal.h"
+#include "segment/segment_stats.h"
 #include "unit/test.h"
 
 static const uint8_t incarnation[16] = {1, 2,  3,  4,  5,  6,  7,  8,
@@ -228,6 +229,43 @@ static void dropping_segments_keeps_the_others_in_order(void **state)
     manifest_unref(m);
 }
 
+/* Of a column of which nothing is known but that it is there, padded to its ceiling by
+ * nothing: the least statistics that there can be. */
+static struct segment_stats *some_stats(struct op *op, const struct schema *schema)
+{
+    struct segment_stats *stats = NULL;
+    struct slice bytes = SLICE_LITERAL("\1\0");
+    assert_int_equal(segment_stats_decode(op, slice_of(bytes.data, 2), schema, 50,
+                                          &stats),
+                     ERR_OK);
+    return stats;
+}
+
+static void statistics_come_and_go_with_their_segment(void **state)
+{
+    (void)state;
+    struct op *op = new_op();
+    struct manifest *m = test_manifest(), *back = NULL;
+    struct buf payload = BUF_INIT;
+    struct manifest_segment s = {.key = mem_strdup("k"),
+                                 .size = 7,
+                                 .row_count = 50,
+                                 .stats = some_stats(op, m->schema)};
+    manifest_add_segment(m, s);
+    assert_int_equal(m->stats_bytes, 2);
+    struct object object = manifest_object(m, &payload);
+    assert_int_equal(manifest_decode(op, "k", &object, &back), ERR_OK);
+    assert_null(back->segments[0].stats);
+    assert_non_null(back->segments[5].stats);
+    assert_int_equal(back->stats_bytes, 2);
+    manifest_drop_segment(back, 5);
+    assert_int_equal(back->stats_bytes, 0);
+    buf_release(&payload);
+    manifest_unref(m);
+    manifest_unref(back);
+    op_release(op);
+}
+
 static void a_trimmed_manifest_can_be_read_whatever_was_added(void **state)
 {
     const uint64_t day_ms = (uint64_t)24 * 3600 * 1000, now_ms = 100 * day_ms;
@@ -396,6 +434,7 @@ int main(void)
         cmocka_unit_test(log_entry_reads_back_with_its_requests),
         cmocka_unit_test(manifest_reads_back_what_was_written),
         cmocka_unit_test(dropping_segments_keeps_the_others_in_order),
+        cmocka_unit_test(statistics_come_and_go_with_their_segment),
         cmocka_unit_test(a_trimmed_manifest_can_be_read_whatever_was_added),
         cmocka_unit_test(
             a_trimmed_manifest_keeps_fences_that_are_young_or_among_the_newest),

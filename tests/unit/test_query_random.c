@@ -9,6 +9,7 @@
 #include "base/rowset.h"
 #include "cache/cache.h"
 #include "ns/snapshot.h"
+#include "segment/segment_stats.h"
 #include "store/store_mem.h"
 #include "unit/query_model.h"
 
@@ -22,7 +23,8 @@ struct backing {
 
 /* What was asked, so that the run can say so. */
 static struct {
-    uint64_t worlds, rows, questions[4], filtered, plans[3], conditions[3];
+    uint64_t worlds, rows, questions[4], filtered, plans[4], conditions[3], walked,
+        deepened;
 } asked;
 
 /* ---- worlds ---- */
@@ -42,8 +44,12 @@ static struct segment *segment_of(struct op *op, struct backing *b,
     if (stored) {
         (void)snprintf(key, sizeof key, "segment-%u", b->objects++);
         struct slice whole = buf_slice(&bytes);
+        struct segment_stats *stats = NULL;
         assert_int_equal(store_put(op, b->store, key, &whole, 1), ERR_OK);
         assert_int_equal(segment_open(op, b->cache, key, bytes.size, &s), ERR_OK);
+        assert_int_equal(segment_stats_make(op, whole, &stats), ERR_OK);
+        if (b->objects % 4) segment_stats_attach(s, stats);
+        segment_stats_unref(stats);
     } else {
         assert_int_equal(segment_open_memory(op, &bytes, &s), ERR_OK);
     }
@@ -122,7 +128,9 @@ static void note_plans(const struct query_result *r)
 {
     asked.plans[0] += r->explain.filter_first;
     asked.plans[1] += r->explain.exact;
-    asked.plans[2] += r->explain.search_first;
+    asked.plans[2] += r->explain.skipped;
+    asked.plans[3] += r->explain.unfiltered;
+    asked.walked += r->explain.walked;
     asked.conditions[0] += r->explain.filter.indexed;
     asked.conditions[1] += r->explain.filter.scanned;
     asked.conditions[2] += r->explain.filter.checked;
@@ -264,6 +272,46 @@ static void ask_rank(struct world *w)
     }
 }
 
+/* Reciprocal ranks, as the JSON front end asks for them. */
+static struct score reciprocal_ranks(struct world *w, size_t ranks)
+{
+    struct score *leaves = op_new_array(w->op, struct score, ranks);
+    double k = random_index(&w->rng, 3) ? 60 : random_index(&w->rng, 3000);
+    for (size_t i = 0; i < ranks; i++)
+        leaves[i] = (struct score){.op = SCORE_RECIPROCAL,
+                                   .weight = (double)random_index(&w->rng, 4),
+                                   .rank = (uint32_t)i,
+                                   .k = k};
+    return (struct score){.op = SCORE_SUM,
+                          .weight = 1,
+                          .children = leaves,
+                          .child_count = ranks};
+}
+
+/* The whole lists of all ranks, and how they would be joined. No document that none of
+ * the lists holds to their depth is worth more than the last one of the answer. */
+static void expect_threshold(struct world *w, const struct query *q,
+                             const struct lists *whole, const struct query_result *r)
+{
+    if (r->count < q->top_k || r->explain.depth == QUERY_DEPTH_MAX) return;
+    double bar = r->hits[r->count - 1].score;
+    for (size_t i = 0; i < q->rank_count; i++)
+        for (size_t k = r->explain.depth; k < whole->results[i].count; k++) {
+            const struct doc *d = version_of(w, &whole->results[i].hits[k].doc.id);
+            struct lists cut = *whole;
+            double seen = 0;
+            for (size_t n = 0; n < q->rank_count; n++) {
+                struct query_result *list = &cut.results[n];
+                if (list->count > r->explain.depth) list->count = r->explain.depth;
+                struct score place = {.op = SCORE_RECIPROCAL, .weight = 1};
+                seen += naive_leaf(list, &place, d);
+            }
+            if (seen > 0) continue;
+            double score = naive_score(w, whole, q->score, d);
+            assert_true(score <= bar + 1e-12);
+        }
+}
+
 static void ask_fusion(struct world *w)
 {
     struct rank ranks[RANKS_MAX];
@@ -271,17 +319,25 @@ static void ask_fusion(struct world *w)
     struct query q = random_question(w);
     struct lists l = {.q = &q};
     size_t wanted = 1 + random_index(&w->rng, RANKS_MAX);
+    bool places = random_index(&w->rng, 2);
     q.top_k = 1 + random_index(&w->rng, 20);
-    size_t depth = q.top_k * 10 < 100 ? 100 : q.top_k * 10;
+    size_t least = q.top_k * 10 < 100 ? 100 : q.top_k * 10;
     while (q.rank_count < wanted &&
            random_rank(w, &ranks[q.rank_count], &fields[q.rank_count])) {
-        filtered_list(w, &q, &ranks[q.rank_count], depth, &l.results[q.rank_count]);
+        filtered_list(w, &q, &ranks[q.rank_count], LIST_MAX, &l.results[q.rank_count]);
         q.rank_count++;
     }
     if (q.rank_count == 0) return;
-    struct score score = random_score(w, q.rank_count, 3);
+    struct score score =
+        places ? reciprocal_ranks(w, q.rank_count) : random_score(w, q.rank_count, 3);
     q.ranks = ranks;
     q.score = &score;
+    struct query_result r = run_ok(w, &q);
+    assert_true(r.explain.depth >= least);
+    asked.deepened += r.explain.depth > least;
+    if (places) expect_threshold(w, &q, &l, &r);
+    for (size_t i = 0; i < q.rank_count; i++)
+        if (l.results[i].count > r.explain.depth) l.results[i].count = r.explain.depth;
     expect_joined(w, &q, &l);
 }
 
@@ -327,12 +383,16 @@ static void random_questions_to_random_worlds_equal_a_loop(void **state)
                   (unsigned long long)asked.questions[3],
                   (unsigned long long)asked.filtered);
     print_message(
-        "sources: %llu filter first, %llu exact, %llu search first; conditions: "
-        "%llu indexed, %llu scanned, %llu checked\n",
+        "sources: %llu filter first, %llu exact, %llu skipped, %llu unfiltered, %llu "
+        "in the order of an index; %llu fusions of deeper lists; "
+        "conditions: %llu indexed, %llu scanned, %llu checked\n",
         (unsigned long long)asked.plans[0], (unsigned long long)asked.plans[1],
-        (unsigned long long)asked.plans[2], (unsigned long long)asked.conditions[0],
+        (unsigned long long)asked.plans[2], (unsigned long long)asked.plans[3],
+        (unsigned long long)asked.walked, (unsigned long long)asked.deepened,
+        (unsigned long long)asked.conditions[0],
         (unsigned long long)asked.conditions[1],
         (unsigned long long)asked.conditions[2]);
+    assert_true(asked.plans[2] && asked.plans[3] && asked.walked);
     assert_true(asked.conditions[0] && asked.conditions[1] && asked.conditions[2]);
 }
 

@@ -990,8 +990,9 @@ struct deaf_store {
     atomic_bool deaf, denied; /* creates are not answered, or refused … */
     atomic_int refusals;      /* … so many times */
     atomic_bool catalog_denied;
-    atomic_int hold;     /* the put that makes this 0 waits … */
-    atomic_bool holding; /* … while this is true */
+    atomic_int hold;      /* the put that makes this 0 waits … */
+    atomic_bool holding;  /* … while this is true */
+    atomic_bool log_held; /* entries of the log wait while this is true */
 };
 
 static struct deaf_store *deaf(struct store *s)
@@ -1021,6 +1022,8 @@ static enum err deaf_create(struct op *op, struct store *s, const char *key,
     }
     if (atomic_load(&deaf(s)->catalog_denied) && strstr(key, "/catalog/"))
         return op_fail(op, ERR_DENIED, "access denied");
+    while (atomic_load(&deaf(s)->log_held) && strstr(key, "wal/"))
+        task_sleep_ms(1);
     return store_create(op, deaf(s)->inner, key, data);
 }
 
@@ -1089,6 +1092,97 @@ static void a_node_stops_in_time_though_the_store_is_silent(void **state)
     int64_t began_ms = clock_ms();
     node_stop(&n); /* within a second */
     assert_in_range(clock_ms() - began_ms, 0, 4000);
+    store_free(store);
+}
+
+/* A write of a document of some MiB by a thread of its own. */
+struct large_write {
+    struct node *n;
+    uint64_t id;
+    atomic_int result; /* -1: not yet */
+    int64_t retry_after_ms;
+    char words[OP_ERROR_MAX];
+};
+
+static void write_large(void *arg)
+{
+    enum { TEXT = 3 << 20 };
+    struct large_write *w = arg;
+    struct op op;
+    struct schema *schema = NULL;
+    struct write_result result;
+    init_op(&op);
+    enum err e = registry_schema(&op, w->n->registry, "x", &schema);
+    if (!e) {
+        char *text = op_alloc(&op, TEXT);
+        for (size_t i = 0; i < TEXT; i++)
+            text[i] = (char)(' ' + i * w->id % 90);
+        struct value values[] = {VALUE_NULL, {.one.s = slice_of(text, TEXT)}};
+        struct doc doc = {.id = {.kind = ID_U64, .u64 = w->id}, .values = values};
+        struct batch batch = {.docs = &doc, .doc_count = 1};
+        const struct write_request request = {.batch = &batch, .schema = schema};
+        e = registry_write(&op, w->n->registry, "x", &request, &result);
+    }
+    w->retry_after_ms = op.retry_after_ms;
+    (void)snprintf(w->words, sizeof w->words, "%s", op.error);
+    schema_unref(schema);
+    op_release(&op);
+    atomic_store(&w->result, (int)e);
+}
+
+static void create_with_string(struct node *n)
+{
+    const struct attr attrs[] = {{.name = "n", .type = ATTR_INT},
+                                 {.name = "s", .type = ATTR_STRING}};
+    struct schema *schema = schema_new(0, METRIC_L2, attrs, COUNT_OF(attrs));
+    struct commit_token token;
+    struct op op;
+    bool created;
+    init_op(&op);
+    assert_int_equal(registry_create(&op, n->registry, "x", schema, &created, &token),
+                     ERR_OK);
+    schema_unref(schema);
+    op_release(&op);
+}
+
+static void too_many_writes_that_wait_are_refused_and_the_others_done(void **state)
+{
+    enum { WRITES = 24 }; /* 72 MiB of documents; 32 MiB may wait */
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct node n = node_with(store, 1 << 30, options_of("a"));
+    struct large_write writes[WRITES];
+    struct thread *threads[WRITES];
+    uint64_t refused = 0;
+    create_with_string(&n);
+    (void)write_ok(&n, "x", (struct write){.first = 1000, .count = 1, .bare = true});
+
+    atomic_store(&deaf(store)->log_held, true);
+    for (uint64_t i = 0; i < WRITES; i++) {
+        writes[i] = (struct large_write){.n = &n, .id = i + 1};
+        atomic_init(&writes[i].result, -1);
+        threads[i] = thread_start("large", write_large, &writes[i]);
+    }
+    while (refused == 0) {
+        task_sleep_ms(1);
+        for (uint64_t i = 0; i < WRITES; i++)
+            refused += atomic_load(&writes[i].result) >= 0; /* the others wait */
+    }
+    atomic_store(&deaf(store)->log_held, false);
+    refused = 0;
+    for (uint64_t i = 0; i < WRITES; i++) {
+        thread_join(threads[i]);
+        int e = atomic_load(&writes[i].result);
+        if (e == ERR_OK) continue;
+        if (e != ERR_BUSY) print_message("%s\n", writes[i].words);
+        assert_int_equal(e, ERR_BUSY);
+        assert_non_null(strstr(writes[i].words, "too many writes to namespace \"x\""));
+        assert_true(writes[i].retry_after_ms > 0);
+        refused++;
+    }
+    assert_in_range(refused, 1, WRITES - 1);
+    assert_int_equal(count_of(&n, "x"), 1 + WRITES - refused);
+    node_stop(&n);
     store_free(store);
 }
 
@@ -1864,6 +1958,7 @@ int main(void)
         cmocka_unit_test(a_lost_segment_is_damage_not_an_absent_namespace),
         cmocka_unit_test(a_read_never_has_an_unknown_outcome),
         cmocka_unit_test(a_node_stops_in_time_though_the_store_is_silent),
+        cmocka_unit_test(too_many_writes_that_wait_are_refused_and_the_others_done),
         cmocka_unit_test(an_open_goes_on_when_the_requests_that_wait_give_up),
         cmocka_unit_test(an_owner_whose_store_refuses_writes_still_reads),
         cmocka_unit_test(an_index_job_that_fails_waits_and_leaves_nothing_behind),

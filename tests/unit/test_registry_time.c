@@ -1,5 +1,6 @@
 /* What a node does while nobody asks: whole days, in the simulator's virtual time. */
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
@@ -161,6 +162,72 @@ static void idle_namespaces_cost_two_listings_an_hour_together(void **state)
     assert_int_equal(w.found[1], 40);
 }
 
+static double gauge(const char *name)
+{
+    struct buf text = BUF_INIT;
+    metrics_write(&text);
+    buf_append_byte(&text, 0);
+    const char *at = strstr((const char *)text.data, name);
+    double value = at ? strtod(at + strlen(name), NULL) : -1;
+    buf_release(&text);
+    return value;
+}
+
+static uint64_t open_now(void)
+{
+    return (uint64_t)gauge("\nelacsym_open_namespaces ");
+}
+
+enum { NAMES = 40, MINUTE_MS = 60 * SECOND_MS };
+
+/* What many namespaces cost in memory, open and closed, and in calls while closed. */
+static void open_and_leave(void *arg)
+{
+    struct world *w = arg;
+    char name[16];
+    node_start(w, true);
+    for (int i = 0; i < NAMES; i++) {
+        (void)snprintf(name, sizeof name, "n%02d", i);
+        create(w, name);
+        for (int k = 0; k < 3; k++)
+            write_one(w, name);
+    }
+    task_sleep_ms(10 * SECOND_MS);
+    w->found[0] = open_now();
+    w->found[1] = cache_usage(w->cache).reserved_bytes;
+    write_one(w, "n07");
+    task_sleep_ms(14 * MINUTE_MS);
+    w->found[2] = open_now(); /* all are indexed */
+    write_one(w, "n07");
+    task_sleep_ms(3 * MINUTE_MS);
+    w->found[3] = open_now();
+    task_sleep_ms(16 * MINUTE_MS);
+    w->found[4] = open_now();
+    w->found[5] = cache_usage(w->cache).reserved_bytes;
+    uint64_t calls = store_fault_calls(w->store);
+    task_sleep_ms(MINUTE_MS);
+    w->found[6] = store_fault_calls(w->store) - calls;
+    write_one(w, "n23"); /* and it is there again */
+    task_sleep_ms(10 * SECOND_MS);
+    w->found[7] = open_now();
+    node_stop(w);
+}
+
+static void namespaces_that_nobody_asks_for_are_closed(void **state)
+{
+    struct world w;
+    (void)state;
+    play(open_and_leave, &w);
+    assert_int_equal(w.found[0], NAMES);
+    assert_true(w.found[1] > 0);
+    assert_int_equal(w.found[2], NAMES);
+    assert_int_equal(w.found[3], 1); /* the one that was asked for */
+    assert_int_equal(w.found[4], 0);
+    assert_int_equal(w.found[5], 0);
+    assert_int_equal(w.found[6], 0);
+    assert_int_equal(w.found[7], 1);
+}
+
 static void stay_silent(void *arg)
 {
     struct world *w = arg;
@@ -223,6 +290,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(after_a_restart_what_waits_is_indexed_though_nobody_asks),
         cmocka_unit_test(idle_namespaces_cost_two_listings_an_hour_together),
+        cmocka_unit_test(namespaces_that_nobody_asks_for_are_closed),
         cmocka_unit_test(after_days_of_silence_an_owner_writes_on),
         cmocka_unit_test(the_log_of_a_dropped_namespace_goes_after_a_month),
     };

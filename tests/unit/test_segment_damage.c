@@ -5,6 +5,7 @@
  */
 #include "segment/segment.h"
 #include "segment/segment_format.h"
+#include "segment/segment_parts.h"
 #include "unit/segment_world.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -190,6 +191,35 @@ static void verifying_finds_every_flipped_byte(void **state)
     victim_release(&v);
 }
 
+/* What a segment says of its documents, with every checksum right. */
+static void verifying_finds_every_count_that_is_not_so(void **state)
+{
+    (void)state;
+    uint64_t rng = test_seed();
+    struct victim v;
+    struct segment *s = NULL;
+    struct op op;
+
+    victim_make(&v, &rng);
+    struct buf copy = BUF_INIT;
+    buf_append_slice(&copy, buf_slice(&v.w.bytes));
+    op_init(&op, OP_NO_DEADLINE, 0);
+    assert_int_equal(segment_open_memory(&op, &copy, &s), ERR_OK);
+    assert_int_equal(segment_verify_counts(&op, s, v.w.schema), ERR_OK);
+    for (uint32_t i = 0; i <= s->layout.attr_count; i++) {
+        uint32_t *count = i < s->layout.attr_count ? &s->layout.attrs[i].value_count
+                                                   : &s->layout.vector_count;
+        ++*count;
+        assert_int_equal(segment_verify_counts(&op, s, v.w.schema), ERR_CORRUPT);
+        assert_non_null(strstr(op.error, "it says"));
+        op_clear_error(&op);
+        --*count;
+    }
+    segment_unref(s);
+    op_release(&op);
+    victim_release(&v);
+}
+
 static void an_object_cut_at_any_length_is_corrupt(void **state)
 {
     (void)state;
@@ -341,8 +371,11 @@ static void reseal(uint8_t *bytes, size_t size, const struct segment_layout *l,
         const struct section *s = &l->sections[i];
         struct buf copy = BUF_INIT, checks = BUF_INIT;
         struct section sealed = *s;
+        struct op op;
+        op_init(&op, OP_NO_DEADLINE, 0);
         buf_append(&copy, bytes, (size_t)(s->offset + s->size));
-        section_seal(&sealed, 0, &copy, &checks);
+        section_seal(&op, &sealed, 0, &copy, &checks);
+        op_release(&op);
         memcpy(bytes + s->offset, copy.data + s->offset,
                (size_t)(section_end(s) - s->offset));
         if (checks.size)
@@ -445,6 +478,7 @@ int main(void)
         cmocka_unit_test(every_flipped_bit_is_found_when_all_is_held),
         cmocka_unit_test(every_flipped_bit_is_found_before_it_is_used),
         cmocka_unit_test(verifying_finds_every_flipped_byte),
+        cmocka_unit_test(verifying_finds_every_count_that_is_not_so),
         cmocka_unit_test(an_object_cut_at_any_length_is_corrupt),
         cmocka_unit_test(an_object_of_another_size_is_corrupt),
         cmocka_unit_test(swapped_pieces_are_found),

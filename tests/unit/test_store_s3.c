@@ -4,6 +4,8 @@
  */
 #include "unit/store_contract.h"
 
+#include <signal.h>
+
 #include "base/log.h"
 #include "store/store_s3.h"
 #include "unit/s3sim.h"
@@ -66,10 +68,13 @@ static const char *fresh_bucket(void)
     return name;
 }
 
+static const char *last_bucket;
+
 static int with_server(void **state)
 {
     struct fixture *f = fixture_new(state);
-    f->store = open_s3(&f->op, getenv("S3_TEST_ENDPOINT"), fresh_bucket(),
+    last_bucket = fresh_bucket();
+    f->store = open_s3(&f->op, getenv("S3_TEST_ENDPOINT"), last_bucket,
                        (const char *const *)environ);
     empty(f);
     return 0;
@@ -143,10 +148,76 @@ static void a_large_object_is_put_in_parts_and_read_back_by_ranges(void **state)
     mem_free(back);
 }
 
+/* ---- killed within an upload ---- */
+
+enum { HALFWAY = 192 << 20, KILLS_MAX = 20, KILL_STEP_MS = 60 };
+
+/* This program once more, as a process that puts a large object and does nothing else:
+ * where it is to store it stands in its environment. */
+static int put_until_killed(void)
+{
+    struct op op;
+    struct slice body = slice_of(mem_calloc(1, HALFWAY), HALFWAY);
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct store *s = open_s3(&op, getenv("S3_TEST_PUT_AT"), getenv("S3_TEST_PUT_IN"),
+                              (const char *const *)environ);
+    return store_put(&op, s, "ns/killed/halfway", &body, 1) ? 1 : 0;
+}
+
+static pid_t start_putting(const char *endpoint, const char *bucket)
+{
+    char program[] = "/proc/self/exe";
+    char *const arguments[] = {program, NULL};
+    pid_t pid;
+    setenv("S3_TEST_PUT_AT", endpoint, 1);
+    setenv("S3_TEST_PUT_IN", bucket, 1);
+    if (!getenv("AWS_ACCESS_KEY_ID")) {
+        setenv("AWS_ACCESS_KEY_ID", "test-key", 1);
+        setenv("AWS_SECRET_ACCESS_KEY", "test-secret", 1);
+    }
+    assert_int_equal(posix_spawn(&pid, program, NULL, NULL, arguments, environ), 0);
+    return pid;
+}
+
+/* Kills it ever later, until an upload is left. */
+static void what_a_killed_process_left_of_an_upload_is_ended(void **state)
+{
+    struct fixture *f = *state;
+    const char *endpoint = sim.pid ? sim.endpoint : getenv("S3_TEST_ENDPOINT");
+    const char *bucket = sim.pid ? "bucket" : last_bucket;
+    const char *keys[1];
+    uint64_t ended = 0, later = 0;
+    size_t n = 1;
+
+    if (sim.pid)
+        s3sim_do(&sim, "{\"do\": \"set\", \"keep_checks\": false, "
+                       "\"bytes_per_s\": 1000000}");
+    for (int i = 1; i < KILLS_MAX && !ended; i++) {
+        pid_t pid = start_putting(endpoint, bucket);
+        int status;
+        task_sleep_ms((int64_t)i * KILL_STEP_MS);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status));
+        task_sleep_ms(KILL_STEP_MS); /* what was sent may still arrive */
+        assert_int_equal(store_sweep(&f->op, f->store, "ns/", 3600 * 1000, &ended),
+                         ERR_OK);
+        assert_int_equal(ended, 0); /* too young */
+        if (store_sweep(&f->op, f->store, "ns/", 0, &ended))
+            fail_msg("%s", f->op.error);
+    }
+    assert_int_equal(ended, 1);
+    assert_int_equal(store_sweep(&f->op, f->store, "ns/", 0, &later), ERR_OK);
+    assert_int_equal(later, 0);
+    assert_int_equal(store_list(&f->op, f->store, "ns/", "", 0, keys, &n), ERR_OK);
+    assert_int_equal(n, 0);
+}
+
 #define S3_CASES(with)                                                                 \
     CONTRACT(with), CASE(the_probe_accepts_it_and_leaves_nothing_behind, with),        \
         CASE(a_list_longer_than_a_page_of_the_store_is_whole, with),                   \
-        CASE(a_large_object_is_put_in_parts_and_read_back_by_ranges, with)
+        CASE(a_large_object_is_put_in_parts_and_read_back_by_ranges, with),            \
+        CASE(what_a_killed_process_left_of_an_upload_is_ended, with)
 
 int main(void)
 {
@@ -155,6 +226,7 @@ int main(void)
     const struct CMUnitTest over_server[] = {S3_CASES(with_server)};
 
     log_init(LOG_ERROR, LOG_TEXT);
+    if (getenv("S3_TEST_PUT_AT")) return put_until_killed();
     if (getenv("S3_TEST_ENDPOINT"))
         return cmocka_run_group_tests_name("store on an S3 server", over_server, NULL,
                                            NULL);

@@ -139,17 +139,22 @@ struct query {
     size_t k;
 };
 
+/* The same rows are asked as two sources, so that many hits tie across sources. */
+static const uint32_t SOURCES[] = {3, 7};
+
 static int by_row(const void *context, const struct hit *a, const struct hit *b)
 {
-    /* Ids in an order of their own, so that ties are not decided by row order. */
-    const uint32_t *mix = context;
-    uint32_t x = a->row * 2654435761u ^ *mix, y = b->row * 2654435761u ^ *mix;
+    /* As ids do, keys ascend with the rows of a source, and the ones of two sources lie
+     * between each other: a pair of equal hits is decided either way. */
+    const uint32_t *shift = context;
+    uint64_t x = 2ull * a->row + (a->source == SOURCES[1] ? 2ull * *shift + 1 : 0);
+    uint64_t y = 2ull * b->row + (b->source == SOURCES[1] ? 2ull * *shift + 1 : 0);
     return x < y ? -1 : x > y;
 }
 
 /* The definition in text_index.h, word by word. */
 static void naive_search(const struct corpus *fields, const struct query *q,
-                         struct topk *best)
+                         uint32_t source, struct topk *best)
 {
     uint32_t row_count = fields[0].row_count;
     float *scores = mem_new_array(float, row_count);
@@ -169,7 +174,7 @@ static void naive_search(const struct corpus *fields, const struct query *q,
     for (uint32_t row = 0; row < row_count; row++) {
         bool matches = q->all ? groups[row] == wanted : groups[row] != 0;
         if (!matches || (q->allowed && !rowset_has(q->allowed, row))) continue;
-        topk_push(best, (struct hit){scores[row], 3, row});
+        topk_push(best, (struct hit){scores[row], source, row});
     }
     mem_free(scores);
     mem_free(groups);
@@ -180,27 +185,29 @@ static void query_check(struct op *op, const struct corpus *fields,
 {
     struct hit got_hits[K_MAX], wanted_hits[K_MAX];
     struct topk got, wanted;
-    uint32_t mix = (uint32_t)q->count * 77;
+    uint32_t row_count = fields[0].row_count, shift = row_count / (uint32_t)q->count;
     uint64_t scored = 0;
     struct text_search search = {.clauses = q->clauses,
                                  .clause_count = q->count,
                                  .group_count = q->groups,
                                  .all_groups = q->all,
                                  .allowed = q->allowed,
-                                 .source = 3,
-                                 .row_count = fields[0].row_count};
+                                 .row_count = row_count};
 
-    topk_init(&got, got_hits, q->k, by_row, &mix);
-    topk_init(&wanted, wanted_hits, q->k, by_row, &mix);
-    assert_int_equal(text_index_search(op, &search, &got, &scored), ERR_OK);
-    naive_search(fields, q, &wanted);
+    topk_init(&got, got_hits, q->k, by_row, &shift);
+    topk_init(&wanted, wanted_hits, q->k, by_row, &shift);
+    for (size_t i = 0; i < COUNT_OF(SOURCES); i++) {
+        search.source = SOURCES[i];
+        assert_int_equal(text_index_search(op, &search, &got, &scored), ERR_OK);
+        naive_search(fields, q, SOURCES[i], &wanted);
+    }
     topk_finish(&got);
     topk_finish(&wanted);
     assert_int_equal(got.count, wanted.count);
     for (size_t i = 0; i < wanted.count; i++) {
         assert_int_equal(got_hits[i].row, wanted_hits[i].row);
         assert_memory_equal(&got_hits[i].score, &wanted_hits[i].score, sizeof(float));
-        assert_int_equal(got_hits[i].source, 3);
+        assert_int_equal(got_hits[i].source, wanted_hits[i].source);
     }
 }
 
@@ -511,6 +518,98 @@ static void rows_far_apart_come_back(void **state)
     buf_release(&bytes);
 }
 
+/* Each row with a chance of one in `sparse`; how many of its 5 blocks are bits. */
+static uint32_t dense_list_comes_back(uint64_t *seed, uint32_t sparse,
+                                      const uint8_t *lengths, uint32_t row_count)
+{
+    enum { COUNT = 5 * POSTINGS_BLOCK };
+    struct posting postings[COUNT];
+    struct postings list;
+    struct postings_block lazy, whole;
+    struct buf bytes = BUF_INIT;
+    uint32_t row = (uint32_t)(test_random(seed) % 300), bits = 0;
+
+    for (size_t i = 0; i < COUNT; i++) {
+        postings[i] = (struct posting){row, 1 + (uint32_t)(test_random(seed) % 4)};
+        do {
+            row++;
+        } while (test_random(seed) % sparse);
+    }
+    postings_encode(postings, COUNT, lengths, &bytes);
+    assert_true(postings_open(buf_slice(&bytes), COUNT, row_count, &list));
+    for (uint32_t block = 0; block < list.block_count; block++) {
+        const struct posting *wanted = postings + block * POSTINGS_BLOCK;
+        uint32_t index, at = 0;
+        assert_true(postings_load(&list, block, &lazy));
+        assert_true(postings_decode(&list, block, &whole));
+        assert_null(whole.bits);
+        bits += lazy.bits != NULL;
+        for (uint32_t i = 0; i < POSTINGS_BLOCK; i++) {
+            assert_int_equal(whole.rows[i], wanted[i].row);
+            assert_int_equal(whole.frequencies[i], wanted[i].frequency);
+            assert_int_equal(postings_frequency(&lazy, i), wanted[i].frequency);
+        }
+        uint32_t end = wanted[POSTINGS_BLOCK - 1].row + 70;
+        for (uint32_t r = 0; lazy.bits && r < end; r++) {
+            bool has = at < POSTINGS_BLOCK && wanted[at].row == r;
+            assert_int_equal(postings_has(&lazy, r, &index), has);
+            if (has) assert_int_equal(index, at++);
+        }
+    }
+    buf_release(&bytes);
+    return bits;
+}
+
+static void dense_blocks_are_bits_and_say_the_same(void **state)
+{
+    (void)state;
+    enum { ROWS = 1 << 16 };
+    uint64_t seed = test_seed();
+    uint8_t *lengths = mem_new_array(uint8_t, ROWS);
+    /* Gaps of no bits, but for where the first block begins. */
+    assert_true(dense_list_comes_back(&seed, 1, lengths, ROWS) <= 1);
+    for (uint32_t sparse = 2; sparse < 60; sparse++) {
+        uint32_t bits = dense_list_comes_back(&seed, sparse, lengths, ROWS);
+        assert_true(sparse > 3 || bits > 0);
+        assert_true(sparse < 30 || bits == 0);
+    }
+    mem_free(lengths);
+}
+
+static void bits_that_are_not_128_up_to_the_last_row_are_damage(void **state)
+{
+    (void)state;
+    enum { ROWS = 4096, HEAD = 16 + 2 }; /* a table of one block; two widths */
+    struct posting postings[POSTINGS_BLOCK];
+    struct postings list;
+    struct postings_block block;
+    struct buf bytes = BUF_INIT;
+    uint8_t lengths[ROWS] = {0};
+
+    for (uint32_t i = 0; i < POSTINGS_BLOCK; i++)
+        postings[i] = (struct posting){2 * i + (i == POSTINGS_BLOCK - 1), 1};
+    postings_encode(postings, POSTINGS_BLOCK, lengths, &bytes);
+    assert_int_equal(bytes.data[16], POSTINGS_BITS);
+    assert_int_equal(bytes.size, HEAD + 4 * 8);
+    for (size_t bit = 0; bit < 4 * 64; bit++) {
+        bytes.data[HEAD + bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_true(postings_open(buf_slice(&bytes), POSTINGS_BLOCK, ROWS, &list));
+        assert_false(postings_decode(&list, 0, &block));
+        bytes.data[HEAD + bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    for (size_t size = 16; size <= bytes.size; size++) {
+        struct slice cut = slice_of(bytes.data, size);
+        assert_true(postings_open(cut, POSTINGS_BLOCK, ROWS, &list));
+        assert_int_equal(postings_decode(&list, 0, &block), size == bytes.size);
+    }
+    /* 128 bits, but a row behind the last one instead of the last. */
+    bytes.data[HEAD + 255 / 8] ^= 0x80;
+    bytes.data[HEAD + 1 / 8] ^= 2;
+    assert_true(postings_open(buf_slice(&bytes), POSTINGS_BLOCK, ROWS, &list));
+    assert_false(postings_decode(&list, 0, &block));
+    buf_release(&bytes);
+}
+
 /* ---- damage ---- */
 
 /* Lists made of damaged bytes are refused, or hold rows of the index. */
@@ -542,7 +641,7 @@ static void lists_damaged(struct op *op, const struct text_index *t, uint32_t ro
     for (uint32_t i = 0; i < row_count; i++)
         rows[i] = i;
     if (text_merge_takes(t, &plain)) {
-        e = text_merge(op, &plain, &input, 1, row_count, &bytes, &positions);
+        e = text_merge(op, &plain, &input, 1, row_count, NULL, &bytes, &positions);
         assert_true(e == ERR_OK || e == ERR_CORRUPT);
     }
     buf_release(&bytes);
@@ -709,8 +808,10 @@ static void merge_random(uint64_t *seed, struct op *op, uint32_t row_count,
     }
     struct buf built = BUF_INIT, built_positions = BUF_INIT;
     struct buf merged = BUF_INIT, merged_positions = BUF_INIT;
+    static uint8_t memory[1 << 20];
+    struct buf_room room = {.data = memory, .size = sizeof memory};
     text_builder_finish(whole, kept, &built, &built_positions);
-    assert_int_equal(text_merge(op, &plain, inputs, parts, kept, &merged,
+    assert_int_equal(text_merge(op, &plain, inputs, parts, kept, &room, &merged,
                                 &merged_positions),
                      0);
     assert_true(slice_equal(buf_slice(&built), buf_slice(&merged)));
@@ -812,7 +913,7 @@ static void another_number_of_rows_or_version_is_corrupt(void **state)
     assert_int_equal(text_index_open(&op, buf_slice(&bytes), 3, &t), ERR_CORRUPT);
     for (size_t at = 4; at < 8; at += 2) {
         uint8_t right = bytes.data[at];
-        bytes.data[at] = 3;
+        bytes.data[at] = 9;
         assert_int_equal(text_index_open(&op, buf_slice(&bytes), 2, &t), ERR_CORRUPT);
         bytes.data[at] = right;
     }
@@ -832,6 +933,8 @@ int main(void)
         cmocka_unit_test(frequencies_are_those_of_the_documents),
         cmocka_unit_test(frequencies_and_gaps_of_any_size_come_back),
         cmocka_unit_test(rows_far_apart_come_back),
+        cmocka_unit_test(dense_blocks_are_bits_and_say_the_same),
+        cmocka_unit_test(bits_that_are_not_128_up_to_the_last_row_are_damage),
         cmocka_unit_test(ten_thousand_queries_equal_scoring_every_row),
         cmocka_unit_test(a_canceled_search_stops),
         cmocka_unit_test(damaged_bytes_are_refused_or_searched_without_harm),

@@ -555,6 +555,46 @@ static void hostile_texts_are_indexed_and_asked(void **state)
     shelf_release(&s);
 }
 
+/* No writer lets them in. Whoever meets them in a segment, its checksums right or not
+ * asked, says that it is damaged, and a search takes them for breaks. */
+static void bytes_that_are_no_utf8_are_found_in_a_segment(void **state)
+{
+    (void)state;
+    struct attr attr = {.name = "t",
+                        .type = ATTR_STRING,
+                        .full_text = true,
+                        .analysis = ANALYSIS_DEFAULT};
+    struct segment_options options = {.zstd_level = 0};
+    struct schema *schema = schema_new(0, METRIC_COSINE, &attr, 1);
+    struct segment_fetch what = {.attributes = true};
+    struct buf bytes = BUF_INIT;
+    struct segment *segment;
+    struct doc got;
+    struct op op;
+    uint32_t row = 0;
+
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (size_t damaged = 0; damaged < 2; damaged++) {
+        struct segment_builder *b = segment_builder_new(schema, &options);
+        struct value v = {.one.s = slice_str("Zanzibar zanzibar")};
+        struct doc d = {.id = {.kind = ID_U64, .u64 = 1}, .values = &v};
+        segment_builder_add(b, &d);
+        assert_int_equal(segment_builder_finish(&op, b, &bytes), ERR_OK);
+        for (size_t i = 0; damaged && i + 8 < bytes.size; i++)
+            if (memcmp(bytes.data + i, "Zanzibar", 8) == 0) bytes.data[i + 3] = 0xff;
+        enum err e = segment_open_memory(&op, &bytes, &segment);
+        if (!e) {
+            e = segment_fetch(&op, segment, schema, &row, 1, what, &got);
+            segment_unref(segment);
+        }
+        assert_int_equal(e, damaged ? ERR_CORRUPT : ERR_OK);
+        buf_clear(&bytes);
+    }
+    buf_release(&bytes);
+    schema_unref(schema);
+    op_release(&op);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -569,6 +609,7 @@ int main(void)
         cmocka_unit_test(what_was_found_is_marked_and_everything_else_is_text),
         cmocka_unit_test(long_texts_are_cut_into_the_best_fragments),
         cmocka_unit_test(hostile_texts_are_indexed_and_asked),
+        cmocka_unit_test(bytes_that_are_no_utf8_are_found_in_a_segment),
         cmocka_unit_test(random_queries_equal_a_loop_over_all_words),
         cmocka_unit_test(random_queries_on_collections_equal_a_loop),
     };

@@ -62,6 +62,21 @@ static void compare_is_asked_only_on_a_tie(void **state)
     assert_int_equal(ask_count, 0);
 }
 
+static void needed_is_the_floor_until_ties_are_lost(void **state)
+{
+    (void)state;
+    struct hit hits[2];
+    struct topk t;
+    topk_init(&t, hits, 2, by_row, &forward);
+    topk_push(&t, (struct hit){.score = 5, .row = 1});
+    assert_true(topk_needed(&t, &(struct hit){.row = 0}) == -__builtin_inff());
+    topk_push(&t, (struct hit){.score = 3, .row = 4});
+    for (uint32_t row = 0; row < 8; row++) {
+        float needed = topk_needed(&t, &(struct hit){.row = row});
+        assert_true(row < 4 ? needed == 3 : needed > 3 && needed < 3.000001F);
+    }
+}
+
 static void floor_is_the_worst_kept_score_once_full(void **state)
 {
     (void)state;
@@ -117,6 +132,7 @@ int main(void)
         cmocka_unit_test(nothing_pushed_leaves_nothing),
         cmocka_unit_test(ties_are_ordered_by_compare_whatever_the_order_of_arrival),
         cmocka_unit_test(compare_is_asked_only_on_a_tie),
+        cmocka_unit_test(needed_is_the_floor_until_ties_are_lost),
         cmocka_unit_test(floor_is_the_worst_kept_score_once_full),
         cmocka_unit_test(random_hits_come_out_as_sorting_would_have_it),
     };

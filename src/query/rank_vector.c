@@ -1,0 +1,105 @@
+/*
+ * Neighbours of a vector over all sources of a snapshot. Sources that are searched
+ * before they are filtered are one search, for more than is wanted; when the filter
+ * leaves enough of it, that is their part of the list, and else they are filtered and
+ * searched like the others.
+ */
+#include "base/op.h"
+#include "query/exec.h"
+
+/* A document that one rank misses loses half of its sum: a hybrid search misses this
+ * part of what a vector search alone may miss. */
+static const float HYBRID_MISSES = 0.2F;
+
+static float recall_of(const struct query *q)
+{
+    float recall = q->recall > 0 ? q->recall : QUERY_RECALL_DEFAULT;
+    return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
+}
+
+struct vector_rank {
+    struct exec *x;
+    struct segment_near near;
+    const struct allowed *allowed;
+    struct segment_target *targets; /* room for all sources */
+};
+
+/* The sources that are searched first, or all others. */
+static size_t pick_targets(const struct vector_rank *v, bool tried)
+{
+    const struct snapshot *s = v->x->snapshot;
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->source_count; i++)
+        if (!v->allowed->none[i] && plan_tries(v->x, v->allowed, i) == tried)
+            v->targets[n++] =
+                (struct segment_target){s->sources[i].segment, v->allowed->rows[i], i};
+    return n;
+}
+
+/* The least part of the rows that matches in one of them. */
+static double least_fraction(const struct vector_rank *v, size_t n)
+{
+    double least = 1;
+    for (size_t i = 0; i < n; i++) {
+        double fraction = v->x->plans[v->targets[i].source].fraction;
+        if (fraction < least) least = fraction;
+    }
+    return least;
+}
+
+static enum err filter_all(struct op *op, const struct vector_rank *v, size_t n)
+{
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < n && !e; i++)
+        e = plan_again(op, v->x, v->targets[i].source);
+    return e;
+}
+
+/* Searches n targets before the filter; in vain: they are filtered from now on. */
+static enum err search_first(struct op *op, const struct vector_rank *v, size_t n,
+                             struct topk *best)
+{
+    struct trial trial;
+    struct topk matching;
+    struct hit *hits = op_new_array(op, struct hit, best->k);
+    if (!hits) return ERR_LIMIT;
+    topk_init(&matching, hits, best->k, exec_compare_ids, v->x->snapshot);
+
+    enum err e = trial_init(op, v->x, best->k, least_fraction(v, n), &trial);
+    if (!e)
+        e = segment_nearest(op, v->targets, n, &v->near, &trial.best, &v->x->vectors);
+    for (size_t i = 0; i < n && !e; i++)
+        e = trial_check(op, v->x, v->targets[i].source, &trial.best, &matching);
+    if (e) return e;
+    if (matching.count < trial.wanted) return filter_all(op, v, n);
+    for (size_t i = 0; i < matching.count; i++)
+        topk_push(best, hits[i]);
+    return ERR_OK;
+}
+
+enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
+                     const struct allowed *allowed, size_t depth, struct ranking *out)
+{
+    const struct snapshot *s = x->snapshot;
+    struct vector_rank v = {.x = x,
+                            .near = {.metric = s->schema->metric,
+                                     .query = rank->vector,
+                                     .recall = recall_of(x->query)},
+                            .allowed = allowed,
+                            .targets = op_new_array(op, struct segment_target,
+                                                    s->source_count + 1)};
+    struct topk best;
+    enum err e = ERR_OK;
+
+    out->hits = op_new_array(op, struct hit, depth);
+    if (!out->hits || !v.targets) return ERR_LIMIT;
+    topk_init(&best, out->hits, depth, exec_compare_ids, s);
+    size_t n = pick_targets(&v, true);
+    if (n > 0) e = search_first(op, &v, n, &best);
+    n = e ? 0 : pick_targets(&v, false);
+    if (!e) e = segment_nearest(op, v.targets, n, &v.near, &best, &x->vectors);
+    if (e) return e;
+    topk_finish(&best);
+    out->count = best.count;
+    return ERR_OK;
+}
