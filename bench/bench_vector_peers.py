@@ -6,10 +6,9 @@ in one table of one machine: recall@10 by true distance, queries a second of CPU
 one thread (all queries in one call, so Python costs nothing; LanceDB has no such call
 and is asked fewer times). Memory is what the process has more after the build. Wants
 numpy, hnswlib, faiss-cpu, rabitqlib, usearch, scann and lancedb from PyPI; what is not
-installed is left out. The curves
-go into plot.svg.
+installed is left out. The curves go into plot.svg.
 ELACSYM_DATA names the folder of the data, BENCH_VECTOR our program
-(build/release/bench/bench_vector).
+(build/release/bench/bench_vector), PEERS those to run, as "faiss,scann" (all).
 """
 
 import os
@@ -243,11 +242,23 @@ def ours(queries):
     cost = Cost(built[1])
     cost.memory_mb = sum(int(n) for n in re.search(r"head (\d+) records (\d+)", text).groups()) / 1e6
     for line in text.splitlines():
-        row = re.match(r"(\d+)(\+\d+)? +recall ([\d.]+) +(\d+) q/s", line)
+        row = re.match(r"(\d+|wants [\d.]+)(\+\d+)? +recall ([\d.]+) +(\d+) q/s", line)
         if row:
-            probes, exact, recall, rate = row.groups()
+            setting, exact, recall, rate = row.groups()
             name = "elacsym" + (" + 15 exact" if exact else "")
-            yield name, f"probes {probes}", cost, float(recall), float(rate)
+            if setting.isdigit():
+                setting = f"probes {setting}"
+            yield name, setting, cost, float(recall), float(rate)
+
+
+PEERS = {
+    "faiss": faiss_runs,
+    "rabitqlib": rabitq_runs,
+    "hnswlib": hnswlib_runs,
+    "usearch": usearch_runs,
+    "scann": scann_runs,
+    "lancedb": lancedb_runs,
+}
 
 
 def rate_at(points, recall):
@@ -320,7 +331,8 @@ def main():
     rows = list(ours(queries))
     for row in rows:
         show(row)
-    for runs in (faiss_runs, rabitq_runs, hnswlib_runs, usearch_runs, scann_runs, lancedb_runs):
+    chosen = os.environ.get("PEERS", ",".join(PEERS)).split(",")
+    for runs in (PEERS[name] for name in chosen):
         try:
             for name, setting, seconds, search in runs(data):
                 rows.append((name, setting, seconds, *measure(data, search)))

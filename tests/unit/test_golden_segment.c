@@ -80,6 +80,7 @@ static const struct golden goldens[] = {
     {"segment-v1-index-dot.bin", true, METRIC_DOT, 0, true, false, false},
     {"segment-v1-index2-l2.bin", false, METRIC_L2, 0, true, true, false},
     {"segment-v1-positions.bin", false, METRIC_COSINE, 0, false, true, false},
+    {"segment-v1-index2-l2.bin", false, METRIC_L2, 0, true, true, false},
     {"segment-v1-text3.bin", false, METRIC_COSINE, 0, false, true, true},
 };
 
