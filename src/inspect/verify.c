@@ -120,19 +120,20 @@ static enum err visit_manifest(struct op *op, struct look *l, const char *key)
 
 /* ---- segments ---- */
 
-/* Nothing reads behind the size that the manifest gives, so nobody would notice. */
-static enum err check_end(struct op *op, struct look *l,
-                          const struct manifest_segment *ms)
+/* Nothing reads behind the size that the manifest gives, so nobody would notice. A NULL
+ * key is no object. */
+static enum err check_end(struct op *op, struct look *l, const char *key, uint64_t size)
 {
     uint8_t byte;
-    struct store_range behind = {.key = ms->key,
-                                 .offset = ms->size,
+    struct store_range behind = {.key = key,
+                                 .offset = size,
                                  .size = sizeof byte,
                                  .data = &byte};
+    if (!key) return ERR_OK;
     enum err e = store_read(op, l->store, &behind, 1);
     if (!e)
         return op_fail(op, ERR_CORRUPT, "object %s is longer than its manifest says",
-                       ms->key);
+                       key);
     if (e != ERR_CORRUPT) return e;
     op_clear_error(op);
     return ERR_OK;
@@ -148,7 +149,8 @@ static enum err look_at_segment(struct op *op, struct look *l,
                                     NULL, &segment, &dead);
     if (!e) e = segment_verify(op, segment);
     if (!e) e = segment_verify_counts(op, segment, l->manifest->schema);
-    if (!e) e = check_end(op, l, ms);
+    if (!e) e = check_end(op, l, ms->key, ms->size);
+    if (!e) e = check_end(op, l, ms->deletes_key, ms->deletes_size);
     if (!e) e = segment_stats_verify(op, segment);
     if (!e) live_ids_add(ids, segment, dead);
     l->objects += ms->dead_count ? 2 : 1;
@@ -163,9 +165,12 @@ static enum err look_at_table(struct op *op, struct look *l)
 {
     struct idempotency *table = NULL;
     enum err e = state_load_table(op, l->cache, &l->keys, l->manifest, &table);
+    if (!e)
+        e = check_end(op, l, l->manifest->idempotency_key,
+                      l->manifest->idempotency_size);
     if (l->manifest->idempotency_key) l->objects++;
     l->bytes += l->manifest->idempotency_size;
-    if (!e) idempotency_free(table);
+    idempotency_free(table);
     return note(l, op, e);
 }
 

@@ -627,6 +627,7 @@ static enum err lead_commit(struct op *op, struct namespace *ns)
     if (!g) return ERR_OK;
 
     ns->group = g;
+    ns->groups++;
     if (g->members->filter) {
         e = resolve_group(op, ns, g);
         if (!e && ns->state != NS_READY)

@@ -64,6 +64,7 @@ struct namespace
     struct pending *queue, **queue_end;
     uint64_t queue_bytes;
     struct group *group;
+    uint64_t groups;         /* put together so far: the number of the last */
     struct tickets probes;   /* strong reads at the owner */
     bool maintaining;        /* somebody indexes the tail or collects */
     bool merging;            /* somebody merges segments */

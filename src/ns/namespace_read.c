@@ -74,12 +74,12 @@ static enum err probe(struct op *op, struct namespace *ns)
 static enum err await_put(struct op *op, struct namespace *ns, bool *wedged)
 {
     enum { PATIENCE_MS = 2000 };
-    const struct group *out = ns->group;
+    uint64_t out = ns->groups; /* a new group may lie where the last one did */
     int64_t until_ms = clock_ms() + PATIENCE_MS;
 
     if (until_ms > op->deadline_ms) until_ms = op->deadline_ms;
     *wedged = !ns->leading;
-    while (ns->group == out && ns->leading && !*wedged)
+    while (ns->group && ns->groups == out && ns->leading && !*wedged)
         *wedged = !cond_wait(&ns->changed, &ns->lock, until_ms);
     return op_check(op);
 }

@@ -233,6 +233,7 @@ static bool unseen_range(const struct score *node, const bool *complete, size_t 
                          struct range *out)
 {
     struct range child;
+    *out = (struct range){0, 0};
     switch (node->op) {
     case SCORE_CONSTANT: *out = (struct range){node->weight, node->weight}; return true;
     case SCORE_FILTER: *out = scaled((struct range){0, 1}, node->weight); return true;

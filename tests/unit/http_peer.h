@@ -25,7 +25,7 @@ enum peer_mode {
     PEER_HANG         /* never answers */
 };
 
-enum { PEER_CONNECTIONS = 64, PEER_REQUEST = 256 << 10 };
+enum { PEER_CONNECTIONS = 64, PEER_REQUEST = 256 << 10, PEER_BODIES = 4 };
 
 struct http_peer {
     int fd, port;
@@ -36,6 +36,7 @@ struct http_peer {
     int status;
     const char *fields; /* "Name: value\r\n…" */
     const char *body;
+    char *kept[PEER_BODIES]; /* bodies that may still be on their way */
     struct mutex lock;       /* guards last while several connections are busy */
     char last[PEER_REQUEST]; /* the request that came last, not to /health */
 };
@@ -162,6 +163,16 @@ static inline struct http_peer *peer_start(void)
     return p;
 }
 
+/* Answers with text from now on, and frees it in the end. */
+static inline void peer_keep(struct http_peer *p, char *text)
+{
+    size_t n = 0;
+    while (p->kept[n])
+        assert_true(++n < PEER_BODIES);
+    p->kept[n] = text;
+    p->body = text;
+}
+
 static inline void peer_stop(struct http_peer *p)
 {
     atomic_store(&p->stopping, true);
@@ -173,6 +184,8 @@ static inline void peer_stop(struct http_peer *p)
         thread_join(p->threads[i]);
         (void)close(p->fds[i]);
     }
+    for (size_t i = 0; i < PEER_BODIES; i++)
+        free(p->kept[i]);
     mutex_release(&p->lock);
     free(p);
 }

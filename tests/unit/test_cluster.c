@@ -709,7 +709,7 @@ static void a_large_answer_streams_to_its_client(void **state)
 {
     struct world *w = *state;
     char *text = long_text(3 << 20);
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     w->peer->fields = "Content-Type: application/json\r\nX-Elacsym-Node: indexer-2\r\n"
                       "Content-Encoding: gzip\r\nX-Elacsym-Commit: abcd\r\n";
     w->op.deadline_ms = clock_ms() + 20000;
@@ -721,7 +721,6 @@ static void a_large_answer_streams_to_its_client(void **state)
     assert_string_equal(field(w, "X-Elacsym-Commit"), "abcd");
     assert_string_equal(field(w, "X-Elacsym-Node"), "indexer-2");
     assert_int_equal(w->response.body.size, 0);
-    free(text);
 }
 
 static void an_answer_that_cannot_stream_is_held_up_to_the_ceiling(void **state)
@@ -729,22 +728,21 @@ static void an_answer_that_cannot_stream_is_held_up_to_the_ceiling(void **state)
     struct world *w = *state;
     char *text = long_text((1 << 20) - 1);
     stream.no_place = true;
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
     assert_true(slice_equal(buf_slice(&w->response.body), slice_str(text)));
-    free(text);
-    w->peer->body = text = long_text((1 << 20) + 1);
+    text = long_text((1 << 20) + 1);
+    peer_keep(w->peer, text);
     assert_int_equal(ask(w, w->names[LIVE], false), ERR_LIMIT);
     assert_int_equal(w->response.header_count, 1); /* who says so */
     assert_string_equal(field(w, "X-Elacsym-Node"), "query-1");
-    free(text);
 }
 
 static void an_owner_that_dies_amid_a_streamed_answer_is_not_replaced(void **state)
 {
     struct world *w = *state;
     char *text = long_text(3 << 20);
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     atomic_store(&w->peer->mode, PEER_HALF);
     assert_int_equal(ask(w, w->names[LIVE], false), ERR_IO);
     assert_true(stream.bytes.size > 0);
@@ -756,30 +754,27 @@ static void an_owner_that_dies_amid_a_streamed_answer_is_not_replaced(void **sta
     assert_int_equal(ask(w, w->names[LIVE], false), ERR_OK);
     assert_false(w->answered);
     assert_int_equal(stream.bytes.size, 0);
-    free(text);
 }
 
 static void a_client_that_leaves_amid_a_streamed_answer_ends_it(void **state)
 {
     struct world *w = *state;
     char *text = long_text(3 << 20);
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     stream.gone = true;
     assert_int_equal(ask(w, w->names[LIVE], false), ERR_CANCELED);
-    free(text);
 }
 
 static void a_strangers_large_answer_is_not_passed_on(void **state)
 {
     struct world *w = *state;
     char *text = long_text((1 << 20) + 1);
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     w->peer->fields = "Content-Type: application/json\r\n";
     (void)ask(w, w->names[LIVE], false);
     assert_int_equal(stream.answer, 0);
     assert_int_equal(stream.bytes.size, 0);
     assert_false(w->answered);
-    free(text);
 }
 
 static void addresses_come_from_the_template(void **state)

@@ -525,7 +525,7 @@ static void a_sink_gets_the_answer_piece_by_piece(void **state)
     char *text = long_text(3 << 20);
     struct stream s = {0};
     struct http_client_sink sink = {&s, stream_begin, stream_write};
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     w->x.sink = &sink;
     for (int i = 0; i < 2; i++) {
         buf_clear(&s.taken);
@@ -539,7 +539,6 @@ static void a_sink_gets_the_answer_piece_by_piece(void **state)
     assert_int_equal(s.begun, 2);
     assert_int_equal(w->peer->connections, 1);
     buf_release(&s.taken);
-    free(text);
 }
 
 static void a_sink_may_leave_the_answer_to_be_gathered(void **state)
@@ -560,7 +559,7 @@ static void what_breaks_off_after_a_sink_began_is_an_error_that_says_so(void **s
     char *text = long_text(1 << 20);
     struct stream s = {0};
     struct http_client_sink sink = {&s, stream_begin, stream_write};
-    w->peer->body = text;
+    peer_keep(w->peer, text);
     w->x.sink = &sink;
     atomic_store(&w->peer->mode, PEER_HALF);
     assert_int_equal(run(w), ERR_IO);
@@ -573,7 +572,6 @@ static void what_breaks_off_after_a_sink_began_is_an_error_that_says_so(void **s
     assert_int_equal(run(w), ERR_CANCELED);
     assert_true(s.taken.size < 1 << 20);
     buf_release(&s.taken);
-    free(text);
 }
 
 #define T(test)      cmocka_unit_test_setup_teardown(test, setup, teardown)
