@@ -16,6 +16,7 @@ typedef int32_t lanes_int __attribute__((vector_size(LANES * 4)));
 typedef uint32_t lanes_bits __attribute__((vector_size(LANES * 4)));
 typedef float sixteen __attribute__((vector_size(64)));
 typedef int32_t sixteen_int __attribute__((vector_size(64)));
+typedef uint32_t sixteen_uint __attribute__((vector_size(64)));
 typedef int8_t sixteen_i8 __attribute__((vector_size(16)));
 typedef uint8_t sixteen_u8 __attribute__((vector_size(16)));
 
@@ -189,24 +190,26 @@ static void table(const float *query, size_t dim, float step, uint8_t *out)
     }
 }
 
+/* Of a step that lies, as a damaged index has it, the sums wrap around. */
 static int32_t quantise(const float *query, size_t dim, float step, int8_t *codes)
 {
-    sixteen_int sum = {0};
+    sixteen_uint sum = {0};
     float inverse = 1 / step;
     for (size_t d = 0; d < dim; d += 16) {
         sixteen q;
         memcpy(&q, query + d, sizeof q);
         /* Rounded by cutting a number made positive first. */
-        sixteen_int rounded =
-            __builtin_convertvector(q * inverse + 256.5f, sixteen_int) - 256;
-        sixteen_i8 bytes = __builtin_convertvector(rounded, sixteen_i8);
+        sixteen_uint rounded =
+            (sixteen_uint) __builtin_convertvector(q * inverse + 256.5f, sixteen_int) -
+            256;
+        sixteen_i8 bytes = __builtin_convertvector((sixteen_int)rounded, sixteen_i8);
         memcpy(codes + d, &bytes, sizeof bytes);
         sum += rounded;
     }
-    int32_t total = 0;
+    uint32_t total = 0;
     for (int i = 0; i < 16; i++)
         total += sum[i];
-    return total;
+    return (int32_t)total;
 }
 
 static void bounds(const uint8_t *factors, const uint32_t *sums,

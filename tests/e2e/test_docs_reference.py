@@ -111,6 +111,7 @@ def test_a_slow_query_is_logged_with_the_id_that_its_client_chose(tmp_path):
     assert set(explain["stages_ms"]) >= {"filter", "vector", "full_text", "fuse", "fetch", "total"}
 
 
+@pytest.mark.damages
 def test_a_line_about_a_refused_answer_has_its_request_id_and_names_the_object(own_server):
     client = own_server.client()
     ns = client.namespace("n")

@@ -120,7 +120,7 @@ def test_the_guide_s_quick_start_keeps_everything_in_the_bucket_through_a_kill_w
     tmp_path.mkdir()
     ns = node.start().namespace("quick")
     try:
-        assert same(before, everything(ns))
+        assert everything(ns) == before
         ns.upsert({"id": 1000})
         assert ns.info()["document_count"] == before[-1] + 1
     finally:

@@ -349,7 +349,7 @@ static void old_keys_serve_until_they_expire_when_new_ones_cannot_be_had(void **
 {
     struct fixture *f = *state;
     instance(f);
-    serve_key(f, "K1", 4, 0);
+    serve_key(f, "K1", 8, 0);
     assert_gives(f, "K1", "s/+", "t");
     canned_set(
         &f->server, 2,
@@ -357,7 +357,7 @@ static void old_keys_serve_until_they_expire_when_new_ones_cannot_be_had(void **
                                NULL, 500, "broken", 0});
     task_sleep_ms(3100);
     assert_gives(f, "K1", "s/+", "t");
-    task_sleep_ms(1200);
+    task_sleep_ms(5200);
     assert_refuses(f, "status 500");
 }
 
