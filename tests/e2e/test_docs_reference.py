@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from elacsym import REPOSITORY
 from test_monitoring import metrics, node  # noqa: F401 (a fixture)
 
