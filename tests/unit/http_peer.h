@@ -20,6 +20,7 @@ enum peer_mode {
     PEER_ANSWER,      /* status, fields and body */
     PEER_THEN_CLOSE,  /* the same, and closes the connection without a word */
     PEER_CLOSE,       /* closes instead of answering */
+    PEER_RESET,       /* resets the connection instead: what is still sent is refused */
     PEER_FIRST_CLOSE, /* answers a connection's first request, closes at its second */
     PEER_HALF,        /* half of the body, then closes */
     PEER_HANG         /* never answers */
@@ -83,6 +84,13 @@ static inline void peer_answer(struct http_peer *p, int fd, bool half)
     peer_send(fd, p->body, half ? strlen(p->body) / 2 : strlen(p->body));
 }
 
+/* As close does with bytes unread, but the descriptor stays ours. */
+static inline void peer_reset(int fd)
+{
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    assert_int_equal(connect(fd, &nobody, sizeof nobody), 0);
+}
+
 static inline bool peer_serve(struct http_peer *p, int fd, char *request, int nth)
 {
     static const char healthy[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
@@ -105,6 +113,7 @@ static inline bool peer_serve(struct http_peer *p, int fd, char *request, int nt
         if (nth == 0) peer_answer(p, fd, false);
         return nth == 0;
     case PEER_HALF: peer_answer(p, fd, true); return false;
+    case PEER_RESET: peer_reset(fd); return false;
     case PEER_HANG:
         while (recv(fd, request, 1, 0) > 0)
             ;

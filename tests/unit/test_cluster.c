@@ -696,7 +696,7 @@ static void a_write_whose_owner_leaves_before_its_end_was_not_applied(void **sta
     buf_append_str(&stream.body, text);
     free(text);
     stream.size = HTTP_STREAM_UNKNOWN;
-    atomic_store(&w->peer->mode, PEER_CLOSE); /* as soon as it has the head */
+    atomic_store(&w->peer->mode, PEER_RESET); /* as soon as it has the head */
     assert_int_equal(stream_write_to(w, w->names[LIVE]), ERR_IO);
     assert_non_null(strstr(w->op.error, "nothing was applied"));
     assert_int_equal(stream_write_to(w, w->names[DOWN]), ERR_IO);
