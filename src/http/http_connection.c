@@ -385,6 +385,7 @@ static enum step read_flow(struct connection *c)
     uint8_t bytes[RECEIVE_MAX];
     size_t room = flow_room(c->exchange->in);
     if (room == 0) return wait_for_worker(c);
+    c->stuck = false; /* though nobody may have told us of the room */
     ssize_t n = receive(c, bytes, room < sizeof bytes ? room : sizeof bytes);
     if (n == 0) return lose(c);
     return n < 0 ? STEP_WAITS : parse(c, slice_of(bytes, (size_t)n));
