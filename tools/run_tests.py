@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Runs test programs, shows the output of those that failed, and ends with one line:
-N passed, N failed, N skipped.
+"""Runs test programs, shows the output of those that failed, what tells most first, and
+ends with one line: N passed, N failed, N skipped.
 
   --build CMD  must succeed before anything is run; counted only when it fails
   --check CMD  one test: passed when its status is 0
@@ -26,6 +26,11 @@ CMOCKA = re.compile(r"^\[  (PASSED|FAILED|SKIPPED) *\] (\d+) test\(s\)", re.M)
 CMOCKA_GROUP = re.compile(r"^\[==========\] Running \d+ test\(s\)", re.M)
 COUNTED = re.compile(
     r"(\d+) (passed|failed|skipped|deselected|errors?|xfailed|xpassed|warnings?)")
+TELLING = re.compile(
+    r"^(\[  (FAILED|ERROR) |FAILED |ERROR |E   |SUMMARY: |WARNING: ThreadSanitizer|seed )|"
+    r": (Failure|error|runtime error)")
+PASSED = re.compile(r"^\[ (RUN     |      OK) \]")
+SHOWN_FIRST = 20
 AS_WHAT = {"passed": 0, "xpassed": 0, "failed": 1, "error": 1, "errors": 1,
            "skipped": 2, "xfailed": 2}
 
@@ -67,7 +72,10 @@ class Result:
                 why = "killed: took too long"
             elif self.status < 0:
                 why = f"killed by {signal.Signals(-self.status).name}"
-            print(self.output.rstrip() + f"\n---- {self.command}: {why}", flush=True)
+            lines = [line for line in self.output.splitlines() if not PASSED.match(line)]
+            print("\n".join([line for line in lines if TELLING.search(line)][:SHOWN_FIRST]))
+            print(f"---- {self.command}: {why}; all that it printed:")
+            print("\n".join(lines) + f"\n---- end of {self.command}", flush=True)
 
 
 def parse(output):
@@ -133,12 +141,14 @@ def results(args):
 
 
 def main():
-    total, not_run = [0, 0, 0], []
+    total, not_run, failed = [0, 0, 0], [], []
     for result in results(arguments()):
         result.print()
         not_run += result.not_run()
+        if result.counts[1]:
+            failed.append(f"failed: {result.command}")
         total = [a + b for a, b in zip(total, result.counts)]
-    for line in not_run:
+    for line in not_run + failed:
         print(line)
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped", flush=True)
     return 1 if total[1] or not total[0] else 0
