@@ -620,16 +620,6 @@ static enum err stream_write_to(struct world *w, const char *name)
                           &w->answered);
 }
 
-static char *long_text(size_t size)
-{
-    char *text = malloc(size + 1);
-    assert_non_null(text);
-    for (size_t i = 0; i < size; i++)
-        text[i] = (char)('a' + i % 23);
-    text[size] = '\0';
-    return text;
-}
-
 static int streaming_indexer(void **state)
 {
     memset(&stream, 0, sizeof stream);
