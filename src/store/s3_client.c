@@ -218,6 +218,11 @@ struct s3_http_counts s3_client_counts(struct s3_client *c)
     return s3_http_counts(c->http);
 }
 
+int64_t s3_client_silent_ms(struct s3_client *c)
+{
+    return s3_http_silent_ms(c->http);
+}
+
 /* ---- one attempt ---- */
 
 /* What an attempt needs beside the request; lives until the round is over. */

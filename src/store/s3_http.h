@@ -101,4 +101,11 @@ void s3_answer_release(struct s3_answer *a);
 
 struct s3_http_counts s3_http_counts(struct s3_http *h);
 
+/*
+ * For how many milliseconds the store has given no sign of life although something was
+ * asked of it; 0: nothing is waited for. It goes on when those who asked give up, until
+ * an answer comes. Any thread.
+ */
+int64_t s3_http_silent_ms(struct s3_http *h);
+
 #endif
