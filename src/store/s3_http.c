@@ -75,10 +75,9 @@ struct s3_http {
     char *ca_file;
     CURLM *multi;
     struct thread *thread;
-    struct mutex lock; /* guards queue, stopping, rounds, counts */
+    struct mutex lock; /* guards queue, stopping, rounds */
     struct job *queue, **queue_end;
     bool stopping, abandoned;
-    struct s3_http_counts counts;
 
     /* the I/O thread's own */
     struct job *active;
@@ -97,10 +96,6 @@ static void count_bytes(struct s3_http *h, size_t sent, size_t received)
 {
     metric_add(h->bytes_sent, sent);
     metric_add(h->bytes_received, received);
-    mutex_lock(&h->lock);
-    h->counts.bytes_sent += sent;
-    h->counts.bytes_received += received;
-    mutex_unlock(&h->lock);
 }
 
 /* ---- libcurl's callbacks: they see one flight ---- */
@@ -123,7 +118,7 @@ static size_t send_body(char *out, size_t one, size_t room, void *data)
         f->part++;
         f->part_offset = 0;
     }
-    count_bytes(f->job->http, given, 0);
+    metric_add(f->job->http->bytes_sent, given);
     return given;
 }
 
@@ -145,10 +140,6 @@ static void note_sending(struct flight *f)
     f->sent_ms = 0;
     metric_add(h->requests, 1);
     if (hedge) metric_add(h->hedges, 1);
-    mutex_lock(&h->lock);
-    h->counts.requests++;
-    h->counts.hedges += hedge;
-    mutex_unlock(&h->lock);
 }
 
 static bool named(struct slice line, const char *name, struct slice *value)
@@ -493,7 +484,6 @@ static void end_job(struct s3_http *h, struct job *job, struct flight *winner)
     *job->link = job->next;
     if (job->next) job->next->link = job->link;
     mutex_lock(&h->lock);
-    h->counts.hedges_won += winner == &job->flights[1] && a->end == S3_END_ANSWERED;
     if (--job->round->left == 0) cond_signal(&job->round->done);
     mutex_unlock(&h->lock);
 }
@@ -751,14 +741,6 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
 void s3_answer_release(struct s3_answer *a)
 {
     buf_release(&a->body);
-}
-
-struct s3_http_counts s3_http_counts(struct s3_http *h)
-{
-    mutex_lock(&h->lock);
-    struct s3_http_counts counts = h->counts;
-    mutex_unlock(&h->lock);
-    return counts;
 }
 
 static void setup_libcurl(void)
