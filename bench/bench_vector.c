@@ -11,66 +11,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "base/simd.h"
 #include "base/topk.h"
-#include "unit/data.h"
+#include "unit/cpu_time.h"
+#include "unit/fashion.h"
 #include "vec/distance.h"
 #include "vec/ivf.h"
 
 enum {
-    ROWS = 60000,
-    DIM = 784,
+    ROWS = FASHION_ROWS,
+    DIM = FASHION_DIM,
     K = 10,
-    TRUTH = 100,
     PASSES = 3,
     SCANNED = 50,
     FILTERED = 200
 };
-
-struct fashion {
-    float *base, *queries;
-    const uint8_t *distances; /* f32, TRUTH a query */
-    struct buf raw[3];
-    uint32_t query_count;
-};
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static const uint8_t *npy_data(const struct buf *b)
-{
-    return b->data + 10 + (b->data[8] | b->data[9] << 8);
-}
-
-static float *to_floats(const uint8_t *bytes, size_t count)
-{
-    float *out = mem_new_array(float, count);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (float)bytes[i];
-    return out;
-}
-
-static bool load(struct fashion *f, uint32_t queries)
-{
-    if (!data_read("fashion-base.u8.npy", &f->raw[0]) ||
-        !data_read("fashion-query.u8.npy", &f->raw[1]) ||
-        !data_read("fashion-gt100-dist.f32.npy", &f->raw[2]))
-        return false;
-    f->base = to_floats(npy_data(&f->raw[0]), (size_t)ROWS * DIM);
-    f->queries = to_floats(npy_data(&f->raw[1]), (size_t)queries * DIM);
-    f->distances = npy_data(&f->raw[2]);
-    f->query_count = queries;
-    return true;
-}
 
 static void read_base(const void *context, uint32_t first, uint32_t count, float *out)
 {
@@ -99,13 +58,10 @@ static int by_row(const void *context, const struct hit *a, const struct hit *b)
 static uint32_t count_true(const struct fashion *f, uint32_t query,
                            const struct topk *found)
 {
-    float kth;
     struct against a = {f, f->queries + (size_t)query * DIM};
     uint32_t hits = 0;
-    memcpy(&kth, f->distances + ((size_t)query * TRUTH + K - 1) * sizeof kth,
-           sizeof kth);
     for (size_t i = 0; i < found->count; i++)
-        hits += -exact_score(&a, found->hits[i].row) <= kth * (1 + 1e-5f) + 1e-6f;
+        hits += fashion_is_near(f, query, K, -exact_score(&a, found->hits[i].row));
     return hits;
 }
 
@@ -273,11 +229,9 @@ static void measure_filters(const struct fashion *f, const struct ivf *ivf,
                    {"not label 9", 511, 1}};
     static struct hit hits[FILTERED * K];
     static struct topk truth[FILTERED];
-    struct buf raw = BUF_INIT;
-    if (!data_read("fashion-base-label.u8.npy", &raw)) return;
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
         struct rowset *allowed =
-            label_filter(npy_data(&raw), filters[i].labels, filters[i].one_in);
+            label_filter(f->labels, filters[i].labels, filters[i].one_in);
         struct filtered o = {0};
         double n = f->query_count < FILTERED ? f->query_count : FILTERED;
         double start = cpu_seconds();
@@ -297,7 +251,6 @@ static void measure_filters(const struct fashion *f, const struct ivf *ivf,
                      (double)o.counters.codes / n, (double)o.counters.rows / n);
         rowset_unref(allowed);
     }
-    buf_release(&raw);
 }
 
 static bool choose_level(const char *name)
@@ -317,11 +270,12 @@ int main(int argc, char **argv)
     struct ivf_bytes bytes;
     struct ivf *ivf = NULL;
     uint32_t queries = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000;
-    if (queries == 0 || queries > 10000 || (argc > 2 && !choose_level(argv[2]))) {
+    if (queries == 0 || queries > FASHION_QUERIES_MAX ||
+        (argc > 2 && !choose_level(argv[2]))) {
         (void)fprintf(stderr, "usage: bench_vector [queries] [simd level]\n");
         return 2;
     }
-    if (!load(&f, queries)) return 0;
+    if (!fashion_load(&f, queries)) return 0;
     op_init(&op, OP_NO_DEADLINE, 0);
     struct ivf_source source = {
         .read = read_base, .context = &f, .count = ROWS, .dim = DIM, .row_count = ROWS};
@@ -344,9 +298,6 @@ int main(int argc, char **argv)
     ivf_close(ivf);
     ivf_bytes_release(&bytes);
     op_release(&op);
-    mem_free(f.base);
-    mem_free(f.queries);
-    for (size_t i = 0; i < 3; i++)
-        buf_release(&f.raw[i]);
+    fashion_release(&f);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "ns/catalog.h"
+#include "ns/first_look.h"
 #include "ns/registry.h"
 #include "ns/round.h"
 #include "ns/state.h"
@@ -27,53 +28,7 @@ void follower_release(struct follower *f, struct cache *cache)
     *f = (struct follower){0};
 }
 
-static enum err absent(struct op *op, const struct keys *keys)
-{
-    return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
-}
-
 /* ---- starting again, in two rounds ---- */
-
-/* What the first one asks: does the incarnation exist, and what is its newest manifest?
- */
-struct first_look {
-    const struct registry_options *env;
-    const struct keys *keys;
-    uint64_t next_record;
-    bool current;
-    struct manifest *newest; /* NULL: there is none yet */
-};
-
-static enum err look_at_catalog(struct op *op, void *arg)
-{
-    struct first_look *l = arg;
-    return catalog_is_current(op, l->env->store, l->keys->name, l->keys->incarnation,
-                              &l->next_record, &l->current);
-}
-
-static enum err look_at_manifest(struct op *op, void *arg)
-{
-    struct first_look *l = arg;
-    return manifest_newest(op, l->env->store, l->keys, &l->newest);
-}
-
-static enum err look_first(struct op *op, const struct registry_options *env,
-                           const struct keys *keys, struct follower *f,
-                           struct manifest **newest)
-{
-    struct first_look look = {.env = env, .keys = keys, .next_record = f->next_record};
-    struct round_call calls[] = {{.run = look_at_catalog, .arg = &look},
-                                 {.run = look_at_manifest, .arg = &look}};
-
-    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
-    f->next_record = look.next_record;
-    if (!e && !look.current) e = absent(op, keys);
-    if (e)
-        manifest_unref(look.newest);
-    else
-        *newest = look.newest;
-    return e;
-}
 
 /* The slots that the log has from `first` on, and whether the anchor is the entry that
  * the manifest means and not a late stranger. What is listed behind it must chain on
@@ -85,7 +40,8 @@ struct log_look {
     bool anchored;
 };
 
-/* What the second one asks: what the manifest's segments hold, and the log. */
+/* What the second one asks (the first is first_look.h): what the manifest's segments
+ * hold, and the log. */
 struct second_look {
     const struct registry_options *env;
     const struct keys *keys;
@@ -239,7 +195,7 @@ static enum err follow(struct op *op, const struct registry_options *env,
     if (slot && !put_id_equal(&entry.prev, &f->last)) goto done;
     if (entry.kind == OBJECT_DROP) {
         help_drop(env, keys, op->deadline_ms);
-        e = absent(&step, keys);
+        e = fail_dropped(&step, keys);
         goto done;
     }
     /* Not the fences of times before we followed: lists change, and that is fine. */
@@ -365,14 +321,11 @@ static enum err judge(struct op *op, const struct registry_options *env,
                       struct breach *last)
 {
     struct breach now = {slot, f->snapshot->manifest_version};
-    bool again = last->slot == now.slot && last->version == now.version, current;
-    uint64_t next = 0;
+    bool again = last->slot == now.slot && last->version == now.version;
     *last = now;
     if (!again) return ERR_OK;
-    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                    &next, &current);
-    if (e) return e;
-    return current ? wal_broken(op, keys, slot) : absent(op, keys);
+    enum err e = check_not_dropped(op, env, keys, NULL);
+    return e ? e : wal_broken(op, keys, slot);
 }
 
 /* Does the incarnation exist, and if the prefix is of no use any more: what is the
@@ -381,13 +334,9 @@ static enum err look(struct op *op, const struct registry_options *env,
                      const struct keys *keys, struct follower *f, bool *stale,
                      struct manifest **newest)
 {
-    bool current;
-
     *newest = NULL;
-    if (*stale) return look_first(op, env, keys, f, newest);
-    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                    &f->next_record, &current);
-    if (!e && !current) e = absent(op, keys);
+    if (*stale) return first_look(op, env, keys, &f->next_record, newest);
+    enum err e = check_not_dropped(op, env, keys, &f->next_record);
     if (!e) e = look_for_newer(op, env, keys, f, stale);
     if (!e && *stale) e = manifest_newest(op, env->store, keys, newest);
     return e;

@@ -89,7 +89,6 @@ enum err s3_client_result(struct op *op, struct s3_client *c,
 
 /* Whether connections are encrypted. */
 bool s3_client_tls(const struct s3_client *c);
-struct s3_http_counts s3_client_counts(struct s3_client *c);
 /* As s3_http_silent_ms. */
 int64_t s3_client_silent_ms(struct s3_client *c);
 

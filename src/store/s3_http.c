@@ -79,10 +79,9 @@ struct s3_http {
     char *ca_file;
     CURLM *multi;
     struct thread *thread;
-    struct mutex lock; /* guards queue, stopping, rounds, counts */
+    struct mutex lock; /* guards queue, stopping, rounds */
     struct job *queue, **queue_end;
     bool stopping, abandoned;
-    struct s3_http_counts counts;
     atomic_int_least64_t silent_since_ms; /* 0: nothing is waited for */
 
     /* the I/O thread's own */
@@ -102,10 +101,6 @@ static void count_bytes(struct s3_http *h, size_t sent, size_t received)
 {
     metric_add(h->bytes_sent, sent);
     metric_add(h->bytes_received, received);
-    mutex_lock(&h->lock);
-    h->counts.bytes_sent += sent;
-    h->counts.bytes_received += received;
-    mutex_unlock(&h->lock);
 }
 
 static void sign_of_life(struct s3_http *h)
@@ -157,10 +152,6 @@ static void note_sending(struct flight *f)
     f->sent_ms = 0;
     metric_add(h->requests, 1);
     if (hedge) metric_add(h->hedges, 1);
-    mutex_lock(&h->lock);
-    h->counts.requests++;
-    h->counts.hedges += hedge;
-    mutex_unlock(&h->lock);
 }
 
 static bool named(struct slice line, const char *name, struct slice *value)
@@ -509,7 +500,6 @@ static void end_job(struct s3_http *h, struct job *job, struct flight *winner)
     if (job->next) job->next->link = job->link;
     if (a->end == S3_END_ANSWERED && !h->active) atomic_store(&h->silent_since_ms, 0);
     mutex_lock(&h->lock);
-    h->counts.hedges_won += winner == &job->flights[1] && a->end == S3_END_ANSWERED;
     if (--job->round->left == 0) cond_signal(&job->round->done);
     mutex_unlock(&h->lock);
 }
@@ -767,14 +757,6 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
 void s3_answer_release(struct s3_answer *a)
 {
     buf_release(&a->body);
-}
-
-struct s3_http_counts s3_http_counts(struct s3_http *h)
-{
-    mutex_lock(&h->lock);
-    struct s3_http_counts counts = h->counts;
-    mutex_unlock(&h->lock);
-    return counts;
 }
 
 int64_t s3_http_silent_ms(struct s3_http *h)
