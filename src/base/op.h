@@ -56,6 +56,7 @@ struct op {
     /* What background work does between two steps, or NULL; op_rest calls it. */
     void (*rest)(void *context);
     void *rest_context;
+    bool reads_once;        /* what it reads nobody will want again for its sake */
     int64_t retry_after_ms; /* with ERR_BUSY, ERR_IO, ERR_FENCED; 0: say nothing */
     struct op_counters counters;
     char request_id[OP_REQUEST_ID_MAX];

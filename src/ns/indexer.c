@@ -360,9 +360,11 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
         op->rest = rest;
         op->rest_context = j;
     }
+    op->reads_once = true; /* queries need the cache for what they read */
     if (!e)
         e = segment_merge(op, j->frozen->schema, &options, inputs, n, &j->spool.buf,
                           &rows);
+    op->reads_once = false;
     if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
     op->rest = NULL;
     spool_close(&j->spool);
@@ -640,6 +642,7 @@ static void find_damage(struct op *op, struct namespace *ns, const struct job *j
         struct op look;
         if (!j->taken[i]) continue;
         op_init(&look, op->deadline_ms, 0);
+        look.reads_once = true;
         enum err e = segment_verify(&look, segment);
         if (e == ERR_CORRUPT || e == ERR_NOT_FOUND) note_damage(&look, ns, j, segment);
         op_release(&look);

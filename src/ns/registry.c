@@ -741,10 +741,30 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
+/* Work that was asked for, on a thread of its own. */
+struct order {
+    struct op *op;
+    struct registry *registry;
+    const char *name;
+    enum work work;
+    enum err err;
+};
+
+static void carry_out(void *arg)
+{
+    struct order *o = arg;
+    thread_yield_to_others(MERGER_NICE);
+    o->err = work_now(o->op, o->registry, o->name, o->work);
+}
+
 enum err registry_maintain(struct op *op, struct registry *r, const char *name,
                            bool force)
 {
-    return work_now(op, r, name, force ? WORK_COMPACT : WORK_IF_DUE);
+    if (!force) return work_now(op, r, name, WORK_IF_DUE);
+    /* A thread that yields to others stays so; the caller's must not. */
+    struct order order = {.op = op, .registry = r, .name = name, .work = WORK_COMPACT};
+    thread_join(thread_start("compaction", carry_out, &order));
+    return order.err;
 }
 
 /* A background thread starts on op, which registry_free may cancel. False: stop. */
