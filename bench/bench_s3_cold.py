@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The first query of a fresh node without any cache, over a million rows on MinIO.
 
-    bench/bench_s3_cold.py [--rows 1000000] [--dims 128] [--times 7] [--added-ms 20]
+    bench/bench_s3_cold.py [--rows 1000000] [--dims 768] [--times 7] [--added-ms 20]
                            [--only texts|vectors] [--trace] [--data DIR] [--program FILE]
 
 Loads two collections over HTTP into a bucket of its own and compacts them: the package
@@ -12,6 +12,7 @@ opening the namespace and the query itself took of rounds, requests and bytes, a
 node counts them. --trace shows every request of the last run as the proxy saw it.
 With S3_COLD_BUCKET=NAME the collections are kept there, and found again."""
 import argparse
+import base64
 import json
 import os
 import pathlib
@@ -42,7 +43,7 @@ def texts(data, rows):
 
 
 def vectors(rows, dims, seed=1):
-    """Lists of rows of numbers, a batch at a time."""
+    """Rows of numbers as base64, a batch at a time."""
     import numpy
 
     chance = numpy.random.default_rng(seed)
@@ -50,7 +51,8 @@ def vectors(rows, dims, seed=1):
     for start in range(0, rows, BATCH):
         count = min(BATCH, rows - start)
         near = centres[chance.integers(0, CENTRES, count)]
-        yield (near + 0.6 * chance.normal(size=(count, dims))).round(3).tolist()
+        batch = (near + 0.6 * chance.standard_normal(size=(count, dims), dtype="f4")).astype("<f4")
+        yield [base64.b64encode(row).decode() for row in batch]
 
 
 def upsert(node, name, documents, connection):
@@ -137,7 +139,7 @@ def ask(program, folder, bucket, times, added_ms, wanted, trace):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1000000)
-    parser.add_argument("--dims", type=int, default=128)
+    parser.add_argument("--dims", type=int, default=768)
     parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--added-ms", type=float, default=20)
     parser.add_argument("--only", choices=("texts", "vectors"))
