@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
+#include "segment/segment_ids.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_stats.h"
 #include "text/text_index.h"
@@ -132,7 +133,12 @@ static enum err strings_open(struct op *op, struct segment *s, struct slice ids)
 static enum err ids_open(struct op *op, struct segment *s)
 {
     struct slice ids = held_section(s, SECTION_IDS);
-    assert(ids.data); /* the directory was refused otherwise */
+    if (!ids.data) { /* packed, or the directory was refused */
+        enum err e = ids_unpack(op, s->layout.id_kind, s->layout.row_count,
+                                held_section(s, SECTION_PACKED_IDS), &s->unpacked_ids);
+        if (e) return e;
+        ids = buf_slice(&s->unpacked_ids);
+    }
     return s->layout.id_kind == ID_U64 ? numbers_open(op, s, ids)
                                        : strings_open(op, s, ids);
 }
@@ -279,17 +285,20 @@ struct segment_end segment_end_of(const struct segment_object *object,
                                   uint64_t tail_size)
 {
     /* Ids of 8 bytes, some bits beside; a byte a coordinate of each centroid. */
-    uint64_t rows = object->rows,
-             wanted =
-                 rows * ROW_END_SIZE + rows * object->vector_dim / ROWS_PER_CENTROID;
+    uint64_t rows = object->rows;
+    uint64_t guess =
+        rows * ROW_END_SIZE + rows * object->vector_dim / ROWS_PER_CENTROID;
     struct segment_end end = {.tail = {.key = object->key},
                               .body = {.key = object->key}};
 
     if (tail_size > object->size) tail_size = object->size;
     end.tail.offset = object->size - tail_size;
     end.tail.size = (size_t)tail_size;
+    uint64_t wanted = guess > tail_size ? guess : 0;
+    if (object->end_size)
+        wanted = object->end_size > tail_size ? object->end_size - tail_size : 0;
     if (wanted > END_SIZE_MAX) wanted = END_SIZE_MAX;
-    if (wanted <= tail_size || object->size <= tail_size) return end;
+    if (wanted == 0) return end;
     end.body.size = (size_t)(wanted < end.tail.offset ? wanted : end.tail.offset);
     end.body.offset = end.tail.offset - end.body.size;
     return end;
@@ -453,6 +462,7 @@ void segment_unref(struct segment *s)
     segment_layout_release(&s->layout);
     segment_stats_unref(s->stats);
     buf_release(&s->held);
+    buf_release(&s->unpacked_ids);
     mem_free(s->key);
     mem_free(s);
 }
@@ -469,11 +479,17 @@ uint64_t segment_size(const struct segment *s)
     return s->size;
 }
 
+uint64_t segment_end_size(const struct segment *s)
+{
+    return s->size - s->layout.resident_offset;
+}
+
 uint64_t segment_memory(const struct segment *s)
 {
     const struct segment_layout *l = &s->layout;
     uint64_t words = s->presence ? ((uint64_t)l->row_count + 63) / 64 : 0;
-    return sizeof *s + s->held.capacity + l->section_count * sizeof *l->sections +
+    return sizeof *s + s->held.capacity + s->unpacked_ids.capacity +
+           l->section_count * sizeof *l->sections +
            l->attr_count * (sizeof *l->attrs + 2 * sizeof(void *)) +
            s->block_count * sizeof *s->blocks +
            words * (sizeof *s->ranks + sizeof *s->presence) +

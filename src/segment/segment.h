@@ -91,14 +91,15 @@ struct segment_needs segment_merge_needs(const struct segment_options *options,
  * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
-/* What a manifest knows of a stored segment. rows 0: not known. */
+/* What a manifest knows of a stored segment. 0 of end_size or rows: not known. */
 struct segment_object {
     const char *key;
     uint64_t size;
+    uint64_t end_size; /* segment_end_size */
     uint32_t rows, vector_dim;
 };
-/* As segment_open; with the rows known it reads in its first round what so many have at
- * the end of the object, so that there is seldom a second one. */
+/* As segment_open; with the end's size known it reads that in one round. With the rows
+ * known it guesses, so that there is seldom a second one. */
 enum err segment_open_object(struct op *op, struct cache *cache,
                              const struct segment_object *object, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
@@ -122,7 +123,8 @@ void segment_describe(const struct segment *s, struct buf *out);
 /* ---- asking ---- */
 
 uint32_t segment_row_count(const struct segment *s);
-uint64_t segment_size(const struct segment *s);   /* bytes of the object */
+uint64_t segment_size(const struct segment *s);     /* bytes of the object */
+uint64_t segment_end_size(const struct segment *s); /* what opening it reads */
 uint64_t segment_memory(const struct segment *s); /* bytes it holds outside the cache */
 const char *segment_key(const struct segment *s); /* "memory" for one in memory */
 enum id_kind segment_id_kind(const struct segment *s);

@@ -34,12 +34,13 @@
  *                               the section's gap)
  *    8 ids           0          u64[rows], or for strings u32 end[rows] and the bytes;
  *                               strictly ascending
+ *   13 packed ids    0          the same, as segment_ids.h has it
  *    9 index         0          head of the vector index
  *   12 positions     attribute  text/positions.h, of a text, behind the texts
  *
  * The three sections of the vector index are all there or none. Positions are there
- * where they are not empty, and not in segments from before there were any. Of all
- * others the counts decide.
+ * where they are not empty, and not in segments from before there were any. There are
+ * ids or packed ids. Of all others the counts decide.
  *
  * A block of documents is a run of records, one a row: varint size, then varint count
  * of values that are not null and for each, by ascending attribute: varint attribute,
@@ -51,8 +52,8 @@
  * u32 sections; per section u16 kind, u16 field, u32 block_size, u64 offset, u64 size,
  * u32 CRC32C per block.
  *
- * Footer, 64 bytes: 0 u64 resident offset (where the first of the sections 6 to 8
- * or 9 starts: from here on a reader keeps everything), 8 u64 directory offset, 16 u64
+ * Footer, 64 bytes: 0 u64 resident offset (where the first of the sections 6 to 9
+ * or 13 starts: from here on a reader keeps everything), 8 u64 directory offset, 16 u64
  * size of the object, 24 XXH3-128 of the directory, 40 u32 version, 44 u64 zero, 52 u32
  * CRC32C of footer[0, 52), 56 "elacsend".
  *
@@ -97,13 +98,15 @@ enum section_kind {
     SECTION_SLOTS,
     SECTION_RECORDS,
     SECTION_POSITIONS,
+    SECTION_PACKED_IDS,
     SECTION_KINDS
 };
 
 /* Is the section among those that a reader keeps? */
 static inline bool section_is_resident(enum section_kind kind)
 {
-    return kind >= SECTION_PRESENCE && kind <= SECTION_INDEX;
+    return (kind >= SECTION_PRESENCE && kind <= SECTION_INDEX) ||
+           kind == SECTION_PACKED_IDS;
 }
 
 enum { INDEX_SECTIONS = 3 };

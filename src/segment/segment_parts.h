@@ -39,6 +39,7 @@ struct segment {
     struct ivf *ivf; /* NULL: no vector index */
     const struct section *records;
 
+    struct buf unpacked_ids; /* empty where they are not packed */
     /* Ids by row, ascending; of one kind, the other's are NULL. */
     const uint64_t *ids;
     const uint32_t *id_ends;

@@ -7,6 +7,7 @@
 #include "attr/column.h"
 #include "base/codec.h"
 #include "base/mem.h"
+#include "segment/segment_ids.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_vectors.h"
 #include "text/text_index.h"
@@ -337,6 +338,20 @@ static void document_index_write(struct segment_writer *w)
     buf_release(&index);
 }
 
+/* Packed where documents are compressed and it saves something. */
+static void ids_write(struct segment_writer *w)
+{
+    struct buf packed = BUF_INIT;
+    if (w->options.zstd_level > 0)
+        ids_pack(w->layout.id_kind, w->row_count, buf_slice(&w->ids),
+                 buf_slice(&w->id_bytes), w->options.zstd_level, &packed);
+    if (packed.size > 0 && packed.size < w->ids.size + w->id_bytes.size)
+        section_write(w, SECTION_PACKED_IDS, 0, &packed, NULL);
+    else
+        section_write(w, SECTION_IDS, 0, &w->ids, &w->id_bytes);
+    buf_release(&packed);
+}
+
 /* ---- the vector index ---- */
 
 struct vector_reader {
@@ -432,7 +447,7 @@ enum err writer_finish(struct op *op, struct segment_writer *w)
         section_write(w, SECTION_RECORDS, 0, &index.records, NULL);
         section_write(w, SECTION_PRESENCE, 0, &w->presence, NULL);
         document_index_write(w);
-        section_write(w, SECTION_IDS, 0, &w->ids, &w->id_bytes);
+        ids_write(w);
         section_write(w, SECTION_INDEX, 0, &index.head, NULL);
         directory_write(w);
     }

@@ -520,6 +520,7 @@ static void seeds_segment(fuzz_emit *emit, void *context)
     emit_segment(emit, context, 1, false, 0);
     emit_segment(emit, context, 3, true, 0);
     emit_segment(emit, context, 200, false, 3);
+    emit_segment(emit, context, 40, true, 3);
 }
 
 const struct fuzz_target fuzz_segments[] = {{"column", run_column, seeds_column},
