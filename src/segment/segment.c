@@ -11,6 +11,7 @@
 #include "segment/segment_ids.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_stats.h"
+#include "segment/segment_terms.h"
 #include "text/text_index.h"
 
 enum {
@@ -268,7 +269,7 @@ static enum err open_held(struct op *op, struct segment *s)
     if (!e) e = vector_index_open(op, s);
     if (!e && whole) e = check_held_documents(op, s);
     if (!e && whole) e = check_held_records(op, s);
-    if (!e && whole) e = indexes_open(op, s);
+    if (!e) e = whole ? indexes_open(op, s) : terms_open_heads(op, s);
     return e;
 }
 
@@ -453,6 +454,7 @@ void segment_unref(struct segment *s)
         column_close(s->columns[i]);
     for (uint32_t i = 0; s->texts && i < s->layout.attr_count; i++)
         text_index_close(s->texts[i]);
+    terms_close_heads(s);
     mem_free(s->columns);
     mem_free(s->texts);
     mem_free(s->blocks);
@@ -509,6 +511,11 @@ enum id_kind segment_id_kind(const struct segment *s)
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;
+}
+
+bool segment_is_far(const struct segment *s)
+{
+    return s->cache && cache_is_far(s->cache);
 }
 
 bool segment_indexed(const struct segment *s)

@@ -156,6 +156,8 @@ enum err segment_vector_search(struct op *op, struct segment *s,
                                struct topk *best);
 /* Number of rows that have a vector. */
 uint32_t segment_vector_count(const struct segment *s);
+/* Is it read by ranges from a distant store (cache_is_far)? */
+bool segment_is_far(const struct segment *s);
 /* Has the segment a vector index? */
 bool segment_indexed(const struct segment *s);
 
@@ -202,14 +204,27 @@ enum err segment_nearest(struct op *op, const struct segment_target *targets, si
 
 struct segment_view; /* sections pinned for one query */
 
+/* What a query looks up in a text index: these terms; with NULL whatever it likes. */
+struct segment_text {
+    int attr;
+    const struct slice *terms;
+    size_t term_count;
+};
+struct segment_want {
+    const struct segment_text *texts;
+    size_t text_count;
+    const int *columns; /* attributes */
+    size_t column_count;
+    bool positions; /* the texts can be asked for phrases; their terms are not named */
+};
+
 /*
- * Pins the text indexes and columns of the attributes asked for, all in one round, and
- * opens them. With positions, the texts can be asked for phrases. Repeats are fine, and
- * attributes that the segment does not have (older schema).
+ * Pins the text indexes and columns asked for, all in one round, and opens them. An
+ * index whose terms are named may be read by ranges (text_index_of_chunks). Repeats of
+ * columns are fine, and attributes that the segment does not have (older schema).
  */
-enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
-                           size_t text_count, bool positions, const int *column_attrs,
-                           size_t column_count, struct segment_view **out);
+enum err segment_view_open(struct op *op, struct segment *s,
+                           const struct segment_want *want, struct segment_view **out);
 /* NULL if it was not asked for or the segment has none: the attribute is null in all
  * its rows. Valid while the view is open. */
 const struct text_index *segment_view_text(const struct segment_view *v, int attr);

@@ -223,21 +223,21 @@ static void views_and_documents_of_many_segments_take_one_round_each(void **stat
 {
     (void)state;
     struct objects o;
-    int attrs[6] = {0, 1, 2, 3, 4, 5};
+    struct everything all;
     uint32_t rows[] = {2999, 7, 8, 1500};
     struct segment_fetch what = {.vector = true, .attributes = true};
     struct segment_view *views[SEGMENTS];
     struct doc docs[COUNT_OF(rows)];
+    want_everything(&all, 6);
     objects_make(&o);
     open_all(&o);
 
     struct segment_ahead *ahead = segment_ahead_new();
     for (size_t i = 0; i < SEGMENTS; i++)
-        segment_ahead_view(ahead, o.segments[i], attrs, 6, true, attrs, 6);
+        segment_ahead_view(ahead, o.segments[i], &all.want);
     assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
     for (size_t i = 0; i < SEGMENTS; i++)
-        assert_int_equal(segment_view_open(&o.op, o.segments[i], attrs, 6, true, attrs,
-                                           6, &views[i]),
+        assert_int_equal(segment_view_open(&o.op, o.segments[i], &all.want, &views[i]),
                          ERR_OK);
     segment_ahead_free(ahead);
     assert_int_equal(o.op.counters.rounds, 1);
