@@ -26,7 +26,7 @@ struct text_index;
 /* Of a text index that is not held. */
 struct segment_head {
     struct text_index *index;   /* segment_terms.h; NULL: there is none */
-    atomic_uint_fast64_t asked; /* bytes of ranges so far */
+    atomic_uint_fast64_t asked; /* what ranges have cost so far, in bytes */
 };
 
 struct segment {

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/op.h"
+#include "cache/gather.h"
 #include "segment/segment_parts.h"
 #include "text/text_index.h"
 
@@ -103,14 +104,14 @@ struct text_index *terms_open(const struct segment *s, int attr,
 {
     const struct section *section = text_section(s, (uint32_t)attr);
     struct segment_head *head = &s->heads[attr];
-    uint64_t asked = pins[0].size;
+    uint64_t asked = pins[0].size + GATHER_GAP_MAX;
 
     for (size_t i = 0; i < n; i++) {
         const struct cache_pin *pin = &pins[i + 1];
         uint64_t skip = chunks[i].offset - (pin->offset - section->offset);
         assert(skip + chunks[i].size <= pin->data.size);
         chunks[i].bytes = slice_of(pin->data.data + skip, (size_t)chunks[i].size);
-        asked += pin->size;
+        asked += pin->size + GATHER_GAP_MAX;
     }
     (void)atomic_fetch_add_explicit(&head->asked, asked, memory_order_relaxed);
     return text_index_of_chunks(head->index, pins[0].data, chunks, n);

@@ -17,8 +17,8 @@ enum {
     /* A fetch expands a block for each document it wants, so not much larger. */
     DOCUMENT_BLOCK_SIZE = 16 << 10,
     SCRATCH_MAX = 1 << 20,
-    TERMS_FROM = 64 << 10, /* what is smaller is as well read whole */
-    ROWS_PER_CHECK = 64    /* of the deadline */
+    TERMS_FROM = 1 << 20, /* what is smaller is as well read whole */
+    ROWS_PER_CHECK = 64   /* of the deadline */
 };
 
 /* ---- sections ---- */

@@ -7,7 +7,15 @@
 #include "unit/segment_world.h"
 #include "unit/test.h"
 
-enum { ROWS = 4000, VOCABULARY = 20000, CACHE_SIZE = 64 << 20, TERMS_MAX = 6 };
+/* Words of which there is one only make a large dictionary of few rows. */
+enum {
+    ROWS = 3000,
+    VOCABULARY = 20000,
+    WORDS_MAX = 20,
+    UNIQUE = 60,
+    CACHE_SIZE = 64 << 20,
+    TERMS_MAX = 6
+};
 
 static const struct attr body = {.name = "body",
                                  .type = ATTR_STRING,
@@ -37,8 +45,11 @@ static void build(struct library *l, struct buf *out)
     struct segment_builder *b = segment_builder_new(schema, &options);
     for (uint32_t row = 0; row < ROWS; row++) {
         struct buf text = BUF_INIT;
-        for (uint32_t n = random_index(&l->rng, 40); n > 0; n--)
+        bool any = random_index(&l->rng, 9) > 0;
+        for (uint32_t n = any ? random_index(&l->rng, WORDS_MAX) : 0; n > 0; n--)
             buf_printf(&text, "word%05u ", random_word(&l->rng));
+        for (uint32_t n = 0; any && n < UNIQUE; n++)
+            buf_printf(&text, "%c%07u ", 'a' + n % 26, row * UNIQUE + n);
         struct value v = {.null = text.size == 0, .one.s = buf_slice(&text)};
         struct doc doc = {.id = number_id(row), .values = &v};
         segment_builder_add(b, &doc);
@@ -186,7 +197,7 @@ static void ranges_answer_like_the_whole_until_it_is_read(void **state)
         before = l.op.counters.store_bytes;
         expect_same(&l, &a);
     }
-    assert_true(ranged > 1 && ranged < 200);
+    assert_true(ranged > 0 && ranged < 100);
     assert_int_equal(l.op.counters.store_bytes, before); /* all of it is in memory */
     assert_true(before <= 3 * text_size(&l));
     library_release(&l);
