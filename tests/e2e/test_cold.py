@@ -9,6 +9,7 @@ import pytest
 from s3 import S3
 
 DIM, ROWS = 64, 6000
+LETTERS, UNIQUE = 3000, 60  # texts, and words of each that no other has
 OPENING_ROUNDS = 7  # of which two end with the manifest
 NEAR = [round(random.Random(8).gauss(0, 1), 3) for _ in range(DIM)]  # the first vectors lie around it
 WORDS = [f"{stem}{i}" for stem in ("sea", "ship", "storm", "anchor") for i in range(250)]
@@ -44,6 +45,13 @@ def loaded(tmp_path_factory):
                       "attributes": {"body": " ".join(chance.choices(WORDS, k=30)), "year": 1900 + i % 100, "rank": i * 7 % ROWS}}
                      for i in range(at, at + 1000)))
     sea.compact()
+    letters = client.namespace("letters")
+    letters.create(attributes={"body": {"type": "string", "full_text": True}})
+    for at in range(0, LETTERS, 1000):
+        letters.upsert(*({"id": i, "attributes": {"body": " ".join(
+            [f"{chance.choice('abcdefgh')}{i * UNIQUE + k:07}" for k in range(UNIQUE)] + chance.choices(WORDS, k=10))}}
+            for i in range(at, at + 1000)))
+    letters.compact()
     client.close()
     yield server
     if server.process.poll() is None:
@@ -51,13 +59,13 @@ def loaded(tmp_path_factory):
     s3.stop()
 
 
-def first_answer(server, query):
+def first_answer(server, query, namespace="sea"):
     """explain of the first query of a fresh process, and what it logged of the opening beside it."""
     server.kill()
     (server.root / "log").unlink()
     server.start()
     client = server.client()
-    sea = client.namespace("sea")
+    sea = client.namespace(namespace)
     asked = {**query, "top_k": 10, "include_attributes": True}
     first = sea.query(**asked, explain=True)
     assert first["results"] and first["results"] == sea.results(**asked)
@@ -75,3 +83,13 @@ def test_a_cold_query_takes_few_rounds_requests_and_bytes(loaded, name):
     assert explain["store_requests"] <= MANIFEST_REQUESTS + LOG_REQUESTS + requests
     assert 0 < explain["store_bytes"] <= size
     assert opening <= OPENING_ROUNDS
+
+
+def test_a_cold_text_query_reads_the_ranges_of_its_words(loaded):
+    # The index has 180,000 words of 8 letters and more: 2 MB. Some KB a word are read, and the lengths; gaps between
+    # them count up to 256 KB each.
+    ranged, _ = first_answer(loaded, {"full_text": {"field": "body", "query": "storm7 sea9"}}, "letters")
+    whole, _ = first_answer(loaded, {"full_text": {"field": "body", "query": "storm7 sea9", "fuzzy": 1}}, "letters")
+    assert ranged["rounds"] <= MANIFEST_ROUNDS + LOG_ROUNDS + 2
+    assert ranged["store_bytes"] < 1 << 20 and ranged["store_bytes"] < whole["store_bytes"] - (1 << 20)
+    assert ranged["store_requests"] <= MANIFEST_REQUESTS + LOG_REQUESTS + 13

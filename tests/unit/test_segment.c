@@ -176,16 +176,14 @@ static void expect_term(struct op *op, const struct text_index *index, struct wo
 static void expect_views(struct op *op, struct segment *s, struct world *w)
 {
     struct segment_view *view;
-    int attrs[SCHEMA_ATTRS_MAX] = {0};
+    struct everything all;
     uint32_t count = w->schema->attr_count;
 
-    for (uint32_t i = 0; i < count; i++)
-        attrs[i] = (int)i;
-    assert_int_equal(segment_view_open(op, s, attrs, count, true, attrs, count, &view),
-                     ERR_OK);
+    want_everything(&all, count);
+    assert_int_equal(segment_view_open(op, s, &all.want, &view), ERR_OK);
     for (uint32_t i = 0; i < count; i++) {
         const struct attr *attr = &w->schema->attrs[i];
-        const struct column *column = segment_view_column(view, attrs[i]);
+        const struct column *column = segment_view_column(view, (int)i);
         bool any = false;
         struct buf wanted = BUF_INIT, got = BUF_INIT;
         for (uint32_t row = 0; row < w->shape.row_count; row++) {
@@ -203,7 +201,7 @@ static void expect_views(struct op *op, struct segment *s, struct world *w)
         }
         buf_release(&wanted);
         buf_release(&got);
-        const struct text_index *text = segment_view_text(view, attrs[i]);
+        const struct text_index *text = segment_view_text(view, (int)i);
         assert_int_equal(column != NULL, any);
         assert_int_equal(text != NULL, any && attr->full_text);
         if (text) expect_term(op, text, w, i, SLICE_LITERAL("word0"));
