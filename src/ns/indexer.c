@@ -348,20 +348,17 @@ static void rest(void *context)
     spool_rest(&j->spool);
 }
 
-/* What a merge reads queries need not find in the cache. */
+/* What a merge reads queries need not find in the cache; of what it makes they do. */
 static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
                              const struct segment_options *options,
-                             const struct segment_input *inputs, size_t n,
-                             uint32_t *rows)
+                             const struct segment_input *inputs, size_t n)
 {
-    j->pace = pace_start(ns->env->queries, j->merge ? MERGE_PATIENCE : TAIL_PATIENCE);
-    op->rest = rest;
-    op->rest_context = j;
+    uint32_t rows = 0;
     op->reads_once = true;
     enum err e =
-        segment_merge(op, j->frozen->schema, options, inputs, n, &j->spool.buf, rows);
+        segment_merge(op, j->frozen->schema, options, inputs, n, &j->spool.buf, &rows);
     op->reads_once = false;
-    op->rest = NULL;
+    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
     return e;
 }
 
@@ -374,14 +371,16 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
     bool spooled =
         needs.result >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
     uint64_t memory = needs.heap + (spooled ? 0 : needs.room + needs.result);
-    uint32_t rows = 0;
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
     if (!e && spooled) e = open_spool(op, ns, &needs, &j->spool);
     if (!e && spooled) options.room = &j->spool.room;
-    if (!e) e = merge_inputs(op, ns, j, &options, inputs, n, &rows);
-    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
+    j->pace = pace_start(ns->env->queries, j->merge ? MERGE_PATIENCE : TAIL_PATIENCE);
+    op->rest = rest;
+    op->rest_context = j;
+    if (!e) e = merge_inputs(op, ns, j, &options, inputs, n);
+    op->rest = NULL;
     spool_close(&j->spool);
     cache_unreserve(ns->env->cache, j->reserved);
     j->reserved = 0;
