@@ -364,6 +364,10 @@ bench-text: $(B)/bench/bench_text $(B)/elacsym
 bench-vector: $(B)/bench/bench_vector
 	@tools/setup.sh test
 	@$(VENV) bench/bench_vector_peers.py
+# Query times while segments merge, beside those of the idle node.
+bench-throttle: all
+	@tools/setup.sh test
+	@$(VENV) bench/bench_throttle.py --folder build $(ARGS)
 
 clean:
 	rm -rf build compile_commands.json

@@ -453,7 +453,7 @@ enum err ranges_await(struct op *op, struct ranges *r, struct cache_entry *entry
     enum err e = ERR_OK;
 
     mutex_lock(&s->lock);
-    while (entry->state == RANGE_FETCHING && !(e = op_check(op))) {
+    while (entry->state == RANGE_FETCHING && !(e = op_check_now(op))) {
         int64_t until = clock_ms() + CANCEL_POLL_MS;
         if (until > op->deadline_ms) until = op->deadline_ms;
         (void)cond_wait(&s->fetched, &s->lock, until);

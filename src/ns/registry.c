@@ -22,8 +22,8 @@ enum {
     MERGER_TICK_MS = 1000,
     /* Queries come first where all want the processor; that tails are indexed matters
      * more than that segments merge, since writes are refused when they are full. */
-    MAINTENANCE_NICE = 5,
-    MERGER_NICE = 10,
+    MAINTENANCE_NICE = 10,
+    MERGER_NICE = 15,
     MERGES_MAX = 64, /* of a namespace, before others have their turn */
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
@@ -54,7 +54,6 @@ struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix, *scratch;
     struct opener *opener;
-    struct admission *queries;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
@@ -501,12 +500,12 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
 
 enum err registry_query_begin(struct op *op, struct registry *r, const char *name)
 {
-    return admission_enter(op, r->queries, name);
+    return admission_enter(op, r->options.queries, name);
 }
 
 void registry_query_end(struct registry *r, const char *name)
 {
-    admission_leave(r->queries, name);
+    admission_leave(r->options.queries, name);
 }
 
 enum err registry_schema(struct op *op, struct registry *r, const char *name,
@@ -1032,7 +1031,7 @@ struct registry *registry_new(const struct registry_options *options)
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
     ns_metrics_init();
-    r->queries = admission_new(REGISTRY_QUERIES_MAX);
+    r->options.queries = admission_new(REGISTRY_QUERIES_MAX);
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {
         r->maintenance.thread = thread_start("maintenance", maintenance_main, r);
@@ -1073,7 +1072,7 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
         if (workers[i]->thread) thread_join(workers[i]->thread);
     opener_free(r->opener);
-    admission_free(r->queries);
+    admission_free(r->options.queries);
     settle_all(r, deadline_ms);
 
     for (size_t i = 0; i < BUCKETS; i++) {

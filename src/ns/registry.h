@@ -18,6 +18,7 @@
 #include "doc/batch.h"
 #include "ns/snapshot.h"
 
+struct admission;
 struct cache;
 struct op;
 struct registry;
@@ -60,6 +61,8 @@ struct registry_options {
     uint32_t open_threads; /* that open namespaces, each one at a time */
     bool background;       /* start the maintenance thread; false: the caller
                               calls registry_maintain (tests, simulator) */
+    struct admission *queries; /* the registry's own: its background work steps aside
+                                  for them */
 };
 /* The defaults of docs/configuration.md, without store, cache and node_id. */
 struct registry_options registry_options_default(void);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/codec.h"
 #include "base/mem.h"
@@ -10,11 +11,13 @@
 #include "vec/distance.h"
 
 enum {
-    TRUE_FEW = 16,     /* true neighbours looked for … */
-    TRUE_MAX = 64,     /* … and at most, where rows tie with the last */
-    RERANKED_MAX = 15, /* ivf_rerank(IVF_DEEP) */
-    CUT_QUERIES = 256, /* that measure cuts alone */
-    CAPPED_FIRST = 2   /* clusters that are looked at whatever they require */
+    TRUE_FEW = 16,      /* true neighbours looked for … */
+    TRUE_MAX = 64,      /* … and at most, where rows tie or codes are rough */
+    DEEPER_EACH = 8,    /* one query of so many looks for that many */
+    LACKING_PART = 200, /* more than one neighbour of so many is too much */
+    RERANKED_MAX = 15,  /* ivf_rerank(IVF_DEEP) */
+    CUT_QUERIES = 256,  /* that measure cuts alone */
+    CAPPED_FIRST = 2    /* clusters that are looked at whatever they require */
 };
 
 /* Neighbours that are looked for, and rows that a rerank decides between: those of a
@@ -179,8 +182,15 @@ static bool is_telling(const struct topk *truth, size_t k)
                      -truth->hits[TRUE_MAX - 1].score > tie_limit(truth, k));
 }
 
-/* Few are enough, and much less work, unless there may be more that tie. */
-static enum err find_neighbours(struct op *op, struct calibration *c, uint32_t q)
+static size_t neighbours(const struct calibration *c, uint32_t query,
+                         const struct depth *depth)
+{
+    size_t count = c->truth[query].count;
+    return count < depth->k ? count : depth->k;
+}
+
+/* Few are much less work, and enough unless there may be more that tie. */
+static enum err find_few(struct op *op, struct calibration *c, uint32_t q)
 {
     const struct topk *truth = c->truth + q;
     enum err e = find_nearest(op, c, q, TRUE_FEW);
@@ -189,11 +199,50 @@ static enum err find_neighbours(struct op *op, struct calibration *c, uint32_t q
     return tie ? find_nearest(op, c, q, TRUE_MAX) : ERR_OK;
 }
 
-static size_t neighbours(const struct calibration *c, uint32_t query,
-                         const struct depth *depth)
+static bool has_row(const struct hit *hits, size_t count, uint32_t row)
 {
-    size_t count = c->truth[query].count;
-    return count < depth->k ? count : depth->k;
+    for (size_t i = 0; i < count; i++)
+        if (hits[i].row == row) return true;
+    return false;
+}
+
+/* Looks once more and deeper. *lacking grows by the neighbours that few lacked. */
+static enum err look_deeper(struct op *op, struct calibration *c, uint32_t q,
+                            size_t *lacking)
+{
+    struct hit few[TRUE_MAX];
+    size_t count = c->truth[q].count, k = neighbours(c, q, &deep);
+    if (k == 0) return ERR_OK;
+    float limit = 2 * -c->truth[q].hits[k - 1].score - tie_limit(c->truth + q, k);
+    memcpy(few, c->truth[q].hits, count * sizeof *few);
+    enum err e = find_nearest(op, c, q, TRUE_MAX);
+    for (size_t i = 0; i < k && !e; i++) {
+        const struct hit *hit = &c->truth[q].hits[i];
+        *lacking += -hit->score < limit && !has_row(few, count, hit->row);
+    }
+    return e;
+}
+
+/*
+ * The codes choose the rows whose vectors decide. Where neighbours are so close that
+ * codes hardly tell them apart, few rows would agree with a search that is as wrong, so
+ * some of the queries show whether a deeper look finds others.
+ */
+static enum err find_neighbours(struct op *op, struct calibration *c)
+{
+    uint32_t count = c->queries->count;
+    size_t looked = 0, lacking = 0;
+    enum err e = ERR_OK;
+    for (uint32_t q = 0; q < count && !e; q++)
+        e = find_few(op, c, q);
+    for (uint32_t q = 0; q < count && !e; q += DEEPER_EACH) {
+        looked += neighbours(c, q, &deep);
+        e = look_deeper(op, c, q, &lacking);
+    }
+    if (lacking * LACKING_PART <= looked) return e;
+    for (uint32_t q = 0; q < count && !e; q++)
+        e = find_nearest(op, c, q, TRUE_MAX);
+    return e;
 }
 
 /* ---- what they take ---- */
@@ -485,10 +534,8 @@ enum err calibration_measure(struct op *op, const struct calibration_queries *qu
                             .records = records,
                             .slots = slots,
                             .truth = mem_new_array(struct topk, queries->count)};
-    enum err e = ERR_OK;
     c.hits = mem_new_array(struct hit, (size_t)queries->count * TRUE_MAX);
-    for (uint32_t q = 0; q < queries->count && !e; q++)
-        e = find_neighbours(op, &c, q);
+    enum err e = find_neighbours(op, &c);
     if (!e) e = fill_tables(op, &c, ivf);
     mem_free(c.hits);
     mem_free(c.truth);
