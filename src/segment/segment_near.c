@@ -507,21 +507,6 @@ static uint32_t decided(const struct near *n)
     return all ? n->k : ivf_rerank(n->k);
 }
 
-/* Lists the searches by index. */
-static enum err add_searches(struct op *op, struct near *n,
-                             const struct segment_target *targets, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (!by_index(n, &targets[i])) continue;
-        if (n->what->metric != targets[i].segment->layout.metric)
-            return op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
-                           targets[i].segment->key);
-        n->searches[n->count++].target = &targets[i];
-        n->filtered |= leaves_out_much(&targets[i]);
-    }
-    return ERR_OK;
-}
-
 static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 {
     struct round *slots = NULL;
@@ -534,6 +519,46 @@ static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
     return e ? e : decide(op, n, best);
 }
 
+/* Lists the targets that are searched by index, and makes room for what they find. */
+static enum err begin_indexes(struct op *op, struct near *n,
+                              const struct segment_target *targets, size_t count,
+                              size_t indexed)
+{
+    uint32_t keep = ivf_rerank(n->k);
+    struct hit *hits = op_new_array(op, struct hit, keep);
+    n->searches = op_new_array(op, struct search, indexed);
+    if (!hits || !n->searches) return ERR_LIMIT;
+    topk_init(&n->found, hits, keep, compare_rows, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (!by_index(n, &targets[i])) continue;
+        if (n->what->metric != targets[i].segment->layout.metric)
+            return op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
+                           targets[i].segment->key);
+        n->searches[n->count++].target = &targets[i];
+        n->filtered |= leaves_out_much(&targets[i]);
+    }
+    n->decided = decided(n);
+    return ERR_OK;
+}
+
+/* By index where there is one and by scans elsewhere; by scans everywhere if that does
+ * not settle it. */
+static enum err search_mixed(struct op *op, struct near *n,
+                             const struct segment_target *targets, size_t count,
+                             size_t indexed, struct topk *best)
+{
+    size_t before_count = best->count;
+    struct hit *before = op_new_array(op, struct hit, before_count + 1);
+    if (!before) return ERR_LIMIT;
+    for (size_t i = 0; i < before_count; i++)
+        before[i] = best->hits[i];
+    enum err e = begin_indexes(op, n, targets, count, indexed);
+    if (!e) e = scan_others(op, n, targets, count, &n->found);
+    if (!e) e = search_indexes(op, n, best);
+    if (e || is_settled(n, best)) return e;
+    return scan_all(op, n, targets, count, before, before_count, best);
+}
+
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
                               size_t n, const struct segment_near *near, bool scans,
                               struct topk *best, struct segment_work *work)
@@ -542,35 +567,19 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
                      .scans = scans,
                      .k = (uint32_t)best->k,
                      .work = work};
-    enum err e = ERR_OK;
+    size_t indexed = 0;
+
     if (n == 0) return ERR_OK;
-    e = vector_query_make(op, near->metric, targets[0].segment->layout.vector_dim,
+    enum err e =
+        vector_query_make(op, near->metric, targets[0].segment->layout.vector_dim,
                           near->query, &x.query);
     if (e) return e;
-    size_t indexed = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         indexed += by_index(&x, &targets[i]);
-    for (size_t i = 0; i < n; i++)
         x.vectors += segment_vector_count(targets[i].segment);
-    if (indexed == 0) return scan_others(op, &x, targets, n, best);
-
-    x.searches = op_new_array(op, struct search, indexed);
-    if (!x.searches) return ERR_LIMIT;
-    e = add_searches(op, &x, targets, n);
-    if (e) return e;
-    x.decided = decided(&x);
-    uint32_t keep = ivf_rerank(x.k);
-    struct hit *hits = op_new_array(op, struct hit, keep);
-    size_t before_count = best->count;
-    struct hit *before = op_new_array(op, struct hit, before_count + 1);
-    if (!hits || !before) return ERR_LIMIT;
-    for (size_t i = 0; i < before_count; i++)
-        before[i] = best->hits[i];
-    topk_init(&x.found, hits, keep, compare_rows, NULL);
-    e = scan_others(op, &x, targets, n, &x.found);
-    if (!e) e = search_indexes(op, &x, best);
-    if (e || is_settled(&x, best)) return e;
-    return scan_all(op, &x, targets, n, before, before_count, best);
+    }
+    return indexed ? search_mixed(op, &x, targets, n, indexed, best)
+                   : scan_others(op, &x, targets, n, best);
 }
 
 enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
