@@ -9,7 +9,8 @@ descriptions as often as it takes, with words left out at random, and vectors ar
 random centres. Then asks each of them by fresh processes, each request to the store
 delayed by --added-ms on its way back, and prints for each query milliseconds, and what
 opening the namespace and the query itself took of rounds, requests and bytes, as the
-node counts them. --trace shows every request of the last run as the proxy saw it.
+node counts them, and how many requests were for segments, which is all behind the
+manifest but the log. --trace shows every request of the last run as the proxy saw it.
 With S3_COLD_BUCKET=NAME the collections are kept there, and found again."""
 import argparse
 import base64
@@ -120,15 +121,19 @@ def first_query(program, folder, bucket, delay, name, query):
         return took, total, answer["explain"], seen
 
 
+def of_segments(seen):
+    return sum("/segment/" in line for _, line in seen)
+
+
 def ask(program, folder, bucket, times, added_ms, wanted, trace):
     delay = Delay(os.environ["S3_TEST_ENDPOINT"], added_ms)
     print(f"cold: first query of a fresh process, {added_ms} ms added to each request, {times} times")
-    print(f"{'':28}{'p50 ms':>8}{'requests':>10}{'MB':>8}   of the query: {'rounds':>7}{'requests':>10}{'MB':>8}")
+    print(f"{'':28}{'p50 ms':>8}{'requests':>10}{'segments':>10}{'MB':>8}   of the query: {'rounds':>7}{'requests':>10}{'MB':>8}")
     for name, title, query in wanted:
         runs = [first_query(program, folder, bucket, delay, name, query) for _ in range(times)]
         took, totals, explain, seen = zip(*runs)
         last = explain[-1]
-        print(f"{title:28}{p50(took):8.0f}{totals[-1][0]:10}{totals[-1][1] / 1e6:8.2f}   {'':13} {last['rounds']:7}"
+        print(f"{title:28}{p50(took):8.0f}{totals[-1][0]:10}{of_segments(seen[-1]):10}{totals[-1][1] / 1e6:8.2f}   {'':13} {last['rounds']:7}"
               f"{last['store_requests']:10}{last['store_bytes'] / 1e6:8.2f}", flush=True)
         if trace:
             start = seen[-1][0][0]
