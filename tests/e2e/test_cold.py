@@ -15,6 +15,9 @@ NEAR = [round(random.Random(8).gauss(0, 1), 3) for _ in range(DIM)]  # the first
 WORDS = [f"{stem}{i}" for stem in ("sea", "ship", "storm", "anchor") for i in range(250)]
 # The catalog: one LIST, one GET. The namespace is opened beside the query, which waits for it.
 CATALOG_ROUNDS, CATALOG_REQUESTS = 2, 2
+# A node looks at the store when it starts, and may have begun to open the namespace before the query came: then that
+# takes a look of its own at the log's end.
+LOOK = 1
 QUERIES = {
     # name: query, rounds, requests and bytes behind the catalog and the opening. A vector index is
     # another one in each namespace: nearly always it is asked once.
@@ -75,8 +78,8 @@ def first_answer(server, query, namespace="sea"):
 def test_a_cold_query_takes_few_rounds_requests_and_bytes(loaded, name):
     query, rounds, requests, size = QUERIES[name]
     explain, opening = first_answer(loaded, query)
-    assert explain["rounds"] <= CATALOG_ROUNDS + rounds
-    assert explain["store_requests"] <= CATALOG_REQUESTS + requests
+    assert explain["rounds"] <= CATALOG_ROUNDS + LOOK + rounds
+    assert explain["store_requests"] <= CATALOG_REQUESTS + LOOK + requests
     assert 0 < explain["store_bytes"] <= size
     assert opening <= OPENING_ROUNDS
 
@@ -86,6 +89,6 @@ def test_a_cold_text_query_reads_the_ranges_of_its_words(loaded):
     # them count up to 256 KB each.
     ranged, _ = first_answer(loaded, {"full_text": {"field": "body", "query": "storm7 sea9"}}, "letters")
     whole, _ = first_answer(loaded, {"full_text": {"field": "body", "query": "storm7 sea9", "fuzzy": 1}}, "letters")
-    assert ranged["rounds"] <= CATALOG_ROUNDS + 2
+    assert ranged["rounds"] <= CATALOG_ROUNDS + LOOK + 2
     assert ranged["store_bytes"] < 1 << 20 and ranged["store_bytes"] < whole["store_bytes"] - (1 << 20)
-    assert ranged["store_requests"] <= CATALOG_REQUESTS + 13
+    assert ranged["store_requests"] <= CATALOG_REQUESTS + LOOK + 13
