@@ -48,11 +48,6 @@ static double cpu_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static const uint8_t *npy_data(const struct buf *b)
-{
-    return b->data + 10 + (b->data[8] | b->data[9] << 8);
-}
-
 static float *to_floats(const uint8_t *bytes, size_t count)
 {
     float *out = mem_new_array(float, count);

@@ -70,11 +70,6 @@ static _Noreturn void give_up(const char *what)
     exit(1);
 }
 
-static const uint8_t *npy_data(const struct buf *b)
-{
-    return b->data + 10 + (b->data[8] | b->data[9] << 8);
-}
-
 static bool load(struct fashion *f)
 {
     static const char *const names[] = {"fashion-base.u8.npy", "fashion-query.u8.npy",
