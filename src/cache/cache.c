@@ -121,6 +121,12 @@ void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n)
     }
 }
 
+bool cache_has(struct cache *c, const struct cache_pin *pin)
+{
+    return ranges_have(&c->ranges, pin) ||
+           (c->disk && disk_cache_has(c->disk, pin->key, pin->offset, pin->size));
+}
+
 /* What one call asks for. */
 struct asked {
     struct cache_pin *pins;

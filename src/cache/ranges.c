@@ -340,6 +340,17 @@ struct cache_entry *ranges_pin(struct ranges *r, const struct cache_pin *pin,
     return entry;
 }
 
+bool ranges_have(struct ranges *r, const struct cache_pin *pin)
+{
+    uint64_t hash = range_hash(pin);
+    struct range_shard *s = shard_of(r, hash);
+
+    mutex_lock(&s->lock);
+    bool there = find(r, s, pin, hash) != NULL;
+    mutex_unlock(&s->lock);
+    return there;
+}
+
 static struct cache_entry *entry_new(const struct cache_pin *pin, uint64_t hash,
                                      enum range_use use)
 {

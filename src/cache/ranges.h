@@ -120,6 +120,8 @@ void ranges_settle(struct ranges *r, struct cache_entry *entry, enum err e);
  * Errors of op_check. */
 enum err ranges_await(struct op *op, struct ranges *r, struct cache_entry *entry,
                       bool *failed);
+/* Is the range there, or on its way? */
+bool ranges_have(struct ranges *r, const struct cache_pin *pin);
 void ranges_unpin(struct ranges *r, struct cache_entry *entry);
 /* Nobody who asks from now on gets this range from memory. */
 void ranges_forget(struct ranges *r, const struct cache_pin *pin);

@@ -303,8 +303,10 @@ static enum err store_segment(struct op *op, struct namespace *ns, struct job *j
                                          .stats = stats};
     segment_tail_hash(bytes, j->entry.tail_hash);
     e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
-    if (!e) segment_stats_attach(j->made, stats);
-    return e;
+    if (e) return e;
+    segment_stats_attach(j->made, stats);
+    j->entry.end_size = segment_end_size(j->made);
+    return ERR_OK;
 }
 
 /* Takes what the merge needs from the memory that all share. The tail's job goes on

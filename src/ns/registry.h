@@ -131,6 +131,9 @@ struct read_options {
     /* A snapshot that could not be read to its end, since an object of it is gone
      * (ERR_NOT_FOUND): look for a newer manifest. Or NULL. */
     const struct snapshot *gone;
+    /* Where the store is distant, do not wait for the namespace to be opened for
+     * writing: that takes longer than reading it as another node would. */
+    bool early;
 };
 /* A snapshot fresh enough; the caller's reference. Its objects may be replaced by
  * compaction and collected while it is used: then ask again, with `gone`. */

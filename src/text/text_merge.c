@@ -8,6 +8,7 @@
 
 #include <assert.h>
 
+#include "base/merge_heap.h"
 #include "base/op.h"
 #include "text/text_layout.h"
 
@@ -27,8 +28,7 @@ struct walk {
 struct merge {
     struct op *op;
     struct walk *walks;
-    size_t *heap; /* walks that are at a term, the least term first */
-    size_t heap_count;
+    struct merge_heap heap;      /* walks that are at a term, the least term first */
     struct buf entries, other;   /* struct entry */
     struct buf run_ends;         /* size_t, in entries */
     struct buf numbers;          /* uint32_t */
@@ -36,7 +36,6 @@ struct merge {
     uint8_t *lengths;
     struct text_totals totals;
     struct text_term_rooms rooms;
-    struct buf lists;
     struct dictionary_writer dictionary;
 };
 
@@ -63,36 +62,20 @@ static struct slice walk_term(const struct walk *w)
 }
 
 /* By term, then by input, so that runs come in the order of the inputs. */
-static bool is_before(const struct merge *m, size_t a, size_t b)
+static bool is_before(const void *context, size_t a, size_t b)
 {
+    const struct merge *m = context;
     int order = slice_compare(walk_term(&m->walks[a]), walk_term(&m->walks[b]));
     return order ? order < 0 : a < b;
-}
-
-static void heap_sift(struct merge *m, size_t at)
-{
-    for (;;) {
-        size_t least = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++)
-            if (child < m->heap_count && is_before(m, m->heap[child], m->heap[least]))
-                least = child;
-        if (least == at) return;
-        size_t moved = m->heap[at];
-        m->heap[at] = m->heap[least];
-        m->heap[least] = moved;
-        at = least;
-    }
 }
 
 /* Moves the first walk on. */
 static enum err heap_next(struct merge *m)
 {
-    struct walk *w = &m->walks[m->heap[0]];
-    if (!dictionary_walk_next(&w->terms)) {
-        if (w->terms.damaged) return damaged(m);
-        m->heap[0] = m->heap[--m->heap_count];
-    }
-    heap_sift(m, 0);
+    struct walk *w = &m->walks[m->heap.walks[0]];
+    bool over = !dictionary_walk_next(&w->terms);
+    if (over && w->terms.damaged) return damaged(m);
+    merge_heap_next(&m->heap, over);
     return ERR_OK;
 }
 
@@ -103,11 +86,9 @@ static enum err heap_fill(struct merge *m, const struct text_merge_input *inputs
         struct walk *w = &m->walks[i];
         w->input = &inputs[i];
         dictionary_walk_seek(&inputs[i].index->dictionary, SLICE_EMPTY, &w->terms);
-        if (dictionary_walk_next(&w->terms)) m->heap[m->heap_count++] = i;
+        if (dictionary_walk_next(&w->terms)) merge_heap_add(&m->heap, i);
         if (w->terms.damaged) return damaged(m);
     }
-    for (size_t i = m->heap_count; i-- > 0;)
-        heap_sift(m, i);
     return ERR_OK;
 }
 
@@ -156,8 +137,8 @@ static enum err run_copy(struct merge *m, const struct walk *w)
     struct postings list;
     struct positions positions;
 
-    if (!text_body_open(w->input->index, w->terms.body, &list, &positions))
-        return damaged(m);
+    const struct dictionary_entry entry = {w->terms.body, w->terms.lists};
+    if (!text_body_open(w->input->index, &entry, &list, &positions)) return damaged(m);
     for (uint32_t block = 0; block < list.block_count; block++)
         if (!postings_decode(&list, block, m->rows) ||
             !block_copy(m, w->input, &positions, block))
@@ -221,7 +202,7 @@ static void term_write(struct merge *m, struct slice term, struct buf *positions
         at += frequency;
     }
     text_term_write(&m->rooms, term, (uint32_t)count, number_count, m->lengths,
-                    &m->lists, positions, &m->dictionary);
+                    positions, &m->dictionary);
     m->totals.total_length += number_count;
     m->totals.term_count++;
 }
@@ -230,15 +211,16 @@ static void term_write(struct merge *m, struct slice term, struct buf *positions
 static enum err term_merge(struct merge *m, struct buf *positions)
 {
     uint8_t bytes[DICTIONARY_TERM_MAX];
-    struct slice first = walk_term(&m->walks[m->heap[0]]);
+    struct slice first = walk_term(&m->walks[m->heap.walks[0]]);
     struct slice term = slice_of(bytes, first.size);
 
     memcpy(bytes, first.data, first.size);
     buf_clear(&m->entries);
     buf_clear(&m->numbers);
     buf_clear(&m->run_ends);
-    while (m->heap_count > 0 && slice_equal(walk_term(&m->walks[m->heap[0]]), term)) {
-        enum err e = run_copy(m, &m->walks[m->heap[0]]);
+    while (m->heap.count > 0 &&
+           slice_equal(walk_term(&m->walks[m->heap.walks[0]]), term)) {
+        enum err e = run_copy(m, &m->walks[m->heap.walks[0]]);
         if (!e) e = heap_next(m);
         if (e) return e;
     }
@@ -263,14 +245,13 @@ static void lengths_copy(struct merge *m, const struct text_merge_input *input)
 static void merge_release(struct merge *m)
 {
     mem_free(m->walks);
-    mem_free(m->heap);
+    merge_heap_release(&m->heap);
     mem_free(m->rows);
     mem_free(m->lengths);
     buf_release(&m->entries);
     buf_release(&m->other);
     buf_release(&m->run_ends);
     buf_release(&m->numbers);
-    buf_release(&m->lists);
     text_term_release(&m->rooms);
     dictionary_writer_release(&m->dictionary);
 }
@@ -283,19 +264,18 @@ static struct buf cut(struct buf_room *room, uint64_t input_bytes)
 
 uint64_t text_merge_room(uint64_t input_bytes)
 {
-    return input_bytes + input_bytes / 8 + 2 * (uint64_t)(ROOM_SPARE + ROOM_GAP);
+    return input_bytes + input_bytes / 8 + (uint64_t)(ROOM_SPARE + ROOM_GAP);
 }
 
 static void rooms_cut(struct merge *m, const struct text_merge_input *inputs,
                       size_t count, struct buf_room *room)
 {
-    uint64_t lists = 0, pages = 0;
+    uint64_t chunks = 0;
     for (size_t i = 0; i < count; i++) {
-        lists += inputs[i].index->postings.size;
-        pages += inputs[i].index->dictionary.pages.size;
+        chunks += inputs[i].index->postings.size;
+        chunks += inputs[i].index->dictionary.pages.size;
     }
-    m->lists = cut(room, lists);
-    m->dictionary.pages = cut(room, pages);
+    m->dictionary.pages = cut(room, chunks);
 }
 
 enum err text_merge(struct op *op, const struct analysis *analysis,
@@ -307,7 +287,7 @@ enum err text_merge(struct op *op, const struct analysis *analysis,
 
     rooms_cut(&m, inputs, count, room);
     m.walks = mem_new_array(struct walk, count);
-    m.heap = mem_new_array(size_t, count);
+    merge_heap_init(&m.heap, count, is_before, &m);
     m.rows = mem_aligned(64, sizeof *m.rows);
     m.lengths = mem_new_array(uint8_t, row_count);
     m.totals.row_count = row_count;
@@ -316,12 +296,11 @@ enum err text_merge(struct op *op, const struct analysis *analysis,
         lengths_copy(&m, &inputs[i]);
     }
     enum err e = heap_fill(&m, inputs, count);
-    for (uint32_t i = 0; !e && m.heap_count > 0; i++) {
+    for (uint32_t i = 0; !e && m.heap.count > 0; i++) {
         if (i % TERMS_PER_CHECK == 0) e = op_check(op);
         if (!e) e = term_merge(&m, positions);
     }
-    if (!e)
-        text_layout_write(analysis, &m.totals, m.lengths, &m.lists, &m.dictionary, out);
+    if (!e) text_layout_write(analysis, &m.totals, m.lengths, &m.dictionary, out);
     merge_release(&m);
     return e;
 }
