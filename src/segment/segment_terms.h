@@ -4,9 +4,9 @@
  * Where the store is far, a first query that names its terms need not wait for a whole
  * text index: its head is held, so the ranges that the terms need are known at once
  * (text/text_index.h). They are asked for until they have cost as much as the whole,
- * each as much as its bytes and a request (cache/gather.h); then that is read and serves
- * all later queries from memory: so not much more than twice its bytes are read, and a
- * busy segment is as fast as one read whole.
+ * each as much as its bytes and a request (cache/gather.h); then that is read and
+ * serves all later queries from memory: so not much more than twice its bytes are read,
+ * and a busy segment is as fast as one read whole.
  */
 #ifndef SEGMENT_SEGMENT_TERMS_H
 #define SEGMENT_SEGMENT_TERMS_H
