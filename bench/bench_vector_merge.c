@@ -11,21 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/topk.h"
-#include "unit/data.h"
+#include "unit/cpu_time.h"
+#include "unit/fashion.h"
 #include "vec/distance.h"
 #include "vec/ivf.h"
 
-enum { ROWS = 60000, DIM = 784, K = 10, TRUTH = 100, STEPS = 20, RERANK = 15 };
+enum { ROWS = FASHION_ROWS, DIM = FASHION_DIM, K = 10, STEPS = 20, RERANK = 15 };
 
 struct world {
-    float *base, *queries;
-    const uint8_t *distances;
-    uint32_t query_count;
+    struct fashion f;
     uint32_t *order; /* row i is order[i] of the base: parts are samples of all */
 };
 
@@ -35,29 +33,9 @@ struct index {
     double seconds;
 };
 
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static const uint8_t *npy_data(const struct buf *b)
-{
-    return b->data + 10 + (b->data[8] | b->data[9] << 8);
-}
-
-static float *to_floats(const uint8_t *bytes, size_t count)
-{
-    float *out = mem_new_array(float, count);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (float)bytes[i];
-    return out;
-}
-
 static const float *vector_of(const struct world *w, uint32_t row)
 {
-    return w->base + (size_t)w->order[row] * DIM;
+    return w->f.base + (size_t)w->order[row] * DIM;
 }
 
 static void read_rows(const void *context, uint32_t first, uint32_t count, float *out)
@@ -128,15 +106,12 @@ static void measure(const struct world *w, const struct index *index,
                     const struct ivf_options *options, double *recall, double *codes)
 {
     uint64_t found = 0, scanned = 0;
-    for (uint32_t q = 0; q < w->query_count; q++) {
-        struct asking a = {w, w->queries + (size_t)q * DIM};
+    for (uint32_t q = 0; q < w->f.query_count; q++) {
+        struct asking a = {w, fashion_query(&w->f, q)};
         struct hit hits[K];
         struct topk best;
         struct op op;
         struct ivf_counters counters = {0};
-        float kth;
-        memcpy(&kth, w->distances + ((size_t)q * TRUTH + K - 1) * sizeof kth,
-               sizeof kth);
         op_init(&op, OP_NO_DEADLINE, 0);
         topk_init(&best, hits, K, by_row, NULL);
         if (ivf_search(&op, index->ivf, buf_slice(&index->bytes.records), a.query,
@@ -144,11 +119,11 @@ static void measure(const struct world *w, const struct index *index,
             (void)printf("search failed: %s\n", op.error);
         op_release(&op);
         for (size_t i = 0; i < best.count; i++)
-            found += -hits[i].score <= kth * (1 + 1e-5f) + 1e-6f;
+            found += fashion_is_near(&w->f, q, K, -hits[i].score);
         scanned += counters.codes;
     }
-    *recall = (double)found / K / w->query_count;
-    *codes = (double)scanned / w->query_count;
+    *recall = (double)found / K / w->f.query_count;
+    *codes = (double)scanned / w->f.query_count;
 }
 
 static void print(const char *name, const struct world *w, const struct index *index,
@@ -222,19 +197,12 @@ static uint32_t *shuffled(void)
 int main(int argc, char **argv)
 {
     static const uint32_t parts[] = {2, 4, 10, 20};
-    struct buf raw[3] = {BUF_INIT, BUF_INIT, BUF_INIT};
+    struct world w;
     uint32_t queries = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000;
     uint32_t part = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0;
-    if (queries == 0 || queries > 10000) return 2;
-    if (!data_read("fashion-base.u8.npy", &raw[0]) ||
-        !data_read("fashion-query.u8.npy", &raw[1]) ||
-        !data_read("fashion-gt100-dist.f32.npy", &raw[2]))
-        return 0;
-    struct world w = {.base = to_floats(npy_data(&raw[0]), (size_t)ROWS * DIM),
-                      .queries = to_floats(npy_data(&raw[1]), (size_t)queries * DIM),
-                      .distances = npy_data(&raw[2]),
-                      .query_count = queries,
-                      .order = shuffled()};
+    if (queries == 0 || queries > FASHION_QUERIES_MAX) return 2;
+    if (!fashion_load(&w.f, queries)) return 0;
+    w.order = shuffled();
     if (part) {
         merge_from(&w, part);
     } else {
@@ -245,10 +213,7 @@ int main(int argc, char **argv)
             merge_from(&w, parts[i]);
         merge_in_steps(&w);
     }
-    mem_free(w.base);
-    mem_free(w.queries);
+    fashion_release(&w.f);
     mem_free(w.order);
-    for (size_t i = 0; i < 3; i++)
-        buf_release(&raw[i]);
     return 0;
 }

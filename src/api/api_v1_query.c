@@ -67,6 +67,7 @@ static enum err read_fields(struct op *op, struct json_value *v, struct v1_query
     size_t capacity = 0;
     bool more;
 
+    out->fields_listed = true;
     enum err e = json_array(op, v, &walk);
     while (!e && !(e = json_item(op, &walk, &more, &item)) && more) {
         if (out->field_count == SCHEMA_ATTRS_MAX)
@@ -127,8 +128,8 @@ static enum err read_text(struct op *op, struct json_value *v, struct slice *out
     return ERR_LIMIT;
 }
 
-static enum err apply_weights(struct op *op, const struct json_walk *walk,
-                              const struct weights *weights, struct v1_query *out)
+static enum err apply_weights(struct op *op, const struct weights *weights,
+                              struct v1_query *out)
 {
     for (size_t i = 0; i < weights->count; i++) {
         size_t j = 0;
@@ -136,11 +137,10 @@ static enum err apply_weights(struct op *op, const struct json_walk *walk,
                !slice_equal(out->fields[j].field, weights->items[i].field))
             j++;
         if (j == out->field_count)
-            return json_walk_fail(op, walk,
-                                  "weights names \"%.*s\", which is not a field "
-                                  "of this query",
-                                  v1_shown_size(weights->items[i].field),
-                                  (const char *)weights->items[i].field.data);
+            return op_fail(op, ERR_INVALID,
+                           "full_text.weights: \"%.*s\" is not a field of this query",
+                           v1_shown_size(weights->items[i].field),
+                           (const char *)weights->items[i].field.data);
         out->fields[j].weight = weights->items[i].weight;
     }
     return ERR_OK;
@@ -181,8 +181,7 @@ static enum err read_highlight(struct op *op, struct json_value *v,
 }
 
 /* Only what is searched can be marked. */
-static enum err check_highlights(struct op *op, const struct json_walk *walk,
-                                 const struct v1_query *q)
+static enum err check_highlights(struct op *op, const struct v1_query *q)
 {
     for (size_t i = 0; i < q->highlight_count; i++) {
         struct slice name = q->highlights[i];
@@ -190,11 +189,10 @@ static enum err check_highlights(struct op *op, const struct json_walk *walk,
         while (j < q->field_count && !slice_equal(q->fields[j].field, name))
             j++;
         if (j == q->field_count)
-            return json_walk_fail(op, walk,
-                                  "highlight names \"%.*s\", which is not a field of "
-                                  "this query",
-                                  (int)(name.size < 128 ? name.size : 128),
-                                  (const char *)name.data);
+            return op_fail(
+                op, ERR_INVALID,
+                "full_text.highlight[%zu]: \"%.*s\" is not a field of this query", i,
+                v1_shown_size(name), (const char *)name.data);
     }
     return ERR_OK;
 }
@@ -242,8 +240,8 @@ static enum err read_full_text(struct op *op, struct json_value *v,
     if (e) return e;
     if (out->field_count == 0 || !(walk.seen & 1u << TEXT_QUERY))
         return json_walk_fail(op, &walk, "field (or fields) and query are needed");
-    e = apply_weights(op, &walk, &weights, out);
-    return e ? e : check_highlights(op, &walk, out);
+    e = apply_weights(op, &weights, out);
+    return e ? e : check_highlights(op, out);
 }
 
 enum { WEIGHT_VECTOR, WEIGHT_TEXT, WEIGHT_NAMES };
@@ -322,9 +320,10 @@ static enum err read_fusion(struct op *op, struct json_value *v, struct v1_query
     }
     if (e) return e;
     if (out->sum_fusion && (walk.seen & 1u << FUSION_K))
-        return json_walk_fail(op, &walk, "k belongs to the method \"rrf\"");
+        return op_fail(op, ERR_INVALID, "fusion.k: belongs to the method \"rrf\"");
     if (!out->sum_fusion && (walk.seen & 1u << FUSION_NORMALIZE))
-        return json_walk_fail(op, &walk, "normalize belongs to the method \"sum\"");
+        return op_fail(op, ERR_INVALID,
+                       "fusion.normalize: belongs to the method \"sum\"");
     return ERR_OK;
 }
 
@@ -535,17 +534,6 @@ enum err v1_query_parse(struct op *op, struct json_value *root, struct v1_query 
 
 /* ---- bound to a schema ---- */
 
-static int find_attr(struct op *op, const struct schema *schema, struct slice name,
-                     const char *where)
-{
-    int attr = schema_find(schema, name);
-    if (attr < 0)
-        (void)op_fail(op, ERR_INVALID, "%s: no attribute \"%.*s\" is declared", where,
-                      (int)(name.size < 128 ? name.size : 128),
-                      (const char *)name.data);
-    return attr;
-}
-
 static enum err bind_vector(struct op *op, const struct v1_query *parsed,
                             const struct schema *schema, struct rank *out)
 {
@@ -557,6 +545,23 @@ static enum err bind_vector(struct op *op, const struct v1_query *parsed,
     return ERR_OK;
 }
 
+static enum err bind_field(struct op *op, const struct v1_query *parsed, size_t index,
+                           const struct schema *schema, struct rank_field *out)
+{
+    const struct v1_text_weight *field = &parsed->fields[index];
+    struct v1_path path =
+        v1_item_path(parsed->fields_listed ? "full_text.fields" : "full_text.field",
+                     parsed->fields_listed, index);
+    int attr = v1_find_attr(op, schema, field->field, path.text);
+    if (attr < 0) return ERR_INVALID;
+    if (!schema->attrs[attr].full_text)
+        return op_fail(op, ERR_INVALID,
+                       "%s: attribute \"%s\" was declared without full_text", path.text,
+                       schema->attrs[attr].name);
+    *out = (struct rank_field){attr, field->weight};
+    return ERR_OK;
+}
+
 static enum err bind_text(struct op *op, const struct v1_query *parsed,
                           const struct schema *schema, struct rank *out)
 {
@@ -565,13 +570,8 @@ static enum err bind_text(struct op *op, const struct v1_query *parsed,
     int *highlights = op_new_array(op, int, parsed->highlight_count);
     if (!fields || !highlights) return ERR_LIMIT;
     for (size_t i = 0; i < parsed->field_count; i++) {
-        int attr = find_attr(op, schema, parsed->fields[i].field, "full_text");
-        if (attr < 0) return ERR_INVALID;
-        if (!schema->attrs[attr].full_text)
-            return op_fail(op, ERR_INVALID,
-                           "full_text: attribute \"%s\" was declared without full_text",
-                           schema->attrs[attr].name);
-        fields[i] = (struct rank_field){attr, parsed->fields[i].weight};
+        enum err e = bind_field(op, parsed, i, schema, &fields[i]);
+        if (e) return e;
     }
     *out = (struct rank){.kind = RANK_TEXT,
                          .text = parsed->text,
@@ -595,7 +595,7 @@ static enum err bind_order(struct op *op, const struct v1_query *parsed,
     out->descending = parsed->descending;
     if (!out->ordered || slice_equal(parsed->order_field, SLICE_LITERAL("id")))
         return ERR_OK;
-    int attr = find_attr(op, schema, parsed->order_field, "order_by.field");
+    int attr = v1_find_attr(op, schema, parsed->order_field, "order_by.field");
     if (attr < 0) return ERR_INVALID;
     if (schema->attrs[attr].array)
         return op_fail(op, ERR_INVALID,
@@ -615,7 +615,8 @@ static enum err bind_picks(struct op *op, const struct v1_include *include,
     out->count = 0;
     if (!wanted || !out->attrs) return ERR_LIMIT;
     for (size_t i = 0; i < include->name_count; i++) {
-        int attr = find_attr(op, schema, include->names[i], "include_attributes");
+        struct v1_path path = v1_item_path("include_attributes", true, i);
+        int attr = v1_find_attr(op, schema, include->names[i], path.text);
         if (attr < 0) return ERR_INVALID;
         wanted[attr] = true;
     }
@@ -982,7 +983,7 @@ enum err v1_on_snapshot(struct op *op, struct api_call *call,
                         void *context, struct snapshot **used)
 {
     struct commit_token minimum;
-    struct read_options options = {.consistency = consistency};
+    struct read_options options = {.consistency = consistency, .early = true};
 
     const char *header = http_header(call->request, "X-Elacsym-Min-Commit");
     enum err e = header ? token_parse(op, header, &minimum) : ERR_OK;

@@ -37,6 +37,7 @@ struct v1_query {
     struct slice text;
     struct v1_text_weight *fields;
     size_t field_count;             /* 0: no full_text */
+    bool fields_listed;             /* by "fields", not by "field" */
     struct v1_filter *filter;       /* NULL: none */
     struct slice order_field;       /* of order_by; .data NULL: none */
     struct slice cursor;            /* .data NULL: none */

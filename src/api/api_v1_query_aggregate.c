@@ -30,6 +30,7 @@ static enum err read_names(struct op *op, struct json_value *v, struct v1_names 
     bool more;
 
     enum err e = v1_items_begin(op, v, &items);
+    out->listed = !e && items.array;
     while (!e && !(e = v1_items_next(op, &items, &more, &item)) && more)
         e = add_name(op, &item, out, &capacity);
     return e;
@@ -72,11 +73,8 @@ enum err v1_aggregate_parse(struct op *op, struct json_value *v,
 static enum err bind_name(struct op *op, struct slice name, const struct schema *schema,
                           const char *where, int *out)
 {
-    *out = schema_find(schema, name);
-    if (*out < 0)
-        return op_fail(op, ERR_INVALID, "%s: no attribute \"%.*s\" is declared", where,
-                       (int)(name.size < 128 ? name.size : 128),
-                       (const char *)name.data);
+    *out = v1_find_attr(op, schema, name, where);
+    if (*out < 0) return ERR_INVALID;
     const struct attr *attr = &schema->attrs[*out];
     if (!attr->array) return ERR_OK;
     return op_fail(op, ERR_INVALID, "%s: %s is %s, and arrays are not aggregated",
@@ -90,7 +88,8 @@ static enum err bind_names(struct op *op, const struct v1_names *parsed,
     int *attrs = op_new_array(op, int, parsed->count + 1);
     if (!attrs) return ERR_LIMIT;
     for (size_t i = 0; i < parsed->count; i++) {
-        enum err e = bind_name(op, parsed->items[i], schema, where, &attrs[i]);
+        struct v1_path path = v1_item_path(where, parsed->listed, i);
+        enum err e = bind_name(op, parsed->items[i], schema, path.text, &attrs[i]);
         if (e) return e;
     }
     *out = attrs;
@@ -98,8 +97,8 @@ static enum err bind_names(struct op *op, const struct v1_names *parsed,
     return ERR_OK;
 }
 
-static enum err check_sums(struct op *op, const struct aggregate *a,
-                           const struct schema *schema)
+static enum err check_sums(struct op *op, const struct v1_names *parsed,
+                           const struct aggregate *a, const struct schema *schema)
 {
     for (size_t i = 0; i < a->sum_count; i++) {
         const struct attr *attr = &schema->attrs[a->sums[i]];
@@ -107,7 +106,8 @@ static enum err check_sums(struct op *op, const struct aggregate *a,
                       attr->type == ATTR_FLOAT;
         if (!number)
             return op_fail(op, ERR_INVALID,
-                           "aggregate.sum: %s is %s; sums are of int, uint and float",
+                           "%s: %s is %s; sums are of int, uint and float",
+                           v1_item_path("aggregate.sum", parsed->listed, i).text,
                            attr->name, attr_type_name(attr->type, false));
     }
     return ERR_OK;
@@ -125,7 +125,7 @@ enum err v1_aggregate_bind(struct op *op, const struct v1_aggregate *parsed,
     if (!e)
         e = bind_names(op, &parsed->max, schema, "aggregate.max", &out->maxs,
                        &out->max_count);
-    if (!e) e = check_sums(op, out, schema);
+    if (!e) e = check_sums(op, &parsed->sum, out, schema);
     if (!e && parsed->group_by.data)
         e = bind_name(op, parsed->group_by, schema, "aggregate.group_by",
                       &out->group_by);

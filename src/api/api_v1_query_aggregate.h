@@ -14,6 +14,7 @@
 struct v1_names {
     struct slice *items;
     size_t count;
+    bool listed; /* as an array, not as one name */
 };
 
 /* An aggregate as it was written. */

@@ -40,6 +40,26 @@ enum err v1_items_next(struct op *op, struct v1_items *items, bool *more,
     return ERR_OK;
 }
 
+struct v1_path v1_item_path(const char *list, bool listed, size_t index)
+{
+    struct v1_path path;
+    if (listed)
+        (void)snprintf(path.text, sizeof path.text, "%s[%zu]", list, index);
+    else
+        (void)snprintf(path.text, sizeof path.text, "%s", list);
+    return path;
+}
+
+int v1_find_attr(struct op *op, const struct schema *schema, struct slice name,
+                 const char *path)
+{
+    int attr = schema_find(schema, name);
+    if (attr < 0)
+        (void)op_fail(op, ERR_INVALID, "%s: no attribute \"%.*s\" is declared", path,
+                      v1_shown_size(name), (const char *)name.data);
+    return attr;
+}
+
 static bool complain(struct v1_complaint *why, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static bool complain(struct v1_complaint *why, const char *format, ...)

@@ -81,6 +81,14 @@ static inline int v1_shown_size(struct slice name)
 {
     return (int)(name.size < ATTR_NAME_MAX ? name.size : ATTR_NAME_MAX);
 }
+/* Where in a request a name stands: in a list or, alone, in its place. */
+struct v1_path {
+    char text[64];
+};
+struct v1_path v1_item_path(const char *list, bool listed, size_t index);
+/* The attribute's number; -1, and the words of an ERR_INVALID, if there is none. */
+int v1_find_attr(struct op *op, const struct schema *schema, struct slice name,
+                 const char *path);
 /* *present is false for null, which means the same as absent everywhere in v1. */
 enum err v1_present(struct op *op, struct json_value *v, bool *present);
 

@@ -10,6 +10,7 @@
 #include "attr/column.h"
 #include "attr/column_format.h"
 #include "base/mem.h"
+#include "base/merge_heap.h"
 #include "base/op.h"
 
 enum {
@@ -30,13 +31,13 @@ struct merge {
     const struct column_merge_input *inputs;
     size_t input_count;
     uint32_t row_count, value_count;
-    uint64_t *nulls;   /* a bit per new row */
-    uint64_t *starts;  /* arrays: as in the column */
-    uint64_t *keys;    /* of items */
-    uint32_t **places; /* by input and code: its place among entries, or UNUSED */
-    uint32_t *at;      /* by input: the code that its walk is at */
-    size_t *heap, heap_count; /* inputs whose walks are not over, the least first */
-    struct buf entries;       /* struct origin, in the order of strings */
+    uint64_t *nulls;        /* a bit per new row */
+    uint64_t *starts;       /* arrays: as in the column */
+    uint64_t *keys;         /* of items */
+    uint32_t **places;      /* by input and code: its place among entries, or UNUSED */
+    uint32_t *at;           /* by input: the code that its walk is at */
+    struct merge_heap heap; /* inputs whose walks are not over, the least first */
+    struct buf entries;     /* struct origin, in the order of strings */
     uint64_t dict_size;
 };
 
@@ -114,24 +115,10 @@ static struct slice text_at(const struct merge *m, size_t input)
     return column_dict_entry(m->inputs[input].column, m->at[input]);
 }
 
-static bool is_before(const struct merge *m, size_t a, size_t b)
+static bool is_before(const void *context, size_t a, size_t b)
 {
+    const struct merge *m = context;
     return slice_compare(text_at(m, a), text_at(m, b)) < 0;
-}
-
-static void heap_sift(struct merge *m, size_t at)
-{
-    for (;;) {
-        size_t least = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++)
-            if (child < m->heap_count && is_before(m, m->heap[child], m->heap[least]))
-                least = child;
-        if (least == at) return;
-        size_t moved = m->heap[at];
-        m->heap[at] = m->heap[least];
-        m->heap[least] = moved;
-        at = least;
-    }
 }
 
 /* Moves a walk to the first used code from `code` on; false at the end. */
@@ -147,16 +134,14 @@ static bool walk_to(struct merge *m, size_t input, uint32_t code)
 static void heap_fill(struct merge *m)
 {
     for (size_t input = 0; input < m->input_count; input++)
-        if (m->places[input] && walk_to(m, input, 0)) m->heap[m->heap_count++] = input;
-    for (size_t i = m->heap_count; i-- > 0;)
-        heap_sift(m, i);
+        if (m->places[input] && walk_to(m, input, 0)) merge_heap_add(&m->heap, input);
 }
 
 /* Gives the least string its place, in all inputs that have it. before: the one that
  * was least before. */
 static enum err take_least(struct merge *m, struct slice before, struct slice *least)
 {
-    size_t input = m->heap[0];
+    size_t input = m->heap.walks[0];
     size_t place = m->entries.size / sizeof(struct origin);
     struct origin origin = {(uint32_t)input, m->at[input]};
 
@@ -166,11 +151,10 @@ static enum err take_least(struct merge *m, struct slice before, struct slice *l
     if (place >= USED) return op_fail(m->op, ERR_LIMIT, "too many distinct values");
     buf_append(&m->entries, &origin, sizeof origin);
     m->dict_size += least->size;
-    while (m->heap_count > 0 && slice_equal(text_at(m, m->heap[0]), *least)) {
-        input = m->heap[0];
+    while (m->heap.count > 0 && slice_equal(text_at(m, m->heap.walks[0]), *least)) {
+        input = m->heap.walks[0];
         m->places[input][m->at[input]] = (uint32_t)place;
-        if (!walk_to(m, input, m->at[input] + 1)) m->heap[0] = m->heap[--m->heap_count];
-        heap_sift(m, 0);
+        merge_heap_next(&m->heap, !walk_to(m, input, m->at[input] + 1));
     }
     return ERR_OK;
 }
@@ -181,7 +165,7 @@ static enum err merge_dicts(struct merge *m)
     enum err e = ERR_OK;
 
     heap_fill(m);
-    for (uint32_t i = 0; !e && m->heap_count > 0; i++) {
+    for (uint32_t i = 0; !e && m->heap.count > 0; i++) {
         struct slice before = least;
         if (i % ROWS_PER_CHECK == 0) e = op_check(m->op);
         if (!e) e = take_least(m, before, &least);
@@ -278,7 +262,7 @@ static void merge_init(struct merge *m)
     if (m->array) m->starts = mem_new_array(uint64_t, (size_t)m->row_count + 1);
     m->places = mem_new_array(uint32_t *, m->input_count);
     m->at = mem_new_array(uint32_t, m->input_count);
-    m->heap = mem_new_array(size_t, m->input_count);
+    merge_heap_init(&m->heap, m->input_count, is_before, m);
 }
 
 static void merge_release(struct merge *m)
@@ -287,7 +271,7 @@ static void merge_release(struct merge *m)
         mem_free(m->places[i]);
     mem_free(m->places);
     mem_free(m->at);
-    mem_free(m->heap);
+    merge_heap_release(&m->heap);
     mem_free(m->nulls);
     mem_free(m->starts);
     mem_free(m->keys);

@@ -4,6 +4,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "ns/catalog.h"
+#include "ns/first_look.h"
 #include "ns/registry.h"
 #include "ns/round.h"
 #include "ns/state.h"
@@ -27,53 +28,7 @@ void follower_release(struct follower *f, struct cache *cache)
     *f = (struct follower){0};
 }
 
-static enum err absent(struct op *op, const struct keys *keys)
-{
-    return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
-}
-
 /* ---- starting again, in two rounds ---- */
-
-/* What the first one asks: does the incarnation exist, and what is its newest manifest?
- */
-struct first_look {
-    const struct registry_options *env;
-    const struct keys *keys;
-    uint64_t next_record;
-    bool current;
-    struct manifest *newest; /* NULL: there is none yet */
-};
-
-static enum err look_at_catalog(struct op *op, void *arg)
-{
-    struct first_look *l = arg;
-    return catalog_is_current(op, l->env->store, l->keys->name, l->keys->incarnation,
-                              &l->next_record, &l->current);
-}
-
-static enum err look_at_manifest(struct op *op, void *arg)
-{
-    struct first_look *l = arg;
-    return manifest_newest(op, l->env->store, l->keys, &l->newest);
-}
-
-static enum err look_first(struct op *op, const struct registry_options *env,
-                           const struct keys *keys, struct follower *f,
-                           struct manifest **newest)
-{
-    struct first_look look = {.env = env, .keys = keys, .next_record = f->next_record};
-    struct round_call calls[] = {{.run = look_at_catalog, .arg = &look},
-                                 {.run = look_at_manifest, .arg = &look}};
-
-    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
-    f->next_record = look.next_record;
-    if (!e && !look.current) e = absent(op, keys);
-    if (e)
-        manifest_unref(look.newest);
-    else
-        *newest = look.newest;
-    return e;
-}
 
 /* The slots that the log has from `first` on, and whether the anchor is the entry that
  * the manifest means and not a late stranger. What is listed behind it must chain on
@@ -85,7 +40,8 @@ struct log_look {
     bool anchored;
 };
 
-/* What the second one asks: what the manifest's segments hold, and the log. */
+/* What the second one asks (the first is first_look.h): what the manifest's segments
+ * hold, and the log. */
 struct second_look {
     const struct registry_options *env;
     const struct keys *keys;
@@ -239,7 +195,7 @@ static enum err follow(struct op *op, const struct registry_options *env,
     if (slot && !put_id_equal(&entry.prev, &f->last)) goto done;
     if (entry.kind == OBJECT_DROP) {
         help_drop(env, keys, op->deadline_ms);
-        e = absent(&step, keys);
+        e = fail_dropped(&step, keys);
         goto done;
     }
     /* Not the fences of times before we followed: lists change, and that is fine. */
@@ -365,14 +321,11 @@ static enum err judge(struct op *op, const struct registry_options *env,
                       struct breach *last)
 {
     struct breach now = {slot, f->snapshot->manifest_version};
-    bool again = last->slot == now.slot && last->version == now.version, current;
-    uint64_t next = 0;
+    bool again = last->slot == now.slot && last->version == now.version;
     *last = now;
     if (!again) return ERR_OK;
-    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                    &next, &current);
-    if (e) return e;
-    return current ? wal_broken(op, keys, slot) : absent(op, keys);
+    enum err e = check_not_dropped(op, env, keys, NULL);
+    return e ? e : wal_broken(op, keys, slot);
 }
 
 /* Does the incarnation exist, and if the prefix is of no use any more: what is the
@@ -381,23 +334,30 @@ static enum err look(struct op *op, const struct registry_options *env,
                      const struct keys *keys, struct follower *f, bool *stale,
                      struct manifest **newest)
 {
-    bool current;
-
     *newest = NULL;
-    if (*stale) return look_first(op, env, keys, f, newest);
-    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                    &f->next_record, &current);
-    if (!e && !current) e = absent(op, keys);
+    if (*stale) return first_look(op, env, keys, &f->next_record, newest);
+    enum err e = check_not_dropped(op, env, keys, &f->next_record);
     if (!e) e = look_for_newer(op, env, keys, f, stale);
     if (!e && *stale) e = manifest_newest(op, env->store, keys, newest);
     return e;
+}
+
+static enum err check_length(struct op *op, const struct follower *f,
+                             const struct log_look *log, uint64_t behind_max)
+{
+    uint64_t end = log->first + log->count, next = f->snapshot->slot + 1;
+    if (!behind_max || end <= next || end - next <= behind_max) return ERR_OK;
+    return op_fail(op, ERR_LIMIT,
+                   "%llu entries of the log are to be applied, at most "
+                   "%llu here",
+                   (unsigned long long)(end - next), (unsigned long long)behind_max);
 }
 
 /* One attempt. *complete false: the log is broken at slot *broken, or (UINT64_MAX) an
  * object was collected between manifest and segment. */
 static enum err refresh_once(struct op *op, const struct registry_options *env,
                              const struct keys *keys, struct schema *schema,
-                             const struct snapshot *old, bool stale, struct follower *f,
+                             const struct refresh *how, bool stale, struct follower *f,
                              bool *complete, uint64_t *broken)
 {
     struct log_look log = {.anchored = true};
@@ -408,7 +368,7 @@ static enum err refresh_once(struct op *op, const struct registry_options *env,
     enum err e = look(op, env, keys, f, &stale, &newest);
     if (e) return e;
     if (stale) {
-        e = reload(op, env, keys, schema, old, newest, f, &log);
+        e = reload(op, env, keys, schema, how->old, newest, f, &log);
         if (e == ERR_NOT_FOUND) {
             op_clear_error(op);
             return ERR_OK;
@@ -416,6 +376,7 @@ static enum err refresh_once(struct op *op, const struct registry_options *env,
     } else {
         e = look_behind(op, env, keys, f, &log);
     }
+    if (!e) e = check_length(op, f, &log, how->behind_max);
     if (!e) e = catch_up(op, env, keys, f, &log, complete, broken);
     mem_free(log.slots);
     return e;
@@ -423,17 +384,17 @@ static enum err refresh_once(struct op *op, const struct registry_options *env,
 
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
-                          const struct snapshot *old, bool gone, struct follower *f)
+                          const struct refresh *how, struct follower *f)
 {
     int64_t began_ms = clock_ms();
     struct breach breach = {.slot = UINT64_MAX};
 
     for (int i = 0; i <= RELOADS_MAX; i++) {
-        bool complete, stale = i > 0 || gone || !f->snapshot;
+        bool complete, stale = i > 0 || how->gone || !f->snapshot;
         uint64_t broken;
 
         enum err e =
-            refresh_once(op, env, keys, schema, old, stale, f, &complete, &broken);
+            refresh_once(op, env, keys, schema, how, stale, f, &complete, &broken);
         if (!e && !complete && broken != UINT64_MAX)
             e = judge(op, env, keys, f, broken, &breach);
         if (e == ERR_BUSY) follower_release(f, env->cache);

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/op.h"
 #include "base/task.h"
-#include "ns/catalog.h"
+#include "ns/first_look.h"
 #include "ns/registry.h"
 #include "ns/round.h"
 #include "ns/settle.h"
@@ -70,11 +70,6 @@ static enum err fenced_by_manifest(struct op *op, const struct registry_options 
     return fenced_by(op, env, keys, slice_str(m->holder_node), m->holder_fingerprint);
 }
 
-static enum err dropped(struct op *op, const struct keys *keys)
-{
-    return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"", keys->name);
-}
-
 /* The very first manifest: nothing indexed, epoch 0. Who wins does not matter. */
 static enum err create_first(struct op *op, const struct registry_options *env,
                              const struct keys *keys, struct schema *schema)
@@ -85,46 +80,6 @@ static enum err create_first(struct op *op, const struct registry_options *env,
     m->schema = schema_ref(schema);
     enum err e = manifest_publish(op, env->store, keys, NULL, m, &published);
     manifest_unref(m);
-    return e;
-}
-
-/* The first look: does the incarnation exist, and what is its newest manifest? */
-struct first_look {
-    const struct registry_options *env;
-    const struct keys *keys;
-    uint64_t next_record;
-    bool current;
-    struct manifest *newest;
-};
-
-static enum err look_at_catalog(struct op *op, void *arg)
-{
-    struct first_look *l = arg;
-    return catalog_is_current(op, l->env->store, l->keys->name, l->keys->incarnation,
-                              &l->next_record, &l->current);
-}
-
-static enum err look_at_manifest(struct op *op, void *arg)
-{
-    struct first_look *l = arg;
-    return manifest_newest(op, l->env->store, l->keys, &l->newest);
-}
-
-/* Steps 0 and 1. *newest: NULL when there is none yet. */
-static enum err look_first(struct op *op, const struct registry_options *env,
-                           const struct keys *keys, uint64_t next_record,
-                           struct manifest **newest)
-{
-    struct first_look look = {.env = env, .keys = keys, .next_record = next_record};
-    struct round_call calls[] = {{.run = look_at_catalog, .arg = &look},
-                                 {.run = look_at_manifest, .arg = &look}};
-
-    enum err e = round_run(op, calls, sizeof calls / sizeof calls[0]);
-    if (!e && !look.current) e = dropped(op, keys);
-    if (e)
-        manifest_unref(look.newest);
-    else
-        *newest = look.newest;
     return e;
 }
 
@@ -195,17 +150,6 @@ static enum err peek(struct op *op, const struct registry_options *env,
     return e;
 }
 
-/* For when something is missing: what was dropped may be purged, all of it. */
-static enum err check_not_dropped(struct op *op, const struct registry_options *env,
-                                  const struct keys *keys)
-{
-    uint64_t next = 0;
-    bool current;
-    enum err e = catalog_is_current(op, env->store, keys->name, keys->incarnation,
-                                    &next, &current);
-    return !e && !current ? dropped(op, keys) : e;
-}
-
 /*
  * A slot is missing above our manifest's floor. We listed the log after we claimed our
  * epoch, so only two can have deleted it: a newer owner, whose manifest is there then,
@@ -216,7 +160,7 @@ static enum err explain_gap(struct op *op, const struct registry_options *env,
                             uint64_t missing)
 {
     struct manifest *newest = NULL;
-    enum err e = check_not_dropped(op, env, keys);
+    enum err e = check_not_dropped(op, env, keys, NULL);
     if (!e) e = manifest_newest(op, env->store, keys, &newest);
     if (!e && newest && newest->version == m->version)
         e = wal_broken(op, keys, missing);
@@ -258,7 +202,7 @@ static enum err find_end(struct op *op, const struct registry_options *env,
         return ERR_OK;
     }
     if (e) return e;
-    if (entry.kind == OBJECT_DROP) return dropped(op, keys);
+    if (entry.kind == OBJECT_DROP) return fail_dropped(op, keys);
     /* A fence behind a newer writer's entries would fence nobody but us. */
     if (entry.epoch > t->epoch) return newer_writer(op, env, keys, &entry);
     t->last = entry.put_id;
@@ -272,7 +216,7 @@ static enum err step_over(struct op *op, const struct registry_options *env,
     struct wal_entry other;
     enum err e = wal_entry_decode(op, keys, t->next, bytes, &other);
     if (e) return e;
-    if (other.kind == OBJECT_DROP) return dropped(op, keys);
+    if (other.kind == OBJECT_DROP) return fail_dropped(op, keys);
     if (other.epoch > t->epoch) return newer_writer(op, env, keys, &other);
     /* One epoch belongs to one process, which puts one fence: anything else means that
      * two processes hold our epoch, and nothing can be trusted any more. */
@@ -347,7 +291,7 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
 enum err tenure_missing(struct op *op, const struct registry_options *env,
                         const struct keys *keys, const struct tenure *t)
 {
-    enum err e = check_not_dropped(op, env, keys);
+    enum err e = check_not_dropped(op, env, keys, NULL);
     if (!e) e = tenure_validate(op, env, keys, t);
     return e ? e
              : op_fail(op, ERR_CORRUPT, "an object of namespace \"%s\" is missing",
@@ -560,7 +504,8 @@ enum err tenure_open(struct op *op, const struct registry_options *env,
     struct wal_entry fence;
     bool at_end = false;
 
-    enum err e = look_first(op, env, keys, next_record, &newest);
+    /* Steps 0 and 1. */
+    enum err e = first_look(op, env, keys, &next_record, &newest);
     if (!e) e = claim_epoch(op, env, keys, schema, newest, &t.manifest);
     if (e) goto done;
     t.epoch = t.manifest->epoch;

@@ -65,10 +65,22 @@ static bool may_search_first(const struct exec *x, const struct segment *s)
     return segment_row_count(s) >= SCAN_ROWS_MIN;
 }
 
+/* Would its rows, once filtered, be so few that a vector rank compares all of them? */
+static bool would_scan(const struct query *q, const struct segment *s, double fraction)
+{
+    uint64_t rows = (uint64_t)(fraction * segment_row_count(s));
+    for (size_t i = 0; i < q->rank_count; i++)
+        if (q->ranks[i].kind == RANK_VECTOR)
+            return segment_scans(s, rows, exec_recall(q));
+    return false;
+}
+
 /* Does searching for more cost less than filtering? */
-static bool is_cheaper(const struct query *q, double fraction, uint64_t scan_rows)
+static bool is_cheaper(const struct query *q, const struct segment *s, double fraction,
+                       uint64_t scan_rows)
 {
     if (fraction < FRACTION_MIN || scan_rows < SCAN_ROWS_MIN) return false;
+    if (would_scan(q, s, fraction)) return false;
     double hits = (double)plan_trial_depth(exec_depth(q), fraction);
     double lists = q->rank_count ? (double)q->rank_count : 1;
     return hits * CANDIDATE_COST * lists < (double)scan_rows;
@@ -114,7 +126,7 @@ static void plan_by_statistics(struct exec *x, uint32_t source)
         decide(x, source, PLAN_FILTER_FIRST, why_not_first(q, s));
     } else if (!answer.blind) {
         uint64_t cost = segment_stats_scan_rows(s, x->snapshot->schema, q->filter);
-        bool search = is_cheaper(q, plan->fraction, cost);
+        bool search = is_cheaper(q, s, plan->fraction, cost);
         decide(x, source, search ? PLAN_SEARCH_FIRST : PLAN_FILTER_FIRST,
                search ? WHY_SEARCH : WHY_FILTER);
     }
@@ -124,14 +136,14 @@ static void plan_by_statistics(struct exec *x, uint32_t source)
 
 static enum err plan_by_samples(struct op *op, struct exec *x, uint32_t source)
 {
+    struct segment *s = segment_at(x, source);
     struct source_plan *plan = &x->plans[source];
     struct filter_estimate estimate;
 
-    enum err e =
-        segment_filter_estimate(op, segment_at(x, source), x->query->filter, &estimate);
+    enum err e = segment_filter_estimate(op, s, x->query->filter, &estimate);
     if (e) return e;
-    bool search =
-        estimate.known && is_cheaper(x->query, estimate.fraction, estimate.scan_rows);
+    bool search = estimate.known &&
+                  is_cheaper(x->query, s, estimate.fraction, estimate.scan_rows);
     if (estimate.known) {
         plan->basis = PLANNED_BY_SAMPLES;
         plan->fraction = estimate.fraction;

@@ -72,7 +72,7 @@ static enum err check_rank(struct op *op, const struct schema *schema,
         if (!attr->full_text)
             return op_fail(
                 op, ERR_INVALID,
-                "full_text: attribute \"%s\" was not declared with full_text",
+                "full_text.field: attribute \"%s\" was not declared with full_text",
                 attr->name);
     }
     return ERR_OK;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/merge_heap.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "segment/segment.h"
@@ -122,8 +123,9 @@ static struct doc_id cursor_id(const struct merge *m, size_t input)
     return segment_id(m->inputs[input].segment, m->inputs[input].next);
 }
 
-static bool is_before(const struct merge *m, size_t a, size_t b)
+static bool is_before(const void *context, size_t a, size_t b)
 {
+    const struct merge *m = context;
     struct doc_id x = cursor_id(m, a), y = cursor_id(m, b);
     return doc_id_compare(&x, &y) < 0;
 }
@@ -138,38 +140,23 @@ static bool cursor_to(struct merge_input *in, uint32_t row)
     return row < count;
 }
 
-static void heap_sift(const struct merge *m, size_t *heap, size_t count, size_t at)
-{
-    for (;;) {
-        size_t least = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++)
-            if (child < count && is_before(m, heap[child], heap[least])) least = child;
-        if (least == at) return;
-        size_t moved = heap[at];
-        heap[at] = heap[least];
-        heap[least] = moved;
-        at = least;
-    }
-}
-
 /* Lists the living rows of all inputs by id: each input's ascend, so the least of the
- * inputs' next ones comes next (a heap of inputs). */
+ * inputs' next ones comes next. */
 static void list_rows(struct merge *m)
 {
-    size_t *heap = mem_new_array(size_t, m->input_count), count = 0;
+    struct merge_heap heap;
 
+    merge_heap_init(&heap, m->input_count, is_before, m);
     for (size_t i = 0; i < m->input_count; i++)
-        if (cursor_to(&m->inputs[i], 0)) heap[count++] = i;
-    for (size_t i = count; i-- > 0;)
-        heap_sift(m, heap, count, i);
-    while (count > 0) {
-        struct merge_input *in = &m->inputs[heap[0]];
-        m->rows[m->row_count++] = (struct live_row){(uint32_t)heap[0], in->next};
+        if (cursor_to(&m->inputs[i], 0)) merge_heap_add(&heap, i);
+    while (heap.count > 0) {
+        size_t input = heap.walks[0];
+        struct merge_input *in = &m->inputs[input];
+        m->rows[m->row_count++] = (struct live_row){(uint32_t)input, in->next};
         m->vector_count += segment_has_vector(in->segment, in->next);
-        if (!cursor_to(in, in->next + 1)) heap[0] = heap[--count];
-        heap_sift(m, heap, count, 0);
+        merge_heap_next(&heap, !cursor_to(in, in->next + 1));
     }
-    mem_free(heap);
+    merge_heap_release(&heap);
 }
 
 static enum err check_inputs(struct op *op, const struct schema *schema,

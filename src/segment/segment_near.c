@@ -28,15 +28,16 @@ enum {
 
 enum { SCAN_ROWS_ALWAYS = 512, SHORT_DIM = 64 };
 
-/* Nanoseconds, about: a row compared by its vector, a code of 1 bit a coordinate. */
+/* Nanoseconds, about: a row compared by its vector; a code, of 1 bit a coordinate, or
+ * of 8 where the index looks at no others. */
 static double row_cost(double dim)
 {
-    return 150 + 0.6 * dim;
+    return 100 + 0.6 * dim;
 }
 
 static double code_cost(double dim)
 {
-    return 10 + dim / 100;
+    return dim <= SHORT_DIM ? 14 : 10 + dim / 100;
 }
 
 /* Codes of an index that are looked at where one in `part` rows is allowed: clusters
@@ -140,8 +141,8 @@ struct near {
     const struct segment_near *what;
     bool scans; /* few allowed rows, rather than looking for them by the index */
     struct vector_query query;
-    uint32_t k;
-    uint64_t vectors; /* of all targets */
+    uint32_t k, decided; /* wanted; compared by their vectors in the end */
+    uint64_t vectors;    /* of all targets */
     struct search *searches;
     size_t count;
     struct topk found; /* approximate but for scanned rows: enough to decide from */
@@ -195,7 +196,8 @@ static enum err begin(struct op *op, struct near *n, struct search *s)
 {
     const struct segment *segment = s->target->segment;
     struct ivf_options options = {.k = n->k,
-                                  .rerank = ivf_rerank(n->k),
+                                  .rerank = n->decided,
+                                  .keep = ivf_rerank(n->k),
                                   .recall = n->what->recall,
                                   .share = (float)segment_vector_count(segment) /
                                            (float)n->vectors,
@@ -370,15 +372,24 @@ static size_t add_vector(struct near *n, const struct segment *s, uint32_t row)
     return r->count - 1;
 }
 
+/* Of what was found those that are to be compared by their vectors, by source and row;
+ * how many. */
+static size_t pick_hits(struct near *n)
+{
+    topk_finish(&n->found);
+    size_t count = n->found.count < n->decided ? n->found.count : n->decided;
+    qsort(n->found.hits, count, sizeof *n->found.hits, compare_hits);
+    return count;
+}
+
 /* Moves what was found to best, by exact scores. */
 static enum err decide(struct op *op, struct near *n, struct topk *best)
 {
     struct hit *hits = n->found.hits;
-    size_t count = n->found.count, pending = 0;
+    size_t count = pick_hits(n), pending = 0;
     size_t *places = op_new_array(op, size_t, count + 1);
     struct hit *waiting = op_new_array(op, struct hit, count + 1);
     enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
-    qsort(hits, count, sizeof *hits, compare_hits);
     for (size_t i = 0; i < count; i++)
         n->worst = i ? fmin(n->worst, (double)hits[i].score) : (double)hits[i].score;
     for (size_t i = 0; i < count && !e; i++) {
@@ -476,6 +487,26 @@ static enum err scan_all(struct op *op, const struct near *n,
     return e;
 }
 
+/* A vector of a distant store that lies in no cache is a request, and what lies near it
+ * is of no use: there the codes decide, if they can, and only the results' vectors are
+ * read, for their scores. Whether a vector is in the cache now is not asked, or answers
+ * would depend on it. */
+static bool is_dear(const struct near *n, const struct segment_target *t)
+{
+    const struct segment *s = t->segment;
+    return s->cache && cache_is_far(s->cache) && ivf_decides(s->ivf, n->what->recall);
+}
+
+/* How many are compared by their vectors. Under a filter that leaves out much the codes
+ * are not known to tell the best. */
+static uint32_t decided(const struct near *n)
+{
+    bool all = !n->filtered;
+    for (size_t i = 0; i < n->count && all; i++)
+        all = is_dear(n, n->searches[i].target);
+    return all ? n->k : ivf_rerank(n->k);
+}
+
 static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 {
     struct round *slots = NULL;
@@ -488,6 +519,46 @@ static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
     return e ? e : decide(op, n, best);
 }
 
+/* Lists the targets that are searched by index, and makes room for what they find. */
+static enum err begin_indexes(struct op *op, struct near *n,
+                              const struct segment_target *targets, size_t count,
+                              size_t indexed)
+{
+    uint32_t keep = ivf_rerank(n->k);
+    struct hit *hits = op_new_array(op, struct hit, keep);
+    n->searches = op_new_array(op, struct search, indexed);
+    if (!hits || !n->searches) return ERR_LIMIT;
+    topk_init(&n->found, hits, keep, compare_rows, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (!by_index(n, &targets[i])) continue;
+        if (n->what->metric != targets[i].segment->layout.metric)
+            return op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
+                           targets[i].segment->key);
+        n->searches[n->count++].target = &targets[i];
+        n->filtered |= leaves_out_much(&targets[i]);
+    }
+    n->decided = decided(n);
+    return ERR_OK;
+}
+
+/* By index where there is one and by scans elsewhere; by scans everywhere if that does
+ * not settle it. */
+static enum err search_mixed(struct op *op, struct near *n,
+                             const struct segment_target *targets, size_t count,
+                             size_t indexed, struct topk *best)
+{
+    size_t before_count = best->count;
+    struct hit *before = op_new_array(op, struct hit, before_count + 1);
+    if (!before) return ERR_LIMIT;
+    for (size_t i = 0; i < before_count; i++)
+        before[i] = best->hits[i];
+    enum err e = begin_indexes(op, n, targets, count, indexed);
+    if (!e) e = scan_others(op, n, targets, count, &n->found);
+    if (!e) e = search_indexes(op, n, best);
+    if (e || is_settled(n, best)) return e;
+    return scan_all(op, n, targets, count, before, before_count, best);
+}
+
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
                               size_t n, const struct segment_near *near, bool scans,
                               struct topk *best, struct segment_work *work)
@@ -496,39 +567,19 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
                      .scans = scans,
                      .k = (uint32_t)best->k,
                      .work = work};
-    enum err e = ERR_OK;
+    size_t indexed = 0;
+
     if (n == 0) return ERR_OK;
-    e = vector_query_make(op, near->metric, targets[0].segment->layout.vector_dim,
+    enum err e =
+        vector_query_make(op, near->metric, targets[0].segment->layout.vector_dim,
                           near->query, &x.query);
     if (e) return e;
-    size_t indexed = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         indexed += by_index(&x, &targets[i]);
-    for (size_t i = 0; i < n; i++)
         x.vectors += segment_vector_count(targets[i].segment);
-    if (indexed == 0) return scan_others(op, &x, targets, n, best);
-
-    uint32_t keep = ivf_rerank(x.k);
-    struct hit *hits = op_new_array(op, struct hit, keep);
-    size_t before_count = best->count;
-    struct hit *before = op_new_array(op, struct hit, before_count + 1);
-    x.searches = op_new_array(op, struct search, indexed);
-    if (!hits || !before || !x.searches) return ERR_LIMIT;
-    for (size_t i = 0; i < before_count; i++)
-        before[i] = best->hits[i];
-    topk_init(&x.found, hits, keep, compare_rows, NULL);
-    for (size_t i = 0; i < n && !e; i++) {
-        if (!by_index(&x, &targets[i])) continue;
-        if (near->metric != targets[i].segment->layout.metric)
-            e = op_fail(op, ERR_CORRUPT, "segment %s: written for another metric",
-                        targets[i].segment->key);
-        x.searches[x.count++].target = &targets[i];
-        x.filtered |= leaves_out_much(&targets[i]);
     }
-    if (!e) e = scan_others(op, &x, targets, n, &x.found);
-    if (!e) e = search_indexes(op, &x, best);
-    if (e || is_settled(&x, best)) return e;
-    return scan_all(op, &x, targets, n, before, before_count, best);
+    return indexed ? search_mixed(op, &x, targets, n, indexed, best)
+                   : scan_others(op, &x, targets, n, best);
 }
 
 enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,

@@ -213,9 +213,9 @@ bool s3_client_tls(const struct s3_client *c)
     return strncmp(place_of(c)->origin, "https:", 6) == 0;
 }
 
-struct s3_http_counts s3_client_counts(struct s3_client *c)
+int64_t s3_client_silent_ms(struct s3_client *c)
 {
-    return s3_http_counts(c->http);
+    return s3_http_silent_ms(c->http);
 }
 
 /* ---- one attempt ---- */

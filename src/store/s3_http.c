@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -36,7 +37,9 @@ enum {
     HEDGE_EVERY = 20,       /* one extra request in so many */
     HEDGE_SAVED_MAX = 20,
     SAMPLES = 256,
-    SAMPLES_MIN = 32
+    SAMPLES_MIN = 32,
+    /* More of a request cannot be on its way while nobody takes it. */
+    UNREAD_MAX = 8 << 20
 };
 
 struct job;
@@ -46,6 +49,7 @@ struct flight {
     CURL *easy; /* NULL: not in the air */
     struct s3_answer answer;
     size_t part, part_offset; /* of the body: what is sent next */
+    size_t given;             /* of the body, to libcurl */
     int64_t started_ms;
     int64_t sent_ms; /* the whole request is out; 0: not yet */
     bool writes_room;
@@ -75,10 +79,10 @@ struct s3_http {
     char *ca_file;
     CURLM *multi;
     struct thread *thread;
-    struct mutex lock; /* guards queue, stopping, rounds, counts */
+    struct mutex lock; /* guards queue, stopping, rounds */
     struct job *queue, **queue_end;
     bool stopping, abandoned;
-    struct s3_http_counts counts;
+    atomic_int_least64_t silent_since_ms; /* 0: nothing is waited for */
 
     /* the I/O thread's own */
     struct job *active;
@@ -97,10 +101,11 @@ static void count_bytes(struct s3_http *h, size_t sent, size_t received)
 {
     metric_add(h->bytes_sent, sent);
     metric_add(h->bytes_received, received);
-    mutex_lock(&h->lock);
-    h->counts.bytes_sent += sent;
-    h->counts.bytes_received += received;
-    mutex_unlock(&h->lock);
+}
+
+static void sign_of_life(struct s3_http *h)
+{
+    atomic_store(&h->silent_since_ms, clock_ms());
 }
 
 /* ---- libcurl's callbacks: they see one flight ---- */
@@ -123,6 +128,8 @@ static size_t send_body(char *out, size_t one, size_t room, void *data)
         f->part++;
         f->part_offset = 0;
     }
+    f->given += given;
+    if (f->given > UNREAD_MAX) sign_of_life(f->job->http);
     count_bytes(f->job->http, given, 0);
     return given;
 }
@@ -145,10 +152,6 @@ static void note_sending(struct flight *f)
     f->sent_ms = 0;
     metric_add(h->requests, 1);
     if (hedge) metric_add(h->hedges, 1);
-    mutex_lock(&h->lock);
-    h->counts.requests++;
-    h->counts.hedges += hedge;
-    mutex_unlock(&h->lock);
 }
 
 static bool named(struct slice line, const char *name, struct slice *value)
@@ -202,6 +205,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
     struct s3_answer *a = &f->answer;
     struct slice line = slice_of(data, one * size), value;
 
+    sign_of_life(f->job->http);
     if (line.size > 5 && memcmp(line.data, "HTTP/", 5) == 0)
         begin_answer(f, line);
     else if (line.size <= 2)
@@ -243,6 +247,7 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
                                                             : ERROR_BODY_MAX;
     uint64_t offset = a->received;
     a->received += size;
+    sign_of_life(f->job->http);
     count_bytes(f->job->http, 0, size);
     if (a->received > max || (a->size >= 0 && (uint64_t)a->size > max)) {
         a->received = max + 1;
@@ -412,11 +417,12 @@ static void take_off(struct s3_http *h, struct job *job, int which, int64_t now_
     f->job = job;
     f->easy = take_easy(h);
     f->answer = (struct s3_answer){.sent = f->answer.sent, .size = -1};
-    f->part = f->part_offset = 0;
+    f->part = f->part_offset = f->given = 0;
     f->sent_ms = 0;
     f->writes_room = which == 0;
     f->started_ms = now_ms;
     set_options(h, f);
+    if (!atomic_load(&h->silent_since_ms)) atomic_store(&h->silent_since_ms, now_ms);
     if (curl_multi_add_handle(h->multi, f->easy) != CURLM_OK) abort();
 }
 
@@ -492,8 +498,8 @@ static void end_job(struct s3_http *h, struct job *job, struct flight *winner)
 
     *job->link = job->next;
     if (job->next) job->next->link = job->link;
+    if (a->end == S3_END_ANSWERED && !h->active) atomic_store(&h->silent_since_ms, 0);
     mutex_lock(&h->lock);
-    h->counts.hedges_won += winner == &job->flights[1] && a->end == S3_END_ANSWERED;
     if (--job->round->left == 0) cond_signal(&job->round->done);
     mutex_unlock(&h->lock);
 }
@@ -753,12 +759,11 @@ void s3_answer_release(struct s3_answer *a)
     buf_release(&a->body);
 }
 
-struct s3_http_counts s3_http_counts(struct s3_http *h)
+int64_t s3_http_silent_ms(struct s3_http *h)
 {
-    mutex_lock(&h->lock);
-    struct s3_http_counts counts = h->counts;
-    mutex_unlock(&h->lock);
-    return counts;
+    int64_t since_ms = atomic_load(&h->silent_since_ms);
+    int64_t silent_ms = since_ms ? clock_ms() - since_ms : 0;
+    return silent_ms > 0 ? silent_ms : 0;
 }
 
 static void setup_libcurl(void)

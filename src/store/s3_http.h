@@ -79,12 +79,6 @@ struct s3_http_options {
     int64_t connect_ms;
 };
 
-struct s3_http_counts {
-    uint64_t requests; /* sent: also those that libcurl repeated, and hedges */
-    uint64_t hedges, hedges_won;
-    uint64_t bytes_sent, bytes_received; /* of bodies */
-};
-
 /* ERR_IO: libcurl cannot be set up. */
 enum err s3_http_new(struct op *op, const struct s3_http_options *options,
                      struct s3_http **out);
@@ -99,6 +93,11 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
                      size_t n, bool heed_op);
 void s3_answer_release(struct s3_answer *a);
 
-struct s3_http_counts s3_http_counts(struct s3_http *h);
+/*
+ * For how many milliseconds the store has given no sign of life although something was
+ * asked of it; 0: nothing is waited for. It goes on when those who asked give up, until
+ * an answer comes. Any thread.
+ */
+int64_t s3_http_silent_ms(struct s3_http *h);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <assert.h>
 
+#include "base/merge_heap.h"
 #include "base/op.h"
 #include "text/text_layout.h"
 
@@ -27,8 +28,7 @@ struct walk {
 struct merge {
     struct op *op;
     struct walk *walks;
-    size_t *heap; /* walks that are at a term, the least term first */
-    size_t heap_count;
+    struct merge_heap heap;      /* walks that are at a term, the least term first */
     struct buf entries, other;   /* struct entry */
     struct buf run_ends;         /* size_t, in entries */
     struct buf numbers;          /* uint32_t */
@@ -62,36 +62,20 @@ static struct slice walk_term(const struct walk *w)
 }
 
 /* By term, then by input, so that runs come in the order of the inputs. */
-static bool is_before(const struct merge *m, size_t a, size_t b)
+static bool is_before(const void *context, size_t a, size_t b)
 {
+    const struct merge *m = context;
     int order = slice_compare(walk_term(&m->walks[a]), walk_term(&m->walks[b]));
     return order ? order < 0 : a < b;
-}
-
-static void heap_sift(struct merge *m, size_t at)
-{
-    for (;;) {
-        size_t least = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2; child++)
-            if (child < m->heap_count && is_before(m, m->heap[child], m->heap[least]))
-                least = child;
-        if (least == at) return;
-        size_t moved = m->heap[at];
-        m->heap[at] = m->heap[least];
-        m->heap[least] = moved;
-        at = least;
-    }
 }
 
 /* Moves the first walk on. */
 static enum err heap_next(struct merge *m)
 {
-    struct walk *w = &m->walks[m->heap[0]];
-    if (!dictionary_walk_next(&w->terms)) {
-        if (w->terms.damaged) return damaged(m);
-        m->heap[0] = m->heap[--m->heap_count];
-    }
-    heap_sift(m, 0);
+    struct walk *w = &m->walks[m->heap.walks[0]];
+    bool over = !dictionary_walk_next(&w->terms);
+    if (over && w->terms.damaged) return damaged(m);
+    merge_heap_next(&m->heap, over);
     return ERR_OK;
 }
 
@@ -102,11 +86,9 @@ static enum err heap_fill(struct merge *m, const struct text_merge_input *inputs
         struct walk *w = &m->walks[i];
         w->input = &inputs[i];
         dictionary_walk_seek(&inputs[i].index->dictionary, SLICE_EMPTY, &w->terms);
-        if (dictionary_walk_next(&w->terms)) m->heap[m->heap_count++] = i;
+        if (dictionary_walk_next(&w->terms)) merge_heap_add(&m->heap, i);
         if (w->terms.damaged) return damaged(m);
     }
-    for (size_t i = m->heap_count; i-- > 0;)
-        heap_sift(m, i);
     return ERR_OK;
 }
 
@@ -229,15 +211,16 @@ static void term_write(struct merge *m, struct slice term, struct buf *positions
 static enum err term_merge(struct merge *m, struct buf *positions)
 {
     uint8_t bytes[DICTIONARY_TERM_MAX];
-    struct slice first = walk_term(&m->walks[m->heap[0]]);
+    struct slice first = walk_term(&m->walks[m->heap.walks[0]]);
     struct slice term = slice_of(bytes, first.size);
 
     memcpy(bytes, first.data, first.size);
     buf_clear(&m->entries);
     buf_clear(&m->numbers);
     buf_clear(&m->run_ends);
-    while (m->heap_count > 0 && slice_equal(walk_term(&m->walks[m->heap[0]]), term)) {
-        enum err e = run_copy(m, &m->walks[m->heap[0]]);
+    while (m->heap.count > 0 &&
+           slice_equal(walk_term(&m->walks[m->heap.walks[0]]), term)) {
+        enum err e = run_copy(m, &m->walks[m->heap.walks[0]]);
         if (!e) e = heap_next(m);
         if (e) return e;
     }
@@ -262,7 +245,7 @@ static void lengths_copy(struct merge *m, const struct text_merge_input *input)
 static void merge_release(struct merge *m)
 {
     mem_free(m->walks);
-    mem_free(m->heap);
+    merge_heap_release(&m->heap);
     mem_free(m->rows);
     mem_free(m->lengths);
     buf_release(&m->entries);
@@ -304,7 +287,7 @@ enum err text_merge(struct op *op, const struct analysis *analysis,
 
     rooms_cut(&m, inputs, count, room);
     m.walks = mem_new_array(struct walk, count);
-    m.heap = mem_new_array(size_t, count);
+    merge_heap_init(&m.heap, count, is_before, &m);
     m.rows = mem_aligned(64, sizeof *m.rows);
     m.lengths = mem_new_array(uint8_t, row_count);
     m.totals.row_count = row_count;
@@ -313,7 +296,7 @@ enum err text_merge(struct op *op, const struct analysis *analysis,
         lengths_copy(&m, &inputs[i]);
     }
     enum err e = heap_fill(&m, inputs, count);
-    for (uint32_t i = 0; !e && m.heap_count > 0; i++) {
+    for (uint32_t i = 0; !e && m.heap.count > 0; i++) {
         if (i % TERMS_PER_CHECK == 0) e = op_check(op);
         if (!e) e = term_merge(&m, positions);
     }

@@ -341,6 +341,7 @@ enum err ivf_search_begin(struct op *op, const struct ivf *ivf, const float *que
     s->options = *options;
     if (!(s->options.eps > 0)) s->options.eps = EPS;
     uint32_t keep = options->k > options->rerank ? options->k : options->rerank;
+    if (options->keep > keep) keep = options->keep;
     keep = at_most(keep, ivf->count);
     struct hit *hits = op_new_array(op, struct hit, keep);
     s->seeds = op_new_array(op, struct hit, keep);

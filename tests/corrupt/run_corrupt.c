@@ -25,12 +25,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/stat.h>
@@ -38,9 +36,9 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
-#include "base/simd.h"
 #include "cache/slab.h"
 #include "engine/engine.h"
+#include "engine/sweep.h"
 #include "inspect/stored_key.h"
 #include "inspect/verify.h"
 #include "store/store_dir.h"
@@ -76,11 +74,8 @@ static struct {
     struct buf slab_bytes;
 } world;
 
-static struct {
-    uint64_t stride, seed, random;
-    const char *only;
-    bool verbose;
-} options = {.stride = 1};
+static struct sweep_options options;
+static uint64_t chance;
 
 static struct tally {
     uint64_t cases, refused, harmless, healed, owners, engines;
@@ -111,7 +106,7 @@ static _Noreturn void stop(const char *what)
 /* splitmix64 (Steele, Lea, Flood 2014). */
 static uint64_t next_random(void)
 {
-    uint64_t z = options.random += 0x9e3779b97f4a7c15u;
+    uint64_t z = chance += 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return z ^ z >> 31;
@@ -732,37 +727,15 @@ static void report(size_t kind)
     all.cases += t->cases;
 }
 
-static void arguments(int argc, char **argv)
+int main(int argc, char **argv)
 {
     static const struct option known[] = {{"stride", required_argument, NULL, 't'},
                                           {"seed", required_argument, NULL, 's'},
                                           {"only", required_argument, NULL, 'o'},
                                           {"verbose", no_argument, NULL, 'v'},
                                           {NULL, 0, NULL, 0}};
-    int option;
-    options.seed = (uint64_t)time(NULL);
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        switch (option) {
-        case 't': options.stride = strtoull(optarg, NULL, 10); break;
-        case 's': options.seed = strtoull(optarg, NULL, 10); break;
-        case 'o': options.only = optarg; break;
-        case 'v': options.verbose = true; break;
-        default: exit(2);
-        }
-    }
-    if (options.stride == 0) options.stride = 1;
-    options.random = options.seed;
-    (void)printf("seed %" PRIu64 " (--seed %" PRIu64 " repeats)\n", options.seed,
-                 options.seed);
-}
-
-int main(int argc, char **argv)
-{
-    struct op op;
-    arguments(argc, argv);
-    op_init(&op, OP_NO_DEADLINE, 0);
-    if (simd_init(&op)) stop(op.error);
-    op_release(&op);
+    options = sweep_begin(argc, argv, known);
+    chance = options.seed;
     if (!options.verbose && !freopen("/dev/null", "w", stderr)) stop("no /dev/null");
     make_world();
     note_pieces();
@@ -782,6 +755,5 @@ int main(int argc, char **argv)
     end_world();
     (void)printf("%" PRIu64 " cases of damage, %u answers wrong\n", all.cases,
                  failures);
-    (void)printf("%u passed, %u failed\n", failures ? 0 : 1, failures);
-    return failures ? 1 : 0;
+    return sweep_end(failures);
 }

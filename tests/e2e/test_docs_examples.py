@@ -94,6 +94,14 @@ def test_every_filter_of_the_api_page_finds_something_and_leaves_something_out(s
         assert 0 < len(shop.ids(filter=filter)) < 3, filter
 
 
+OPERATORS = {"eq", "ne", "gt", "gte", "lt", "lte", "in", "not_in", "contains", "contains_any", "contains_all", "prefix", "glob", "exists"}
+
+
+def requests():
+    """The bodies of the page's examples."""
+    return [json.loads(body) for _, _, _, body in (parse(request) for request, _ in examples()) if body]
+
+
 def allowed_words(answer):
     """Of a refusal: what it says is allowed."""
     assert answer.status == 400
@@ -115,21 +123,24 @@ def test_every_operator_that_the_server_takes_has_an_example(shop):
     found = list(filters())
     operators = allowed_words(shop.ask("POST", "/query", {"filter": {"field": "year", "op": "?", "value": 1}}))
     groups = allowed_words(shop.ask("POST", "/query", {"filter": {"type": "?", "conditions": []}}))
-    assert len(operators) == 14 and len(groups) == 3
+    assert operators == OPERATORS and groups == {"and", "or", "not"}
     assert operators == set(words_in(found, "op")) and groups == set(words_in(found, "type"))
+    answer = shop.ask("POST", "/query", {"full_text": {"field": "owner", "query": "me", "operator": "?"}})
+    shown = [request["full_text"] for request in requests() if "full_text" in request]
+    assert allowed_words(answer) == {"or", "and"} == {text.get("operator", "or") for text in shown}
 
 
 def test_every_fusion_and_aggregate_that_the_server_takes_has_an_example(shop):
-    requests = [json.loads(body) for _, _, _, body in (parse(request) for request, _ in examples()) if body]
     hybrid = {"vector": [1], "full_text": {"field": "owner", "query": "me"}}
     methods = allowed_words(shop.ask("POST", "/query", {**hybrid, "fusion": {"method": "?"}}))
     scales = allowed_words(shop.ask("POST", "/query", {**hybrid, "fusion": {"method": "sum", "normalize": "?"}}))
-    shown = [request["fusion"] for request in requests if "fusion" in request]
+    shown = [request["fusion"] for request in requests() if "fusion" in request]
+    assert methods == {"rrf", "sum"} and scales == {"minmax"}
     assert methods == {fusion["method"] for fusion in shown} and scales == set(words_in(shown, "normalize"))
     answer = shop.ask("POST", "/query", {"aggregate": {"?": 1}})
     aggregates = set(re.findall("[a-z_]+", answer.error.split("allowed")[1]))
     assert {"count", "sum", "min", "max", "group_by"} <= aggregates
-    shown = [request["aggregate"] for request in requests if "aggregate" in request]
+    shown = [request["aggregate"] for request in requests() if "aggregate" in request]
     for word in ("count", "sum", "min", "max", "group_by"):
         assert any(word in aggregate for aggregate in shown), word
 

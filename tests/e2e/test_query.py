@@ -333,17 +333,17 @@ def test_search_quality_and_consistency_are_accepted(articles):
 @pytest.mark.parametrize("query, place", [
     ({}, "a query needs"), ({"vector": [1]}, "vector:"), ({"vector": [0, 0]}, "vector:"), ({"vector": [1, "a"]}, "vector[1]:"),
     ({"vector": [1, 2], "top_k": 0}, "top_k:"), ({"vector": [1, 2], "top_k": 10**9}, "top_k:"), ({"vector": [1, 2], "top_k": 1.5}, "top_k:"),
-    ({"vector": [1, 2], "topk": 5}, "topk:"), ({"vector": [1, 2], "include_attributes": ["nobody"]}, "include_attributes:"),
+    ({"vector": [1, 2], "topk": 5}, "topk:"), ({"vector": [1, 2], "include_attributes": ["nobody"]}, "include_attributes[0]:"),
     ({"vector": [1, 2], "consistency": "maybe"}, "consistency:"), ({"vector": [1, 2], "search": {"recall": 2}}, "search.recall:"),
     ({"vector": [1, 2], "order_by": {"field": "year"}}, "order_by:"), ({"vector": [1, 2], "fusion": {}}, "fusion:"),
     ({"order_by": {"field": "nobody"}}, "order_by.field:"), ({"order_by": {"field": "year", "direction": "up"}}, "order_by.direction:"),
-    ({"full_text": {"field": "year", "query": "x"}}, "full_text:"), ({"full_text": {"field": "nobody", "query": "x"}}, "full_text:"),
+    ({"full_text": {"field": "year", "query": "x"}}, "full_text.field:"), ({"full_text": {"fields": ["title", "nobody"], "query": "x"}}, "full_text.fields[1]:"),
     ({"full_text": {"field": "title"}}, "full_text:"), ({"full_text": {"query": "x"}}, "full_text:"),
     ({"full_text": {"field": "title", "query": "x", "operator": "xor"}}, "full_text.operator:"),
-    ({"full_text": {"field": "title", "query": "x", "weights": {"body": 2}}}, "full_text:"),
+    ({"full_text": {"field": "title", "query": "x", "weights": {"body": 2}}}, "full_text.weights:"),
     ({"full_text": {"field": "title", "query": "x", "weights": {"title": -1}}}, "full_text.weights.title:"),
     ({"vector": [1, 2], "full_text": {"field": "title", "query": "x"}, "fusion": {"method": "max"}}, "fusion.method:"),
-    ({"fusion": {"method": "sum", "k": 1}}, "fusion:"), ({"fusion": {"method": "sum", "normalize": "z"}}, "fusion.normalize:"),
+    ({"fusion": {"method": "sum", "k": 1}}, "fusion.k:"), ({"fusion": {"method": "sum", "normalize": "z"}}, "fusion.normalize:"),
     ({"vector": [1, 2], "cursor": "00"}, "cursor:"), ({"order_by": {"field": "year"}, "cursor": "00"}, "cursor:"),
     ({"count": 1}, "count:"), ({"aggregate": {"count": True, "group_by": "nobody"}}, "aggregate.group_by:"),
     ({"aggregate": {"sum": "title"}}, "aggregate.sum:"), ({"aggregate": {"avg": "year"}}, "aggregate.avg:"),
@@ -360,7 +360,7 @@ def test_a_wrong_query_is_refused_and_its_place_is_named(articles, query, place)
 
 @pytest.mark.parametrize("query, place", [
     ({"order_by": {"field": "tags"}}, "order_by.field:"),
-    ({"aggregate": {"min": ["year", "tags"]}}, "aggregate.min"),
+    ({"aggregate": {"min": ["year", "tags"]}}, "aggregate.min[1]:"),
     ({"aggregate": {"count": True, "group_by": "tags"}}, "aggregate.group_by:"),
     ({"filter": {"field": "tags", "op": "eq", "value": "a"}}, "filter.op:"),
 ])

@@ -146,7 +146,7 @@ def test_deleted_and_replaced_documents_count_until_they_are_merged_away(ns):
 
 @pytest.mark.parametrize("options, place", [
     ({"prefix": "yes"}, "full_text.prefix:"), ({"fuzzy": 3}, "full_text.fuzzy:"), ({"fuzzy": True}, "full_text.fuzzy:"),
-    ({"highlight": "title"}, "full_text.highlight:"), ({"highlight": ["body"]}, "full_text:"),
+    ({"highlight": "title"}, "full_text.highlight:"), ({"highlight": ["body"]}, "full_text.highlight[0]:"),
     ({"query": '"' + "word " * 129 + '"'}, "full_text.query: a phrase has at most 128 words"),
     ({"query": " ".join(f"w{i}" for i in range(65)), "fuzzy": 1}, "full_text.fuzzy: at most 64 words"),
 ])

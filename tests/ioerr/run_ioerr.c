@@ -20,13 +20,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/mman.h>
@@ -35,8 +33,8 @@
 
 #include "base/buf.h"
 #include "base/op.h"
-#include "base/simd.h"
 #include "engine/engine.h"
+#include "engine/sweep.h"
 #include "inspect/verify.h"
 #include "ioerr/failing.h"
 #include "store/store_dir.h"
@@ -65,11 +63,7 @@ struct ledger {
 static struct ledger *ledger;
 static char root[256];
 
-static struct {
-    bool memory, verbose;
-    const char *only, *one;
-    uint64_t stride, seed;
-} options = {.stride = 1};
+static struct sweep_options options;
 
 static unsigned failures;
 static uint64_t cases, ended_early, in_libraries;
@@ -491,7 +485,7 @@ static void run_one(void)
     }
 }
 
-static void arguments(int argc, char **argv)
+int main(int argc, char **argv)
 {
     static const struct option known[] = {{"memory", no_argument, NULL, 'm'},
                                           {"only", required_argument, NULL, 'o'},
@@ -500,31 +494,7 @@ static void arguments(int argc, char **argv)
                                           {"case", required_argument, NULL, 'c'},
                                           {"verbose", no_argument, NULL, 'v'},
                                           {NULL, 0, NULL, 0}};
-    int option;
-    options.seed = (uint64_t)time(NULL);
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        switch (option) {
-        case 'm': options.memory = true; break;
-        case 'o': options.only = optarg; break;
-        case 't': options.stride = strtoull(optarg, NULL, 10); break;
-        case 's': options.seed = strtoull(optarg, NULL, 10); break;
-        case 'c': options.one = optarg; break;
-        case 'v': options.verbose = true; break;
-        default: exit(2);
-        }
-    }
-    if (options.stride == 0) options.stride = 1;
-    (void)printf("seed %" PRIu64 " (--seed %" PRIu64 " repeats)\n", options.seed,
-                 options.seed);
-}
-
-int main(int argc, char **argv)
-{
-    struct op op;
-    arguments(argc, argv);
-    op_init(&op, OP_NO_DEADLINE, 0);
-    if (simd_init(&op)) return 2;
-    op_release(&op);
+    options = sweep_begin(argc, argv, known);
     ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (ledger == MAP_FAILED || !failing_start()) return 2;
@@ -539,6 +509,5 @@ int main(int argc, char **argv)
     (void)printf("%" PRIu64 " failures injected, %" PRIu64
                  " ended the process as stated (%" PRIu64 " in a library), %u wrong\n",
                  cases, ended_early, in_libraries, failures);
-    (void)printf("%u passed, %u failed\n", failures ? 0 : 1, failures);
-    return failures ? 1 : 0;
+    return sweep_end(failures);
 }

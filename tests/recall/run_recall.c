@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/op.h"
@@ -22,7 +21,9 @@
 #include "base/topk.h"
 #include "doc/schema.h"
 #include "segment/segment.h"
+#include "unit/cpu_time.h"
 #include "unit/data.h"
+#include "unit/fashion.h"
 #include "unit/vectors.h"
 
 enum {
@@ -52,13 +53,6 @@ static struct {
     const char *only;
     unsigned passed, failed;
 } run = {.queries = 1000, .rows = 300000};
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void must(const struct op *op, enum err e)
 {
@@ -339,54 +333,36 @@ static void measure_labels(struct collection *c)
 
 /* ---- real collections ---- */
 
-static const uint8_t *npy_data(const struct buf *b)
-{
-    return b->data + 10 + (b->data[8] | b->data[9] << 8);
-}
-
-static float *bytes_to_floats(const uint8_t *bytes, size_t count)
-{
-    float *out = mem_new_array(float, count);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (float)bytes[i];
-    return out;
-}
-
 static void fashion(void)
 {
-    enum { ROWS = 60000, DIM = 784 };
-    struct buf base = BUF_INIT, queries = BUF_INIT, labels = BUF_INIT;
+    struct fashion f;
     if (run.only && !strstr("fashion-mnist", run.only)) return;
-    if (data_read("fashion-base.u8.npy", &base) &&
-        data_read("fashion-query.u8.npy", &queries) &&
-        data_read("fashion-base-label.u8.npy", &labels)) {
-        struct collection c = {.name = "fashion-mnist 60k x 784 l2",
-                               .metric = METRIC_L2,
-                               .count = ROWS,
-                               .dim = DIM,
-                               .query_count = run.queries,
-                               .labels = npy_data(&labels)};
-        c.vectors = bytes_to_floats(npy_data(&base), (size_t)ROWS * DIM);
-        c.queries = bytes_to_floats(npy_data(&queries), (size_t)run.queries * DIM);
-        build(&c, 1);
-        measure(&c, "");
-        measure_labels(&c);
-        measure_filters(&c);
-        for (uint32_t i = 0; i < c.part_count; i++)
-            segment_unref(c.parts[i]);
-        schema_unref(c.schema);
-        build(&c, PARTS_MAX);
-        measure(&c, "20 segments");
-        double apart = c.build_seconds;
-        merge(&c);
-        measure(&c, "and their merge");
-        (void)printf("%-30s built in %.1f CPU s, merged in %.1f\n", c.name, apart,
-                     c.build_seconds);
-        release(&c);
-    }
-    buf_release(&base);
-    buf_release(&queries);
-    buf_release(&labels);
+    if (!fashion_load(&f, run.queries)) return;
+    struct collection c = {.name = "fashion-mnist 60k x 784 l2",
+                           .metric = METRIC_L2,
+                           .count = FASHION_ROWS,
+                           .dim = FASHION_DIM,
+                           .query_count = run.queries,
+                           .labels = f.labels,
+                           .vectors = f.base,
+                           .queries = f.queries};
+    f.base = f.queries = NULL; /* c's now */
+    build(&c, 1);
+    measure(&c, "");
+    measure_labels(&c);
+    measure_filters(&c);
+    for (uint32_t i = 0; i < c.part_count; i++)
+        segment_unref(c.parts[i]);
+    schema_unref(c.schema);
+    build(&c, PARTS_MAX);
+    measure(&c, "20 segments");
+    double apart = c.build_seconds;
+    merge(&c);
+    measure(&c, "and their merge");
+    (void)printf("%-30s built in %.1f CPU s, merged in %.1f\n", c.name, apart,
+                 c.build_seconds);
+    release(&c);
+    fashion_release(&f);
 }
 
 static float half_to_float(uint16_t h)

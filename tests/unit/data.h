@@ -34,6 +34,12 @@ static inline bool data_read(const char *name, struct buf *out)
     return true;
 }
 
+/* The numbers of a .npy file of version 1. */
+static inline const uint8_t *npy_data(const struct buf *file)
+{
+    return file->data + 10 + (file->data[8] | file->data[9] << 8);
+}
+
 /* Takes the next line off rest, without its end; false when nothing is left. */
 static inline bool data_line(struct slice *rest, struct slice *line)
 {

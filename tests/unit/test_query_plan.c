@@ -113,6 +113,12 @@ static const struct filter narrow = {.op = FILTER_LT,
                                      .type = ATTR_INT,
                                      .values = &(const union scalar){.i = 400},
                                      .value_count = 1};
+static const struct filter tenth = {.op = FILTER_LT,
+                                    .attr = ATTR_YEAR,
+                                    .type = ATTR_INT,
+                                    .values =
+                                        &(const union scalar){.i = LONG * 11 / 100},
+                                    .value_count = 1};
 /* A year that only documents from 10000 on have. */
 static const struct filter late = {.op = FILTER_GTE,
                                    .attr = ATTR_YEAR,
@@ -312,6 +318,16 @@ static void searching_first_is_for_the_best_only(void **state)
     assert_int_equal(r.match_count, LONG / 4);
 }
 
+/* Neither a search before the filter nor one by the index, which would look at most of
+ * the codes of short vectors, costs less than comparing the rows. */
+static void a_tenth_of_short_vectors_is_compared_row_by_row(void **state)
+{
+    (void)state;
+    struct query_explain x = expect_hits(&line, &by_vector, &tenth, 0, 1);
+    expect_plan(&x, "exact", PLANNED_BY_STATISTICS, 0.11);
+    assert_int_equal(x.vectors.clusters, 0);
+}
+
 static void a_segment_where_no_row_can_match_is_not_read(void **state)
 {
     (void)state;
@@ -343,6 +359,7 @@ int main(void)
             lists_are_as_deep_as_it_takes_that_nobody_outside_them_can_win),
         cmocka_unit_test(samples_stand_in_for_statistics),
         cmocka_unit_test(searching_first_is_for_the_best_only),
+        cmocka_unit_test(a_tenth_of_short_vectors_is_compared_row_by_row),
         cmocka_unit_test(a_segment_where_no_row_can_match_is_not_read),
     };
     return cmocka_run_group_tests(tests, line_setup, line_teardown);
