@@ -132,8 +132,14 @@ class Elacsym:
                 if status != 429:
                     raise SystemExit(f"upsert: {status} {answer}")
                 time.sleep(0.2)
-        while self.ask("POST", "/v1/namespaces/b/compact", {})[0] != 200:
-            time.sleep(1)  # the deadline of a request is shorter than the work
+
+    def settle(self):
+        """Waits until all rows are indexed and nothing goes on in the background."""
+        busy_ms = 1000
+        while busy_ms > 50 or self.ask("GET", "/v1/namespaces/b", None)[1]["index"]["unindexed_rows"]:
+            before = self.cpu_ms()
+            time.sleep(1)
+            busy_ms = self.cpu_ms() - before
 
     def cpu_ms(self):
         total = 0
@@ -355,7 +361,10 @@ def main():
                 systems.append(system)
                 print(f"{system.name}: loaded {rows.count} rows in {time.perf_counter() - start:.0f} s", flush=True)
         if not lancedb:
-            print("LanceDB is not installed: left out")
+            print("LanceDB is not installed: left out", flush=True)
+        start = time.perf_counter()
+        systems[0].settle()
+        print(f"{systems[0].name}: indexed after {time.perf_counter() - start:.0f} s more", flush=True)
         try:
             trips = []
             for _ in range(200):

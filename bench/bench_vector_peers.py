@@ -70,6 +70,15 @@ class Collection:
         for name in ("base", "queries", "kth"):
             np.save(folder / f"{name}.npy", getattr(self, name))
 
+    @classmethod
+    def read(cls, name, folder):
+        self = cls.__new__(cls)
+        self.name = name
+        for part in ("base", "queries", "kth"):
+            setattr(self, part, np.load(folder / f"{part}.npy"))
+        self.count, self.dim = self.base.shape
+        return self
+
 
 def fashion(queries):
     def load(name):
@@ -148,6 +157,7 @@ class Cost:
 
 
 def build(make):
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
     memory, start = memory_mb("VmRSS"), time.process_time()
     made = make()
     seconds = time.process_time() - start
@@ -157,7 +167,7 @@ def build(make):
 # What each library takes for a collection of that size.
 TUNED = {
     "fashion": {"lists": 256, "faiss": "IVF256,PQ196x4fs,RFlat", "again": 5, "bits": (5, 7), "leaves": 250, "rounds": 25},
-    "words": {"lists": 1024, "faiss": "IVF1024,PQ50x4fs,RFlat", "again": 10, "bits": (5, 8), "leaves": 600, "rounds": 25},
+    "words": {"lists": 1024, "faiss": "IVF1024,PQ50x4fs,RFlat", "again": 10, "bits": (8,), "leaves": 600, "rounds": 25},
     "synthetic": {"lists": 2048, "faiss": "IVF2048,PQ64x4fs,RFlat", "again": 10, "bits": (7,), "leaves": 1000, "rounds": 10},
 }
 PROBES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192)
@@ -322,15 +332,10 @@ def lancedb_runs(data):
             yield f"lancedb IVF_RQ {lists}, refine 10", f"nprobes {probes}", seconds, search(probes, 10)
 
 
-def ours(data, queries):
+def ours(name, folder, queries):
     program = os.environ.get("BENCH_VECTOR", "build/release/bench/bench_vector")
-    with tempfile.TemporaryDirectory() as folder:
-        if data.name != "fashion":
-            data.write(pathlib.Path(folder))
-        text = subprocess.run(
-            [program, str(queries), "" if data.name == "fashion" else folder],
-            check=True, capture_output=True, text=True,
-        ).stdout
+    command = [program, str(queries), "" if name == "fashion" else str(folder)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     print(text, flush=True)
     built = re.search(r"built in ([\d.]+) CPU s.*resident (\d+) MB more, at most (\d+)", text)
     if not built:
@@ -370,10 +375,10 @@ def show(row):
     print(f"{name:32} {setting:12} recall {recall:.4f} {rate:9.0f} q/s", flush=True)
 
 
-def run_peer(data, runs, rows):
+def run_peer(name, folder, peer, rows):
+    reached, data = {}, Collection.read(name, folder)
     try:
-        reached = {}
-        for name, setting, cost, search in runs(data):
+        for name, setting, cost, search in PEERS[peer](data):
             if reached.get(name, 0) < ENOUGH:
                 recall, rate = measure(data, search)
                 reached[name] = recall
@@ -383,11 +388,11 @@ def run_peer(data, runs, rows):
     rows.put(None)
 
 
-def peer_rows(data, runs):
-    """What a library answers, in a process of its own."""
-    context = multiprocessing.get_context("fork")
+def peer_rows(name, folder, peer):
+    """What a library answers, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
     rows = context.Queue()
-    process = context.Process(target=run_peer, args=(data, runs, rows))
+    process = context.Process(target=run_peer, args=(name, folder, peer, rows))
     process.start()
     while process.is_alive() or not rows.empty():
         try:
@@ -486,11 +491,14 @@ def main():
             print(f"left out: {name}: {error}")
             continue
         rows = kept_rows(path, name)
-        fresh = [ours(data, queries)] + [peer_rows(data, PEERS[peer]) for peer in chosen]
-        for row in (row for some in fresh for row in some):
-            rows = [old for old in rows if old[:2] != row[:2]] + [row]
-            keep(path, name, row)
-            show(row)
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            data.write(folder)
+            for some in [ours(name, folder, queries)] + [peer_rows(name, folder, peer) for peer in chosen]:
+                for row in some:
+                    rows = [old for old in rows if old[:2] != row[:2]] + [row]
+                    keep(path, name, row)
+                    show(row)
         table(data, rows)
         if len(sys.argv) > 2 and name == "fashion":
             names = dict.fromkeys(row[0] for row in rows)

@@ -22,8 +22,8 @@ enum {
     MERGER_TICK_MS = 1000,
     /* Queries come first where all want the processor; that tails are indexed matters
      * more than that segments merge, since writes are refused when they are full. */
-    MAINTENANCE_NICE = 10,
-    MERGER_NICE = 15,
+    MAINTENANCE_NICE = 5,
+    MERGER_NICE = 10,
     MERGES_MAX = 64, /* of a namespace, before others have their turn */
     WORK_PAUSE_MS = 1000,
     WORK_PAUSE_MAX_MS = 60000,
@@ -752,16 +752,17 @@ struct order {
 static void carry_out(void *arg)
 {
     struct order *o = arg;
-    thread_yield_to_others(MERGER_NICE);
+    thread_yield_to_others(MAINTENANCE_NICE); /* somebody waits for it */
     o->err = work_now(o->op, o->registry, o->name, o->work);
 }
 
 enum err registry_maintain(struct op *op, struct registry *r, const char *name,
                            bool force)
 {
-    if (!force) return work_now(op, r, name, WORK_IF_DUE);
+    enum work work = force ? WORK_COMPACT : WORK_IF_DUE;
+    if (!force || !r->options.background) return work_now(op, r, name, work);
     /* A thread that yields to others stays so; the caller's must not. */
-    struct order order = {.op = op, .registry = r, .name = name, .work = WORK_COMPACT};
+    struct order order = {.op = op, .registry = r, .name = name, .work = work};
     thread_join(thread_start("compaction", carry_out, &order));
     return order.err;
 }

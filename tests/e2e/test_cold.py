@@ -17,7 +17,8 @@ WORDS = [f"{stem}{i}" for stem in ("sea", "ship", "storm", "anchor") for i in ra
 MANIFEST_ROUNDS, MANIFEST_REQUESTS = 4, 5
 # The query does not wait for the namespace to be opened for writing but follows its log: a LIST and a
 # GET beside the segments' ends, and the fences of the openings before, one, two, four at once.
-LOG_ROUNDS, LOG_REQUESTS = 3, 2 + 6
+# A node that began to open the namespace by itself, before the query came, has it look at the log once more.
+LOG_ROUNDS, LOG_REQUESTS = 3 + 1, 2 + 6 + 1
 QUERIES = {
     # name: query, rounds and requests behind the manifest but for the log, bytes of all. A vector index
     # is another round in each namespace: nearly always it is asked once.
