@@ -18,6 +18,7 @@
 #                        system, every allocation failing (docs/testing.md)
 #   make http-abuse | api-abuse   hostile clients, while its health is asked for
 #   make valgrind        memcheck on the unit tests
+#   make fuzz-plateau       all readers of untrusted bytes, until nothing new is reached
 #   make fuzz T=manifest    looks for inputs that a decoder or parser cannot bear
 #   make deb             build/elacsym_VERSION_ARCH.deb
 #   make bench           all benchmarks; make bench-json one of them
@@ -174,17 +175,25 @@ query-random: $(B)/tests/test_query_random
 
 # libFuzzer on one reader of untrusted bytes; what it finds worth keeping stays in
 # build/fuzz/corpus. make fuzz T=manifest SECONDS=600; names: run_fuzz --list.
+# make fuzz-plateau takes all of them in turn (or T), each until it reached nothing new for
+# three minutes.
 SECONDS ?= 60
-.PHONY: fuzz
-fuzz: $(B)/tests/run_fuzz
-	@[ -n "$(T)" ] || { echo 'make fuzz T=NAME [SECONDS=60]; names:'; $< --list; exit 2; }
+.PHONY: fuzz fuzz-plateau fuzz-build
+fuzz-build: $(B)/tests/run_fuzz
 	@$(MAKE_ALL) SAN=fuzzer-no-link,address,undefined B=build/fuzz CC=clang-14 CXX=clang++-14 \
 	  CFLAGS='-DFUZZ_LIBFUZZER -Wno-unknown-warning-option' \
 	  CXXFLAGS=-Wno-unknown-warning-option LDFLAGS=-fsanitize=fuzzer build/fuzz/tests/run_fuzz
-	@mkdir -p build/fuzz/corpus/$(T)
-	@$< --target $(T) --write build/fuzz/corpus/$(T)
+	@for t in $(or $(T),$$($< --list)); do mkdir -p build/fuzz/corpus/$$t; \
+	  $< --target $$t --write build/fuzz/corpus/$$t || exit 1; done
+
+fuzz: $(B)/tests/run_fuzz
+	@[ -n "$(T)" ] || { echo 'make fuzz T=NAME [SECONDS=60]; names:'; $< --list; exit 2; }
+	@$(MAKE) -s fuzz-build T=$(T)
 	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
 	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
+
+fuzz-plateau: fuzz-build
+	@tools/fuzz_plateau.py build/fuzz $(or $(T),$$($(B)/tests/run_fuzz --list))
 
 # Full text: 10,000 random queries on each collection against a loop over all its words,
 # and our scores beside Lucene's (Debian's liblucene8-java).
@@ -355,6 +364,10 @@ bench-text: $(B)/bench/bench_text $(B)/elacsym
 bench-vector: $(B)/bench/bench_vector
 	@tools/setup.sh test
 	@$(VENV) bench/bench_vector_peers.py
+# Query times while segments merge, beside those of the idle node.
+bench-throttle: all
+	@tools/setup.sh test
+	@$(VENV) bench/bench_throttle.py --folder build $(ARGS)
 
 clean:
 	rm -rf build compile_commands.json

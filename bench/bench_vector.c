@@ -1,51 +1,142 @@
 /*
- * bench_vector - the vector index on Fashion-MNIST, in process, one thread.
+ * bench_vector - the vector index on a collection, in process, one thread.
  *
- * Builds the index of 60000 x 784 vectors, then answers the test queries at several
- * numbers of clusters, without and with exact vectors for the last step, then with
- * filters. Rates are by CPU time, best of several passes, and as a ratio to the exact
- * scan of the same run (of the matches, where there is a filter).
- *   bench_vector [queries] [simd level]
+ * Builds the index of Fashion-MNIST, 60000 x 784, or of the vectors in a folder, then
+ * answers queries at several numbers of clusters, without and with exact vectors for
+ * the last step, then, on Fashion-MNIST, with filters. Rates are by CPU time, best of
+ * several passes, and as a ratio to the exact scan of the same run (of the matches,
+ * where there is a filter). Memory is what the process has more after the build, and at
+ * most. bench_vector [queries [folder [simd level]]] The folder holds base.npy and
+ * queries.npy, rows of float32, and kth.npy, the squared distance of each query's tenth
+ * neighbour (bench_vector_peers.py writes it); "" is Fashion-MNIST.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "base/simd.h"
 #include "base/topk.h"
-#include "unit/cpu_time.h"
-#include "unit/fashion.h"
+#include "unit/data.h"
 #include "vec/distance.h"
 #include "vec/ivf.h"
 
 enum {
-    ROWS = FASHION_ROWS,
-    DIM = FASHION_DIM,
+    FASHION_DIM = 784,
     K = 10,
+    TRUTH = 100,
     PASSES = 3,
     SCANNED = 50,
     FILTERED = 200
 };
 
+struct collection {
+    uint32_t count, dim, query_count;
+    const float *base, *queries, *kth; /* squared distance of the K-th neighbour */
+    float *own[3];                     /* those that were made here */
+    struct buf raw[3];
+};
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static float *to_floats(const uint8_t *bytes, size_t count)
+{
+    float *out = mem_new_array(float, count);
+    for (size_t i = 0; i < count; i++)
+        out[i] = (float)bytes[i];
+    return out;
+}
+
+static bool load_fashion(struct collection *f)
+{
+    if (!data_read("fashion-base.u8.npy", &f->raw[0]) ||
+        !data_read("fashion-query.u8.npy", &f->raw[1]) ||
+        !data_read("fashion-gt100-dist.f32.npy", &f->raw[2]))
+        return false;
+    f->dim = FASHION_DIM;
+    f->count = (uint32_t)((f->raw[0].size - 128) / FASHION_DIM);
+    f->own[0] = to_floats(npy_data(&f->raw[0]), (size_t)f->count * f->dim);
+    f->own[1] = to_floats(npy_data(&f->raw[1]), (size_t)f->query_count * f->dim);
+    f->own[2] = mem_new_array(float, f->query_count);
+    for (uint32_t q = 0; q < f->query_count; q++)
+        memcpy(f->own[2] + q,
+               npy_data(&f->raw[2]) + ((size_t)q * TRUTH + K - 1) * sizeof(float),
+               sizeof(float));
+    f->base = f->own[0];
+    f->queries = f->own[1];
+    f->kth = f->own[2];
+    return true;
+}
+
+/* Rows of float32, and how many and how long they are. */
+static bool load_rows(const char *folder, const char *name, struct buf *raw,
+                      const float **rows, uint32_t *count, uint32_t *dim)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    for (size_t got = 1; got > 0; raw->size += got) {
+        buf_reserve(raw, 64 << 20);
+        got = fread(raw->data + raw->size, 1, 64 << 20, file);
+    }
+    (void)fclose(file);
+    const char *shape = strstr((const char *)raw->data + 10, "'shape': (");
+    char *end;
+    if (!shape) return false;
+    *count = (uint32_t)strtoul(shape + 10, &end, 10);
+    *dim = (uint32_t)strtoul(end + 1, NULL, 10);
+    *rows = (const float *)(const void *)npy_data(raw);
+    return true;
+}
+
+static bool load_folder(struct collection *f, const char *folder)
+{
+    uint32_t queries, one;
+    return load_rows(folder, "base.npy", &f->raw[0], &f->base, &f->count, &f->dim) &&
+           load_rows(folder, "queries.npy", &f->raw[1], &f->queries, &queries,
+                     &f->dim) &&
+           load_rows(folder, "kth.npy", &f->raw[2], &f->kth, &queries, &one) &&
+           f->query_count <= queries;
+}
+
+/* Of this process in MB: now, or at most. */
+static double resident_mb(const char *which)
+{
+    char line[256];
+    double kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, which, strlen(which)) == 0)
+            kib = strtod(line + strlen(which), NULL);
+    if (file) (void)fclose(file);
+    return kib * 1024 / 1e6;
+}
+
 static void read_base(const void *context, uint32_t first, uint32_t count, float *out)
 {
-    const struct fashion *f = context;
-    memcpy(out, f->base + (size_t)first * DIM, (size_t)count * DIM * sizeof *out);
+    const struct collection *f = context;
+    memcpy(out, f->base + (size_t)first * f->dim, (size_t)count * f->dim * sizeof *out);
 }
 
 struct against {
-    const struct fashion *f;
+    const struct collection *f;
     const float *query;
 };
 
 static float exact_score(const void *context, uint32_t row)
 {
     const struct against *a = context;
-    return -distance_l2(a->query, a->f->base + (size_t)row * DIM, DIM);
+    return -distance_l2(a->query, a->f->base + (size_t)row * a->f->dim, a->f->dim);
 }
 
 static int by_row(const void *context, const struct hit *a, const struct hit *b)
@@ -55,13 +146,14 @@ static int by_row(const void *context, const struct hit *a, const struct hit *b)
 }
 
 /* How many of the found are among the true nearest, ties included. */
-static uint32_t count_true(const struct fashion *f, uint32_t query,
+static uint32_t count_true(const struct collection *f, uint32_t query,
                            const struct topk *found)
 {
-    struct against a = {f, f->queries + (size_t)query * DIM};
+    float kth = f->kth[query];
+    struct against a = {f, f->queries + (size_t)query * f->dim};
     uint32_t hits = 0;
     for (size_t i = 0; i < found->count; i++)
-        hits += fashion_is_near(f, query, K, -exact_score(&a, found->hits[i].row));
+        hits += -exact_score(&a, found->hits[i].row) <= kth * (1 + 1e-5f) + 1e-6f;
     return hits;
 }
 
@@ -70,7 +162,7 @@ struct outcome {
     struct ivf_counters counters; /* of all queries */
 };
 
-static struct outcome search_all(const struct fashion *f, const struct ivf *ivf,
+static struct outcome search_all(const struct collection *f, const struct ivf *ivf,
                                  struct slice records,
                                  const struct ivf_options *options)
 {
@@ -83,7 +175,7 @@ static struct outcome search_all(const struct fashion *f, const struct ivf *ivf,
         for (uint32_t q = 0; q < f->query_count; q++) {
             struct op op;
             struct ivf_counters counters = {0};
-            struct against a = {f, f->queries + (size_t)q * DIM};
+            struct against a = {f, f->queries + (size_t)q * f->dim};
             op_init(&op, OP_NO_DEADLINE, 0);
             topk_init(best + q, hits + (size_t)q * K, K, by_row, NULL);
             if (ivf_search(&op, ivf, records, a.query, options, exact_score, &a, 0,
@@ -107,18 +199,19 @@ static struct outcome search_all(const struct fashion *f, const struct ivf *ivf,
 }
 
 /* Queries a second of the exact scan. */
-static double scan_rate(const struct fashion *f)
+static double scan_rate(const struct collection *f)
 {
-    float *out = mem_new_array(float, ROWS);
+    float *out = mem_new_array(float, f->count);
     double start = cpu_seconds();
     for (uint32_t q = 0; q < SCANNED; q++)
-        distance_l2_rows(f->queries + (size_t)q * DIM, f->base, ROWS, DIM, out);
+        distance_l2_rows(f->queries + (size_t)q * f->dim, f->base, f->count, f->dim,
+                         out);
     double seconds = cpu_seconds() - start;
     mem_free(out);
     return SCANNED / seconds;
 }
 
-static void print(const char *name, const struct fashion *f, struct outcome o,
+static void print(const char *name, const struct collection *f, struct outcome o,
                   double scan)
 {
     double n = f->query_count, rate = n / o.seconds;
@@ -129,10 +222,11 @@ static void print(const char *name, const struct fashion *f, struct outcome o,
                  (double)o.counters.rows / n, (double)o.counters.exact / n);
 }
 
-static void measure(const struct fashion *f, const struct ivf *ivf,
+static void measure(const struct collection *f, const struct ivf *ivf,
                     struct slice records)
 {
-    static const uint32_t probes[] = {2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32};
+    static const uint32_t probes[] = {2,  3,  4,  5,  6,  8,   10,  12, 16,
+                                      24, 32, 48, 64, 96, 128, 192, 256};
     static const float recalls[] = {0.9f, 0.92f, 0.95f, 0.97f, 0.98f, 0.99f};
     double scan = scan_rate(f);
     (void)printf("exact scan %.0f q/s\n", scan);
@@ -155,11 +249,11 @@ static void measure(const struct fashion *f, const struct ivf *ivf,
 /* ---- filters ---- */
 
 /* Rows whose label is in the mask, thinned to one in `one_in`. */
-static struct rowset *label_filter(const uint8_t *labels, uint32_t mask,
+static struct rowset *label_filter(const uint8_t *labels, uint32_t count, uint32_t mask,
                                    uint32_t one_in)
 {
     struct rowset *set = rowset_new();
-    for (uint32_t i = 0; i < ROWS; i++)
+    for (uint32_t i = 0; i < count; i++)
         if ((mask >> labels[i] & 1) && i * 2654435761u % (1 << 20) < (1 << 20) / one_in)
             rowset_add(set, i);
     return set;
@@ -185,12 +279,12 @@ static void scan_matches(const struct against *a, const struct rowset *allowed,
         }
 }
 
-static void search_filtered(const struct fashion *f, const struct ivf *ivf,
+static void search_filtered(const struct collection *f, const struct ivf *ivf,
                             const struct ivf_bytes *bytes, const struct rowset *allowed,
                             uint32_t query, const struct topk *truth,
                             struct filtered *out)
 {
-    struct against a = {f, f->queries + (size_t)query * DIM};
+    struct against a = {f, f->queries + (size_t)query * f->dim};
     struct ivf_options options = {.k = K,
                                   .recall = 0.95f,
                                   .rerank = 15,
@@ -217,7 +311,7 @@ static void search_filtered(const struct fashion *f, const struct ivf *ivf,
         out->found += hits[i].score >= kth;
 }
 
-static void measure_filters(const struct fashion *f, const struct ivf *ivf,
+static void measure_filters(const struct collection *f, const struct ivf *ivf,
                             const struct ivf_bytes *bytes)
 {
     static const struct {
@@ -229,14 +323,16 @@ static void measure_filters(const struct fashion *f, const struct ivf *ivf,
                    {"not label 9", 511, 1}};
     static struct hit hits[FILTERED * K];
     static struct topk truth[FILTERED];
+    struct buf raw = BUF_INIT;
+    if (!data_read("fashion-base-label.u8.npy", &raw)) return;
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
-        struct rowset *allowed =
-            label_filter(f->labels, filters[i].labels, filters[i].one_in);
+        struct rowset *allowed = label_filter(npy_data(&raw), f->count,
+                                              filters[i].labels, filters[i].one_in);
         struct filtered o = {0};
         double n = f->query_count < FILTERED ? f->query_count : FILTERED;
         double start = cpu_seconds();
         for (uint32_t q = 0; q < (uint32_t)n; q++) {
-            struct against a = {f, f->queries + (size_t)q * DIM};
+            struct against a = {f, f->queries + (size_t)q * f->dim};
             topk_init(truth + q, hits + (size_t)q * K, K, by_row, NULL);
             scan_matches(&a, allowed, truth + q);
         }
@@ -251,6 +347,7 @@ static void measure_filters(const struct fashion *f, const struct ivf *ivf,
                      (double)o.counters.codes / n, (double)o.counters.rows / n);
         rowset_unref(allowed);
     }
+    buf_release(&raw);
 }
 
 static bool choose_level(const char *name)
@@ -263,24 +360,41 @@ static bool choose_level(const char *name)
     return false;
 }
 
+static bool read_arguments(int argc, char **argv, struct collection *f)
+{
+    const char *folder = argc > 2 ? argv[2] : "";
+    f->query_count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000;
+    if (f->query_count == 0 || f->query_count > 10000 ||
+        (argc > 3 && !choose_level(argv[3]))) {
+        (void)fprintf(stderr, "usage: bench_vector [queries [folder [simd level]]]\n");
+        exit(2);
+    }
+    return *folder ? load_folder(f, folder) : load_fashion(f);
+}
+
+static void release(struct collection *f)
+{
+    for (size_t i = 0; i < 3; i++) {
+        mem_free(f->own[i]);
+        buf_release(&f->raw[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static struct fashion f;
+    static struct collection f;
     struct op op;
     struct ivf_bytes bytes;
     struct ivf *ivf = NULL;
-    uint32_t queries = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000;
-    if (queries == 0 || queries > FASHION_QUERIES_MAX ||
-        (argc > 2 && !choose_level(argv[2]))) {
-        (void)fprintf(stderr, "usage: bench_vector [queries] [simd level]\n");
-        return 2;
-    }
-    if (!fashion_load(&f, queries)) return 0;
+    if (!read_arguments(argc, argv, &f)) return 0;
     op_init(&op, OP_NO_DEADLINE, 0);
-    struct ivf_source source = {
-        .read = read_base, .context = &f, .count = ROWS, .dim = DIM, .row_count = ROWS};
+    struct ivf_source source = {.read = read_base,
+                                .context = &f,
+                                .count = f.count,
+                                .dim = f.dim,
+                                .row_count = f.count};
     struct ivf_build_options options = {.metric = IVF_L2, .seed = 1};
-    double start = cpu_seconds();
+    double before_mb = resident_mb("VmRSS:"), start = cpu_seconds();
     enum err e = ivf_build(&op, &source, &options, &bytes);
     if (!e) e = ivf_open(&op, buf_slice(&bytes.head), &ivf);
     if (e) {
@@ -289,15 +403,17 @@ int main(int argc, char **argv)
     }
     double seconds = cpu_seconds() - start;
     (void)printf("%s: built in %.1f CPU s, %.3f ms a vector; %u clusters, at most %u; "
-                 "head %zu records %zu bytes\n",
-                 simd_name(simd_level()), seconds, seconds * 1000 / ROWS,
+                 "head %zu records %zu slots %zu bytes; resident %.0f MB more, at most "
+                 "%.0f\n",
+                 simd_name(simd_level()), seconds, seconds * 1000 / f.count,
                  ivf_clusters(ivf), ivf_largest_cluster(ivf), bytes.head.size,
-                 bytes.records.size);
+                 bytes.records.size, bytes.slots.size,
+                 resident_mb("VmRSS:") - before_mb, resident_mb("VmHWM:") - before_mb);
     measure(&f, ivf, buf_slice(&bytes.records));
-    measure_filters(&f, ivf, &bytes);
+    if (f.own[0]) measure_filters(&f, ivf, &bytes);
     ivf_close(ivf);
     ivf_bytes_release(&bytes);
     op_release(&op);
-    fashion_release(&f);
+    release(&f);
     return 0;
 }

@@ -1,18 +1,30 @@
 #!/usr/bin/env python3
-"""bench_vector_peers.py [queries [plot.svg]] - six libraries on Fashion-MNIST beside us.
+"""bench_vector_peers.py [queries [plot.svg]] - six libraries beside us on three collections.
+
+fashion    Fashion-MNIST, 60,000 x 784, l2
+words      340,000 x 100, cosine: package descriptions, their words and pairs of words by
+           latent semantic analysis, as GloVe has words; vectors of length 1
+synthetic  1,000,000 x 128, l2: around 3334 centres, as tests/recall has them
 
 The same queries, measure and clock as bench_vector, which runs first so that both stand
 in one table of one machine: recall@10 by true distance, queries a second of CPU time of
 one thread (all queries in one call, so Python costs nothing; LanceDB has no such call
-and is asked fewer times). Memory is what the process has more after the build. Wants
-numpy, hnswlib, faiss-cpu, rabitqlib, usearch, scann and lancedb from PyPI; what is not
-installed is left out. The curves go into plot.svg.
+and is asked fewer times). Each library has a process of its own. Memory is what that has
+more after the build than with the vectors alone, a vector, and at most. Wants numpy,
+hnswlib, faiss-cpu, rabitqlib, usearch, scann and lancedb from PyPI, for the words scipy
+and zstandard; what is not installed is left out. The curves go into plot.svg.
 ELACSYM_DATA names the folder of the data, BENCH_VECTOR our program
-(build/release/bench/bench_vector), PEERS those to run, as "faiss,scann" (all).
+(build/release/bench/bench_vector), COLLECTIONS those wanted (all), PEERS the libraries, as
+"faiss,scann" (all), ROWS a file in which rows are kept: those of earlier runs, of other
+libraries, then stand in the table too.
 """
 
+import io
+import json
+import multiprocessing
 import os
 import pathlib
+import queue
 import re
 import subprocess
 import sys
@@ -28,18 +40,24 @@ K = 10
 PASSES = 3
 LANCEDB_QUERIES = 100
 HIT_SLACK = 1e-5
+ENOUGH = 0.997  # recall from which on a curve is not followed
+FOLDER = pathlib.Path(os.environ.get("ELACSYM_DATA", "../shared/data"))
 
 
-class Fashion:
-    def __init__(self, folder, queries):
-        def load(name):
-            return np.load(folder / name)
+class Collection:
+    """Vectors, queries, and how far each query's tenth neighbour is, squared."""
 
-        self.base = load("fashion-base.u8.npy").reshape(-1, 784).astype(np.float32)
-        self.queries = (
-            load("fashion-query.u8.npy").reshape(-1, 784)[:queries].astype(np.float32)
-        )
-        self.kth = load("fashion-gt100-dist.f32.npy")[:queries, K - 1]
+    def __init__(self, name, base, queries):
+        self.name, self.base, self.queries = name, base, queries
+        self.count, self.dim = base.shape
+        norms = (base**2).sum(axis=1)
+        self.kth = np.empty(len(queries), dtype=np.float32)
+        for first in range(0, len(queries), 50):
+            some = queries[first : first + 50]
+            about = norms[None, :] - 2 * some @ base.T
+            near = np.argpartition(about, 2 * K, axis=1)[:, : 2 * K]
+            exact = ((base[near] - some[:, None, :]) ** 2).sum(axis=2)
+            self.kth[first : first + 50] = np.sort(exact, axis=1)[:, K - 1]
 
     def recall(self, found):
         """Part of the found ids that are as near as the true k-th, ties included."""
@@ -47,6 +65,73 @@ class Fashion:
         distances = ((near - self.queries[: len(near), None, :]) ** 2).sum(axis=2)
         limit = self.kth[: len(near), None] * (1 + HIT_SLACK) + 1e-6
         return float((distances <= limit).sum()) / found.size
+
+    def write(self, folder):
+        for name in ("base", "queries", "kth"):
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def read(cls, name, folder):
+        self = cls.__new__(cls)
+        self.name = name
+        for part in ("base", "queries", "kth"):
+            setattr(self, part, np.load(folder / f"{part}.npy"))
+        self.count, self.dim = self.base.shape
+        return self
+
+
+def fashion(queries):
+    def load(name):
+        return np.load(FOLDER / name).reshape(-1, 784).astype(np.float32)
+
+    return Collection("fashion", load("fashion-base.u8.npy"), load("fashion-query.u8.npy")[:queries])
+
+
+def terms_of(text):
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return words + [f"{a} {b}" for a, b in zip(words, words[1:])]
+
+
+def words(queries, count=340_000, dim=100):
+    import scipy.sparse
+    import zstandard
+
+    with open(FOLDER / "pkg200k/docs.jsonl.zst", "rb") as file:
+        lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), "utf-8")
+        texts = [" ".join(v for v in json.loads(line).values() if isinstance(v, str)) for line in lines]
+    known, terms, ends = {}, [], [0]
+    for text in texts:
+        terms += [known.setdefault(term, len(known)) for term in set(terms_of(text))]
+        ends.append(len(terms))
+    terms = np.array(terms)
+    often = np.bincount(terms, minlength=len(known))
+    kept = np.argsort(-often, kind="stable")[: count - len(texts) + 3 * queries + 60_000]
+    weight = np.zeros(len(known), dtype=np.float32)
+    weight[kept] = np.log(len(texts) / often[kept])
+    matrix = scipy.sparse.csr_matrix((weight[terms], terms, ends), shape=(len(texts), len(known)))[:, kept]
+    basis = np.random.default_rng(1).standard_normal((len(kept), dim), dtype=np.float32)
+    for _ in range(3):  # subspace iteration: the largest singular vectors
+        documents = np.linalg.qr(matrix @ basis)[0].astype(np.float32)
+        basis = (matrix.T @ documents).astype(np.float32)
+    rows = np.concatenate([matrix @ np.linalg.qr(basis)[0].astype(np.float32), basis])
+    lengths = np.linalg.norm(rows, axis=1)
+    rows = np.unique((rows[lengths > 1e-4] / lengths[lengths > 1e-4, None]).astype(np.float32), axis=0)
+    np.random.default_rng(2).shuffle(rows)
+    return Collection("words", rows[queries : queries + count].copy(), rows[:queries].copy())
+
+
+def synthetic(queries, count=1_000_000, dim=128):
+    chance = np.random.default_rng(3)
+    centres = chance.standard_normal((count // 300 + 1, dim), dtype=np.float32)
+
+    def some(n):
+        around = centres[chance.integers(0, len(centres), n)]
+        return around + np.float32(0.7) * chance.standard_normal((n, dim), dtype=np.float32)
+
+    return Collection("synthetic", some(count), some(queries))
+
+
+COLLECTIONS = {"fashion": fashion, "words": words, "synthetic": synthetic}
 
 
 def measure(data, search):
@@ -59,37 +144,47 @@ def measure(data, search):
     return data.recall(np.asarray(found)), len(found) / best
 
 
-def resident_mb():
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def memory_mb(which):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(rf"{which}:\s+(\d+)", status)[1]) * 1024 / 1e6
 
 
-class Cost(float):
-    """CPU seconds of a build, with the memory that was more after it."""
+class Cost:
+    """CPU seconds of a build; memory that was more after it, and at most."""
 
-    memory_mb = float("nan")
+    def __init__(self, seconds, memory, peak):
+        self.seconds, self.memory, self.peak = seconds, memory, peak
 
 
 def build(make):
-    memory, start = resident_mb(), time.process_time()
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
+    memory, start = memory_mb("VmRSS"), time.process_time()
     made = make()
-    cost = Cost(time.process_time() - start)
-    cost.memory_mb = resident_mb() - memory
-    return made, cost
+    seconds = time.process_time() - start
+    return made, Cost(seconds, memory_mb("VmRSS") - memory, memory_mb("VmHWM") - memory)
+
+
+# What each library takes for a collection of that size.
+TUNED = {
+    "fashion": {"lists": 256, "faiss": "IVF256,PQ196x4fs,RFlat", "again": 5, "bits": (5, 7), "leaves": 250, "rounds": 25},
+    "words": {"lists": 1024, "faiss": "IVF1024,PQ50x4fs,RFlat", "again": 10, "bits": (8,), "leaves": 600, "rounds": 25},
+    "synthetic": {"lists": 2048, "faiss": "IVF2048,PQ64x4fs,RFlat", "again": 10, "bits": (7,), "leaves": 1000, "rounds": 10},
+}
+PROBES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 
 
 def hnswlib_runs(data):
     import hnswlib
 
     def make():
-        index = hnswlib.Index(space="l2", dim=784)
+        index = hnswlib.Index(space="l2", dim=data.dim)
         index.init_index(max_elements=len(data.base), M=16, ef_construction=200)
         index.set_num_threads(1)
         index.add_items(data.base, num_threads=1)
         return index
 
     index, seconds = build(make)
-    for ef in (10, 14, 20, 28, 40, 60, 80, 120, 160):
+    for ef in (10, 14, 20, 28, 40, 60, 80, 120, 160, 240, 400, 800):
         index.set_ef(ef)
         yield "hnswlib M16 efc200", f"ef {ef}", seconds, lambda q: index.knn_query(
             q, k=K, num_threads=1
@@ -99,19 +194,21 @@ def hnswlib_runs(data):
 def faiss_runs(data):
     import faiss
 
+    tuned = TUNED[data.name]
     faiss.omp_set_num_threads(1)
 
     def make():
-        index = faiss.index_factory(784, "IVF256,PQ196x4fs,RFlat")
+        index = faiss.index_factory(data.dim, tuned["faiss"])
+        faiss.extract_index_ivf(index).cp.niter = tuned["rounds"]
         index.train(data.base)
         index.add(data.base)
         return index
 
     index, seconds = build(make)
-    index.k_factor = 5
-    for probes in (2, 3, 4, 6, 8, 12, 16, 24, 32):
+    index.k_factor = tuned["again"]
+    for probes in PROBES:
         faiss.extract_index_ivf(index).nprobe = probes
-        yield "faiss IVF256,PQ196x4fs,RFlat", f"nprobe {probes}", seconds, (
+        yield f"faiss {tuned['faiss']}", f"nprobe {probes}", seconds, (
             lambda q: index.search(q, K)[1]
         )
 
@@ -120,17 +217,19 @@ def rabitq_runs(data):
     import faiss
     import rabitqlib
 
+    tuned = TUNED[data.name]
+    lists = tuned["lists"]
     faiss.omp_set_num_threads(1)
-    for bits in (5, 7):
+    for bits in tuned["bits"]:
 
         def make():
-            means = faiss.Kmeans(784, 256, niter=12, seed=1)
+            means = faiss.Kmeans(data.dim, lists, niter=12, seed=1)
             means.train(data.base)
             _, nearest = means.index.search(data.base, 1)
-            index = rabitqlib.IvfIndex(784, len(data.base), 256, bits)
+            index = rabitqlib.IvfIndex(data.dim, data.count, lists, bits)
             index.build(
                 data.base,
-                np.ascontiguousarray(means.centroids.reshape(256, 784)),
+                np.ascontiguousarray(means.centroids.reshape(lists, data.dim)),
                 nearest.ravel().astype(np.uint32),
                 num_threads=1,
             )
@@ -138,8 +237,8 @@ def rabitq_runs(data):
 
         index, seconds = build(make)
         for accurate in (False, True):
-            for probes in (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32):
-                name = f"rabitqlib IVF256 {bits} bit" + (" accurate" if accurate else "")
+            for probes in PROBES:
+                name = f"rabitqlib IVF{lists} {bits} bit" + (" accurate" if accurate else "")
 
                 def search(q):
                     answer = index.search(
@@ -157,12 +256,12 @@ def usearch_runs(data):
     keys = np.arange(len(data.base))
 
     def make():
-        index = Index(ndim=784, metric="l2sq", dtype="f32", connectivity=16, expansion_add=200)
+        index = Index(ndim=data.dim, metric="l2sq", dtype="f32", connectivity=16, expansion_add=200)
         index.add(keys, data.base, threads=1)
         return index
 
     index, seconds = build(make)
-    for expansion in (10, 20, 40, 80, 160):
+    for expansion in (10, 20, 40, 80, 160, 320, 640):
         index.expansion_search = expansion
         yield "usearch f32 M16", f"ef {expansion}", seconds, (
             lambda q: index.search(q, K, threads=1).keys
@@ -172,22 +271,24 @@ def usearch_runs(data):
 def scann_runs(data):
     import scann
 
+    leaf_count = TUNED[data.name]["leaves"]
+
     def make():
         # Leaves about the root of the rows, anisotropic quantisation of 2 dimensions a
         # code, as its docs say; the best are scored again.
         return (
             scann.scann_ops_pybind.builder(data.base, K, "squared_l2")
             .set_n_training_threads(1)
-            .tree(num_leaves=250, num_leaves_to_search=10, training_sample_size=60000)
+            .tree(num_leaves=leaf_count, num_leaves_to_search=10, training_sample_size=250_000)
             .score_ah(2, anisotropic_quantization_threshold=0.2)
             .reorder(100)
             .build()
         )
 
     index, seconds = build(make)
-    for leaves in (2, 3, 4, 6, 8, 12, 16, 24, 32):
+    for leaves in PROBES:
         for again in (30, 100):
-            yield "scann 250 leaves, AH 2", f"{leaves} leaves, {again}", seconds, (
+            yield f"scann {leaf_count} leaves, AH 2", f"{leaves} leaves, {again}", seconds, (
                 lambda q: index.search_batched(
                     q, leaves_to_search=leaves, pre_reorder_num_neighbors=again
                 )[0]
@@ -201,14 +302,15 @@ def lancedb_runs(data):
     import pyarrow as pa
 
     few = data.queries[:LANCEDB_QUERIES]
+    lists = TUNED[data.name]["lists"]
     with tempfile.TemporaryDirectory() as folder:
 
         def make():
-            vectors = pa.FixedSizeListArray.from_arrays(data.base.ravel(), 784)
+            vectors = pa.FixedSizeListArray.from_arrays(data.base.ravel(), data.dim)
             table = lancedb.connect(folder).create_table(
                 "t", pa.table({"id": np.arange(len(data.base)), "vector": vectors})
             )
-            table.create_index(metric="l2", index_type="IVF_RQ", num_partitions=256)
+            table.create_index(metric="l2", index_type="IVF_RQ", num_partitions=lists)
             return table
 
         table, seconds = build(make)
@@ -226,21 +328,19 @@ def lancedb_runs(data):
                 for v in few
             ]
 
-        for probes in (4, 8, 16, 32):
-            yield "lancedb IVF_RQ 256, refine 10", f"nprobes {probes}", seconds, search(probes, 10)
+        for probes in (4, 8, 16, 32, 64):
+            yield f"lancedb IVF_RQ {lists}, refine 10", f"nprobes {probes}", seconds, search(probes, 10)
 
 
-def ours(queries):
+def ours(name, folder, queries):
     program = os.environ.get("BENCH_VECTOR", "build/release/bench/bench_vector")
-    text = subprocess.run(
-        [program, str(queries)], check=True, capture_output=True, text=True
-    ).stdout
+    command = [program, str(queries), "" if name == "fashion" else str(folder)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     print(text, flush=True)
-    built = re.search(r"built in ([\d.]+) CPU s", text)
+    built = re.search(r"built in ([\d.]+) CPU s.*resident (\d+) MB more, at most (\d+)", text)
     if not built:
         sys.exit(text)
-    cost = Cost(built[1])
-    cost.memory_mb = sum(int(n) for n in re.search(r"head (\d+) records (\d+)", text).groups()) / 1e6
+    cost = Cost(*map(float, built.groups()))
     for line in text.splitlines():
         row = re.match(r"(\d+|wants [\d.]+)(\+\d+)? +recall ([\d.]+) +(\d+) q/s", line)
         if row:
@@ -273,6 +373,36 @@ def rate_at(points, recall):
 def show(row):
     name, setting, _, recall, rate = row
     print(f"{name:32} {setting:12} recall {recall:.4f} {rate:9.0f} q/s", flush=True)
+
+
+def run_peer(name, folder, peer, rows):
+    reached, data = {}, Collection.read(name, folder)
+    try:
+        for name, setting, cost, search in PEERS[peer](data):
+            if reached.get(name, 0) < ENOUGH:
+                recall, rate = measure(data, search)
+                reached[name] = recall
+                rows.put((name, setting, cost, recall, rate))
+    except ImportError as error:
+        print(f"left out: {error}")
+    rows.put(None)
+
+
+def peer_rows(name, folder, peer):
+    """What a library answers, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    rows = context.Queue()
+    process = context.Process(target=run_peer, args=(name, folder, peer, rows))
+    process.start()
+    while process.is_alive() or not rows.empty():
+        try:
+            row = rows.get(timeout=1)
+        except queue.Empty:
+            continue
+        if row is None:
+            break
+        yield row
+    process.join()
 
 
 # ---- the plot ----
@@ -324,32 +454,56 @@ def plot(curves):
     return "\n".join(out + ["</svg>", ""])
 
 
-def main():
-    queries = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    folder = pathlib.Path(os.environ.get("ELACSYM_DATA", "../shared/data"))
-    data = Fashion(folder, queries)
-    rows = list(ours(queries))
-    for row in rows:
-        show(row)
-    chosen = os.environ.get("PEERS", ",".join(PEERS)).split(",")
-    for runs in (PEERS[name] for name in chosen):
-        try:
-            for name, setting, seconds, search in runs(data):
-                rows.append((name, setting, seconds, *measure(data, search)))
-                show(rows[-1])
-        except ImportError as error:
-            print(f"left out: {error}")
-    if len(sys.argv) > 2:
-        names = dict.fromkeys(row[0] for row in rows)
-        curves = {name: [row[3:] for row in rows if row[0] == name] for name in names}
-        pathlib.Path(sys.argv[2]).write_text(plot(curves))
-    print(f"\n{'':32} {'q/s at 0.90':>12} {'0.95':>9} {'0.99':>9}  build CPU s     MB")
+def kept_rows(path, name):
+    """Of earlier runs on the collection."""
+    if not path or not pathlib.Path(path).exists():
+        return []
+    lines = map(json.loads, pathlib.Path(path).read_text().splitlines())
+    return [(row[1], row[2], Cost(*row[3]), *row[4:]) for row in lines if row[0] == name]
+
+
+def keep(path, name, row):
+    if path:
+        with open(path, "a") as file:
+            cost = (row[2].seconds, row[2].memory, row[2].peak)
+            file.write(json.dumps([name, *row[:2], cost, *row[3:]]) + "\n")
+
+
+def table(data, rows):
+    print(f"\n{data.name} {data.count} x {data.dim}")
+    print(f"{'':34} {'q/s at 0.90':>12} {'0.95':>9} {'0.99':>9}  build CPU s  bytes a vector  peak MB")
     for name in dict.fromkeys(row[0] for row in rows):
         points = [row[3:] for row in rows if row[0] == name]
         cells = [rate_at(points, r) for r in (0.90, 0.95, 0.99)]
         shown = " ".join(f"{'-' if c is None else round(c):>9}" for c in cells)
-        seconds = next(row[2] for row in rows if row[0] == name)
-        print(f"{name:32}    {shown}  {seconds:11.1f} {seconds.memory_mb:6.0f}")
+        cost = next(row[2] for row in rows if row[0] == name)
+        print(f"{name:34}    {shown}  {cost.seconds:11.1f} {cost.memory * 1e6 / data.count:15.0f} {cost.peak:8.0f}")
+
+
+def main():
+    queries = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    path = os.environ.get("ROWS")
+    chosen = [peer for peer in os.environ.get("PEERS", ",".join(PEERS)).split(",") if peer]
+    for name in os.environ.get("COLLECTIONS", ",".join(COLLECTIONS)).split(","):
+        try:
+            data = COLLECTIONS[name](queries)
+        except ImportError as error:
+            print(f"left out: {name}: {error}")
+            continue
+        rows = kept_rows(path, name)
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            data.write(folder)
+            for some in [ours(name, folder, queries)] + [peer_rows(name, folder, peer) for peer in chosen]:
+                for row in some:
+                    rows = [old for old in rows if old[:2] != row[:2]] + [row]
+                    keep(path, name, row)
+                    show(row)
+        table(data, rows)
+        if len(sys.argv) > 2 and name == "fashion":
+            names = dict.fromkeys(row[0] for row in rows)
+            curves = {name: [row[3:] for row in rows if row[0] == name] for name in names}
+            pathlib.Path(sys.argv[2]).write_text(plot(curves))
 
 
 if __name__ == "__main__":

@@ -304,6 +304,8 @@ static enum err health(struct op *op, struct api_call *call)
     put_str_or_null(&w, "node_id", call->options->node_id);
     put_str_or_null(&w, "role", call->options->role);
     json_end_object(&w);
+    const struct router *router = call->options->router;
+    if (router) router->health(router->context, call->response);
     return ERR_OK;
 }
 

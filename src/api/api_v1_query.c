@@ -983,7 +983,7 @@ enum err v1_on_snapshot(struct op *op, struct api_call *call,
                         void *context, struct snapshot **used)
 {
     struct commit_token minimum;
-    struct read_options options = {.consistency = consistency};
+    struct read_options options = {.consistency = consistency, .early = true};
 
     const char *header = http_header(call->request, "X-Elacsym-Min-Commit");
     enum err e = header ? token_parse(op, header, &minimum) : ERR_OK;

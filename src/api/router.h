@@ -2,7 +2,7 @@
  * router.h - which node answers a request about a namespace?
  *
  * The API asks and does not know why: one node has no router, a cluster's is made by
- * node/cluster. Both calls come with a name that was checked.
+ * node/cluster. Names that come with a call were checked.
  */
 #ifndef API_ROUTER_H
 #define API_ROUTER_H
@@ -39,6 +39,8 @@ struct router {
      */
     enum err (*pass)(void *context, struct op *op, const struct router_request *request,
                      struct http_response *response, bool *answered);
+    /* Adds to the answer of GET /health what other nodes want to know. Never blocks. */
+    void (*health)(void *context, struct http_response *response);
 };
 
 #endif

@@ -56,6 +56,11 @@ void op_rest(struct op *op)
 enum err op_check(struct op *op)
 {
     op_rest(op);
+    return op_check_now(op);
+}
+
+enum err op_check_now(struct op *op)
+{
     if (atomic_load_explicit(&op->canceled, memory_order_relaxed))
         return op_fail(op, ERR_CANCELED, "the client closed the connection");
     if (op->deadline_ms != OP_NO_DEADLINE && clock_ms() >= op->deadline_ms)

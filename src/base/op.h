@@ -56,6 +56,7 @@ struct op {
     /* What background work does between two steps, or NULL; op_rest calls it. */
     void (*rest)(void *context);
     void *rest_context;
+    bool reads_once;        /* what it reads nobody will want again for its sake */
     int64_t retry_after_ms; /* with ERR_BUSY, ERR_IO, ERR_FENCED; 0: say nothing */
     struct op_counters counters;
     char request_id[OP_REQUEST_ID_MAX];
@@ -75,13 +76,15 @@ enum err op_fail(struct op *op, enum err e, const char *format, ...)
 /* Forgets the error text: the failure was handled. */
 void op_clear_error(struct op *op);
 
-/* Between two steps of long work: lets go of what others need, where that was asked
- * for. */
+/* Between two steps of long work: lets go of what others need, or waits for them, where
+ * that was asked for. Never with a lock held. */
 void op_rest(struct op *op);
 
 /* ERR_TIMEOUT or ERR_CANCELED when the op should stop; long loops ask once a block.
  * Rests, too. */
 enum err op_check(struct op *op);
+/* The same without a rest, for who holds a lock. */
+enum err op_check_now(struct op *op);
 void op_cancel(struct op *op);
 
 /* Zeroed memory that lives as long as the op. ERR_LIMIT text and NULL above its

@@ -50,8 +50,13 @@ void cond_broadcast(struct cond *c);
 struct thread *thread_start(const char *name, void (*run)(void *), void *arg);
 void thread_join(struct thread *t);
 /* The calling thread gets the processor when others want it less: nice, 1 to 19, as of
- * nice(2). For work that nobody waits for; it stays so. */
+ * nice(2), and never as soon as it wakes up. For work that nobody waits for; it stays
+ * so. */
 void thread_yield_to_others(int nice);
+/* The calling thread works for somebody who waits: it has the processor for short
+ * turns, but soon, even where a thread of low priority has just begun one. Its share
+ * stays the same. Linux from 6.12 on; elsewhere turns are what they are. */
+void thread_take_short_turns(void);
 
 /* Bytes nobody can guess: ids, put-ids, jitter. Under the simulator: from its seed. */
 void random_bytes(void *out, size_t size);

@@ -121,11 +121,17 @@ void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n)
     }
 }
 
+bool cache_has(struct cache *c, const struct cache_pin *pin)
+{
+    return ranges_have(&c->ranges, pin) ||
+           (c->disk && disk_cache_has(c->disk, pin->key, pin->offset, pin->size));
+}
+
 /* What one call asks for. */
 struct asked {
     struct cache_pin *pins;
     size_t count;
-    bool ahead;
+    enum range_use use;
 };
 
 /* Pins what is there or on its way, first, so that making room for the rest cannot
@@ -138,7 +144,7 @@ static size_t pin_present(struct op *op, struct cache *c, const struct asked *as
         struct cache_pin *pin = &asked->pins[i];
         struct range_found found;
         if (pin->entry) continue;
-        pin->entry = ranges_pin(&c->ranges, pin, asked->ahead, &found);
+        pin->entry = ranges_pin(&c->ranges, pin, asked->use, &found);
         missing += !pin->entry;
         memory.ranges += found.hit;
         memory.bytes += found.hit ? pin->size : 0;
@@ -196,7 +202,7 @@ static enum err pin_missing(struct op *op, struct cache *c, const struct asked *
         struct cache_pin *pin = &asked->pins[i];
         bool mine;
         if (pin->entry) continue;
-        pin->entry = ranges_add(&c->ranges, pin, asked->ahead, &mine);
+        pin->entry = ranges_add(&c->ranges, pin, asked->use, &mine);
         if (!mine) continue;
         fetch->entries[fetch->count] = pin->entry;
         fetch->pins[fetch->count++] = pin;
@@ -293,10 +299,11 @@ static void count_arrivals(struct op *op, struct cache *c, const struct fetch *f
 
 /*
  * Disk first, then one store_read: until it is settled nobody else touches an entry
- * that is being fetched. What came from the store is offered to the disk afterwards;
- * the caller's pins hold it.
+ * that is being fetched. What came from the store is offered to the disk afterwards,
+ * unless it is read once; the caller's pins hold it.
  */
-static enum err fetch_all(struct op *op, struct cache *c, struct fetch *f)
+static enum err fetch_all(struct op *op, struct cache *c, const struct asked *asked,
+                          struct fetch *f)
 {
     if (c->disk) fetch_from_disk(op, c, f);
     enum err e = fetch_from_store(op, c, f);
@@ -305,7 +312,7 @@ static enum err fetch_all(struct op *op, struct cache *c, struct fetch *f)
         ranges_settle(&c->ranges, f->entries[i], f->errs[i]);
     show_memory(c);
     for (size_t i = 0; c->disk && i < f->count; i++)
-        if (!f->errs[i] && !f->from_disk[i])
+        if (!f->errs[i] && !f->from_disk[i] && asked->use != RANGE_ONCE)
             disk_cache_offer(c->disk, f->entries[i]->key, f->entries[i]->offset,
                              slice_of(f->entries[i]->data, f->entries[i]->size), false);
     return e;
@@ -339,7 +346,7 @@ static enum err pin_once(struct op *op, struct cache *c, const struct asked *ask
     if (missing > 0) {
         struct fetch fetch = fetch_new(missing);
         e = pin_missing(op, c, asked, &fetch);
-        if (fetch.count) e = fetch_all(op, c, &fetch);
+        if (fetch.count) e = fetch_all(op, c, asked, &fetch);
         fetch_release(&fetch);
     }
     return e ? e : await(op, c, asked->pins, asked->count, again);
@@ -367,7 +374,8 @@ static enum err pin_all(struct op *op, struct cache *c, const struct asked *aske
 
 enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n)
 {
-    enum err e = pin_all(op, c, &(struct asked){.pins = pins, .count = n});
+    struct asked asked = {pins, n, op->reads_once ? RANGE_ONCE : RANGE_NOW};
+    enum err e = pin_all(op, c, &asked);
     for (size_t i = 0; i < n && !e && c->disk; i++)
         if (pins[i].again)
             disk_cache_offer(c->disk, pins[i].key, pins[i].offset, pins[i].data, true);
@@ -377,7 +385,7 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
 enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
                          size_t n)
 {
-    return pin_all(op, c, &(struct asked){.pins = pins, .count = n, .ahead = true});
+    return pin_all(op, c, &(struct asked){pins, n, RANGE_AHEAD});
 }
 
 void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size)

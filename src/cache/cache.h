@@ -72,13 +72,18 @@ void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max);
  * (callers use fixed block bounds). All or none: on failure nothing is pinned.
  * ERR_BUSY when the budget is full of pins and reservations, ERR_LIMIT when the ranges
  * would not even fit alone; errors of store_read. A range that somebody else is
- * fetching is waited for, and fetched in one more round if that fetch fails.
+ * fetching is waited for, and fetched in one more round if that fetch fails. For an op
+ * that reads once (op.h) what is there serves, and what is fetched is not kept, neither
+ * in memory nor on disk.
  */
 enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_t n);
 /* As cache_pin, for what other calls will pin before these are unpinned: whoever plans
  * a round over several of them. Bytes are counted once, and one use of each range. */
 enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
                          size_t n);
+/* Would pinning the range need nothing of the store, as far as is known? Counts as no
+ * use of it. */
+bool cache_has(struct cache *c, const struct cache_pin *pin);
 /* Harmless on pins that hold nothing. */
 void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n);
 

@@ -166,6 +166,15 @@ void disk_cache_read(struct disk_cache *d, struct disk_range *ranges, size_t n)
     slab_unref(s);
 }
 
+bool disk_cache_has(struct disk_cache *d, const char *key, uint64_t offset, size_t size)
+{
+    const struct disk_range range = {.key = key, .offset = offset, .size = size};
+    struct slab *s = slab_get(d);
+    bool there = s && has_all(s, &range, false);
+    slab_unref(s);
+    return there;
+}
+
 void disk_cache_forget(struct disk_cache *d, const char *key, uint64_t offset,
                        size_t size)
 {

@@ -48,6 +48,10 @@ struct disk_range {
 /* Reads those of n ranges that are there, all asked for at once. */
 void disk_cache_read(struct disk_cache *d, struct disk_range *ranges, size_t n);
 
+/* Is the range believed to be there? */
+bool disk_cache_has(struct disk_cache *d, const char *key, uint64_t offset,
+                    size_t size);
+
 /* Offers a range in hand. again: it was asked for more than once. */
 void disk_cache_offer(struct disk_cache *d, const char *key, uint64_t offset,
                       struct slice data, bool again);

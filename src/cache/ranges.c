@@ -11,7 +11,8 @@
  * oldest of all without a lock, and takes only that shard's.
  *
  * A pinned range that eviction meets is taken off its queue and returns when unpinned,
- * so eviction never looks at one twice.
+ * so eviction never looks at one twice. What was fetched for one who comes by once is
+ * on no queue; it goes when it is unpinned, unless somebody else wanted it meanwhile.
  */
 #include "cache/ranges.h"
 
@@ -316,8 +317,9 @@ static bool use_entry(struct cache_entry *entry)
 }
 
 struct cache_entry *ranges_pin(struct ranges *r, const struct cache_pin *pin,
-                               bool ahead, struct range_found *found)
+                               enum range_use use, struct range_found *found)
 {
+    bool ahead = use == RANGE_AHEAD;
     uint64_t hash = range_hash(pin);
     struct range_shard *s = shard_of(r, hash);
 
@@ -328,7 +330,9 @@ struct cache_entry *ranges_pin(struct ranges *r, const struct cache_pin *pin,
         pin_entry(s, entry);
         found->coming = !ahead && entry->state != RANGE_READY;
         found->hit = !ahead && entry->state == RANGE_READY && !entry->ahead;
-        found->again = !ahead && use_entry(entry);
+        /* To others what was fetched for one who comes by once is as if new. */
+        found->again = use == RANGE_NOW && !entry->once && use_entry(entry);
+        entry->once &= use == RANGE_ONCE;
         s->hits += found->hit;
         s->misses += found->coming;
     }
@@ -336,8 +340,19 @@ struct cache_entry *ranges_pin(struct ranges *r, const struct cache_pin *pin,
     return entry;
 }
 
+bool ranges_have(struct ranges *r, const struct cache_pin *pin)
+{
+    uint64_t hash = range_hash(pin);
+    struct range_shard *s = shard_of(r, hash);
+
+    mutex_lock(&s->lock);
+    bool there = find(r, s, pin, hash) != NULL;
+    mutex_unlock(&s->lock);
+    return there;
+}
+
 static struct cache_entry *entry_new(const struct cache_pin *pin, uint64_t hash,
-                                     bool ahead)
+                                     enum range_use use)
 {
     size_t key_size = strlen(pin->key) + 1;
     struct cache_entry *entry = mem_alloc(sizeof *entry + key_size);
@@ -348,17 +363,18 @@ static struct cache_entry *entry_new(const struct cache_pin *pin, uint64_t hash,
                                   .cost = range_cost(pin),
                                   .data = mem_aligned(DATA_ALIGNMENT, pin->size),
                                   .state = RANGE_FETCHING,
-                                  .ahead = ahead};
+                                  .ahead = use == RANGE_AHEAD,
+                                  .once = use == RANGE_ONCE};
     memcpy(entry->key, pin->key, key_size);
     return entry;
 }
 
 struct cache_entry *ranges_add(struct ranges *r, const struct cache_pin *pin,
-                               bool ahead, bool *mine)
+                               enum range_use use, bool *mine)
 {
     uint64_t hash = range_hash(pin);
     struct range_shard *s = shard_of(r, hash);
-    struct cache_entry *fresh = entry_new(pin, hash, ahead);
+    struct cache_entry *fresh = entry_new(pin, hash, use);
 
     mutex_lock(&s->lock);
     struct cache_entry *entry = find(r, s, pin, hash);
@@ -371,10 +387,21 @@ struct cache_entry *ranges_add(struct ranges *r, const struct cache_pin *pin,
         s->misses++;
     }
     pin_entry(s, entry);
+    entry->once &= use == RANGE_ONCE;
     mutex_unlock(&s->lock);
     subtract(&r->granted, fresh->cost);
     if (!*mine) entry_free(r, fresh);
     return entry;
+}
+
+/* A range comes to its first queue. */
+static void queue_first(struct ranges *r, struct range_shard *s,
+                        struct cache_entry *entry)
+{
+    uint64_t *ghost = ghost_of(r, s, entry->hash);
+    entry->home = *ghost == entry->hash ? MAIN : SMALL;
+    if (*ghost == entry->hash) *ghost = 0;
+    queue_add(r, s, entry);
 }
 
 void ranges_settle(struct ranges *r, struct cache_entry *entry, enum err e)
@@ -391,11 +418,8 @@ void ranges_settle(struct ranges *r, struct cache_entry *entry, enum err e)
         subtract(&s->pinned_bytes, entry->size);
         subtract(&r->used, entry->size);
     } else {
-        uint64_t *ghost = ghost_of(r, s, entry->hash);
         entry->state = RANGE_READY;
-        entry->home = *ghost == entry->hash ? MAIN : SMALL;
-        if (*ghost == entry->hash) *ghost = 0;
-        queue_add(r, s, entry);
+        if (!entry->once) queue_first(r, s, entry);
     }
     cond_broadcast(&s->fetched);
     mutex_unlock(&s->lock);
@@ -407,7 +431,8 @@ static void unpin_locked(struct ranges *r, struct range_shard *s,
     assert(entry->pins > 0);
     if (--entry->pins > 0) return;
     subtract(&s->pinned_bytes, entry->cost);
-    if (entry->state == RANGE_FAILED)
+    if (entry->once && entry->state != RANGE_FAILED) unlist(r, s, entry);
+    if (entry->once || entry->state == RANGE_FAILED)
         entry_free(r, entry);
     else if (!entry->queued)
         queue_add(r, s, entry);
@@ -428,7 +453,7 @@ enum err ranges_await(struct op *op, struct ranges *r, struct cache_entry *entry
     enum err e = ERR_OK;
 
     mutex_lock(&s->lock);
-    while (entry->state == RANGE_FETCHING && !(e = op_check(op))) {
+    while (entry->state == RANGE_FETCHING && !(e = op_check_now(op))) {
         int64_t until = clock_ms() + CANCEL_POLL_MS;
         if (until > op->deadline_ms) until = op->deadline_ms;
         (void)cond_wait(&s->fetched, &s->lock, until);

@@ -45,6 +45,7 @@ struct cache_entry {
     uint8_t home; /* its queue */
     bool queued;
     bool ahead; /* fetched ahead, and nobody asked for it yet */
+    bool once;  /* nobody asked for it who would come back */
     unsigned pins;
     unsigned uses; /* since it entered its queue, up to a few */
     char key[];
@@ -86,16 +87,23 @@ uint64_t range_hash(const struct cache_pin *pin);
 /* Of the budget, for a range of this key and size. */
 uint64_t range_cost(const struct cache_pin *pin);
 
+/* Why a range is wanted. */
+enum range_use {
+    RANGE_NOW,
+    RANGE_AHEAD, /* for others' sake, which counts as no use */
+    RANGE_ONCE   /* by one who comes by once: counts as no use either, and what is not
+                    there is not kept for it */
+};
+
 /* What a look found. */
 struct range_found {
     bool hit;    /* ready, and counted as such */
     bool coming; /* another's fetch */
     bool again;  /* asked for before */
 };
-/* Pins the range if it is there or on its way; NULL if not. ahead: for others' sake,
- * which counts as no use. */
+/* Pins the range if it is there or on its way; NULL if not. */
 struct cache_entry *ranges_pin(struct ranges *r, const struct cache_pin *pin,
-                               bool ahead, struct range_found *found);
+                               enum range_use use, struct range_found *found);
 
 /* Room for ranges of so many bytes in all, evicting others: take it with ranges_add or
  * give it back. False if pins, grants and reservations leave none. */
@@ -105,13 +113,15 @@ void ranges_give_back(struct ranges *r, uint64_t bytes);
  * fetched and settled by the caller; otherwise somebody was quicker, and the grant was
  * given back. */
 struct cache_entry *ranges_add(struct ranges *r, const struct cache_pin *pin,
-                               bool ahead, bool *mine);
+                               enum range_use use, bool *mine);
 /* The fetch of an entry came to its end: its bytes are there, or it failed. */
 void ranges_settle(struct ranges *r, struct cache_entry *entry, enum err e);
 /* Waits for an entry that somebody fetches. *failed: it did not come, and is unpinned.
  * Errors of op_check. */
 enum err ranges_await(struct op *op, struct ranges *r, struct cache_entry *entry,
                       bool *failed);
+/* Is the range there, or on its way? */
+bool ranges_have(struct ranges *r, const struct cache_pin *pin);
 void ranges_unpin(struct ranges *r, struct cache_entry *entry);
 /* Nobody who asks from now on gets this range from memory. */
 void ranges_forget(struct ranges *r, const struct cache_pin *pin);

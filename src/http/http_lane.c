@@ -41,6 +41,7 @@ static void work(void *arg)
 {
     struct lane *l = arg;
     struct queued *job, *shed;
+    if (l->options.short_turns) thread_take_short_turns();
     while (take(l, &job, &shed)) {
         shed_all(l, shed);
         if (job) l->options.run(job);

@@ -284,6 +284,7 @@ static void run(void *arg)
 {
     struct loop *l = arg;
     bool messages;
+    thread_take_short_turns();
     while (fall_asleep(l, &messages)) {
         run_events(l, messages ? 0 : sleep_ms(l));
         run_messages(l);

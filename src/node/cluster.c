@@ -20,7 +20,7 @@
 enum {
     CONNECT_MS = 500,
     IDLE_SECS = 30, /* less than a node keeps an idle connection */
-    STEP_MS = 300,  /* without an answer for so long: is it alive at all? */
+    STEP_MS = 250,  /* without an answer for so long: is it alive at all? */
     SLOW_MS = 3000, /* a read is answered here then, even if the owner is alive */
     WRITE_MISSES_MAX = 4,
     MARGIN_MS = 100, /* an owner gives up so much earlier, so that its words arrive */
@@ -43,6 +43,8 @@ enum complaint { COMPLAINT_LISTS, COMPLAINT_LOOP, COMPLAINT_CONFLICT, COMPLAINTS
 struct cluster {
     char *node_id;
     bool query_node, forward_writes;
+    int64_t (*store_silent_ms)(void *store);
+    void *store;
     size_t answer_max;
     char **ids;
     struct ring ring;
@@ -145,6 +147,8 @@ struct cluster *cluster_new(const struct cluster_options *options)
     c->query_node = options->query_node;
     c->forward_writes = options->forward_writes;
     c->answer_max = options->answer_max;
+    c->store_silent_ms = options->store_silent_ms;
+    c->store = options->store;
     c->client = http_client_new(&client);
     for (int i = 0; i < COMPLAINTS; i++)
         c->logged_ms[i] = -LOG_EVERY_MS;
@@ -193,7 +197,7 @@ static bool elsewhere(void *context, const struct router_request *request)
     struct cluster *c = context;
     if (was_forwarded(request) || ours(c, request->name)) return false;
     if (request->write) return !c->query_node || c->forward_writes;
-    return !peer_down(c->peers[ring_owner(&c->ring, request->name)]);
+    return !peer_spared(c->peers[ring_owner(&c->ring, request->name)]);
 }
 
 /* ---- refusals ---- */
@@ -381,6 +385,14 @@ static bool take_forwarded(struct cluster *c, struct op *op,
 enum { CONTENT_TYPE, CONTENT_ENCODING, COMMIT, RETRY_AFTER, ANSWERED_BY, WANTED };
 enum { FIELDS_MAX = 10 };
 
+enum verdict {
+    VERDICT_NONE,
+    VERDICT_SPARED,  /* another request has found that it is worth no waiting */
+    VERDICT_DEAD,    /* it does not even answer GET /health */
+    VERDICT_CUT_OFF, /* it does, but waits for the store */
+    VERDICT_SLOW     /* it does, but takes too long for this request */
+};
+
 struct forward {
     struct cluster *cluster;
     struct peer *peer;
@@ -388,8 +400,7 @@ struct forward {
     const struct http_request *http;
     struct http_response *response;
     bool write;
-    bool dead; /* it does not even answer GET /health */
-    bool slow; /* it does, but not this request */
+    enum verdict verdict; /* on its owner, by wait_on */
     unsigned misses;
     struct http_client_wanted wanted[WANTED];
     struct http_client_field fields[FIELDS_MAX];
@@ -400,17 +411,29 @@ struct forward {
     struct http_client_exchange x;
 };
 
+/* A read can be answered here. */
+static enum verdict judge_read(const struct forward *f, int64_t waited_ms)
+{
+    if (peer_spared(f->peer)) return VERDICT_SPARED;
+    enum peer_look seen = peer_look(f->peer);
+    if (seen == PEER_DEAD) return VERDICT_DEAD;
+    if (seen == PEER_CUT_OFF) return VERDICT_CUT_OFF;
+    return waited_ms >= SLOW_MS ? VERDICT_SLOW : VERDICT_NONE;
+}
+
+/* A write may have been applied already, and whether it was is worth some patience. */
+static enum verdict judge_write(struct forward *f)
+{
+    f->misses = peer_look(f->peer) == PEER_DEAD ? f->misses + 1 : 0;
+    return f->misses >= WRITE_MISSES_MAX ? VERDICT_DEAD : VERDICT_NONE;
+}
+
 /* No answer for a while: http_client asks whether to wait on. */
 static bool wait_on(void *context, int64_t waited_ms)
 {
     struct forward *f = context;
-    bool known_down = !f->write && peer_down(f->peer);
-    f->misses = known_down || !peer_alive(f->peer) ? f->misses + 1 : 0;
-    /* A read can be answered here; a write may have been applied already, and whether
-     * it was is worth some patience. */
-    f->dead = f->misses >= (f->write ? WRITE_MISSES_MAX : 1);
-    f->slow = !f->dead && !f->write && waited_ms >= SLOW_MS;
-    return !f->dead && !f->slow;
+    f->verdict = f->write ? judge_write(f) : judge_read(f, waited_ms);
+    return f->verdict == VERDICT_NONE;
 }
 
 static void add_field(struct forward *f, const char *name, const char *value)
@@ -570,6 +593,22 @@ static enum err prepare(struct forward *f)
     return f->x.url ? ERR_OK : ERR_LIMIT;
 }
 
+/* Its owner gave no answer, which the next requests need not find out again. */
+static void note_failure(struct forward *f, enum err e)
+{
+    switch (f->verdict) {
+    case VERDICT_SPARED: break;
+    case VERDICT_DEAD: peer_failed(f->peer, f->op->error); break;
+    case VERDICT_CUT_OFF: peer_cut_off(f->peer); break;
+    case VERDICT_SLOW: peer_slow(f->peer); break;
+    case VERDICT_NONE:
+        if (e == ERR_TIMEOUT) peer_slow(f->peer);
+        if (e == ERR_IO && peer_look(f->peer) == PEER_DEAD)
+            peer_failed(f->peer, f->op->error);
+        break;
+    }
+}
+
 /* ERR_OK: f->x has the owner's answer, or the client has got it. */
 static enum err ask_owner(struct forward *f)
 {
@@ -582,7 +621,7 @@ static enum err ask_owner(struct forward *f)
     e = http_client_run(op, c->client, &f->x);
     if (!e && !credible(f)) {
         e = op_fail(op, ERR_IO, "what answers there is not this node");
-        f->dead = true;
+        f->verdict = VERDICT_DEAD;
     }
     if (!e) {
         peer_answered(f->peer);
@@ -592,10 +631,7 @@ static enum err ask_owner(struct forward *f)
     }
     if (e == ERR_CANCELED) return e;
     metric_add(c->failed, 1);
-    if (f->slow || e == ERR_TIMEOUT)
-        peer_slow(f->peer);
-    else if (e == ERR_IO && (f->dead || !peer_alive(f->peer)))
-        peer_failed(f->peer, op->error);
+    note_failure(f, e);
     return e;
 }
 
@@ -625,7 +661,7 @@ static enum err forward_read(struct cluster *c, struct op *op,
                         .response = response};
     enum err e = ERR_OK;
 
-    if (peer_usable(owner)) {
+    if (peer_usable(owner, false)) {
         e = ask_owner(&f);
         *answered = !e && !better_here(f.x.status);
     }
@@ -662,7 +698,7 @@ static enum err forward_write(struct cluster *c, struct op *op,
                         .response = response,
                         .write = true};
 
-    if (!peer_usable(owner)) return unreachable(op, ERR_IO, owner, request->name);
+    if (!peer_usable(owner, true)) return unreachable(op, ERR_IO, owner, request->name);
     enum err e = ask_owner(&f);
     if (!e) take_answer(&f);
     buf_release(&f.x.answer);
@@ -697,7 +733,17 @@ static enum err pass(void *context, struct op *op, const struct router_request *
     return e;
 }
 
+static void health(void *context, struct http_response *response)
+{
+    struct cluster *c = context;
+    int64_t silent_ms = c->store_silent_ms ? c->store_silent_ms(c->store) : 0;
+    http_response_header(response, PEER_STORE_HEADER, "%" PRId64, silent_ms);
+}
+
 struct router cluster_router(struct cluster *c)
 {
-    return (struct router){.context = c, .elsewhere = elsewhere, .pass = pass};
+    return (struct router){.context = c,
+                           .elsewhere = elsewhere,
+                           .pass = pass,
+                           .health = health};
 }

@@ -3,8 +3,8 @@
  *
  * A request about a namespace of another indexer is passed on to it, once: what arrives
  * with X-Elacsym-Hop is answered here or refused, so no list of nodes, however wrong,
- * makes a request go round. A read whose owner is down, busy or slow is answered here,
- * from the store. docs/deployment.md is the page for operators.
+ * makes a request go round. A read whose owner is down, busy, slow or cut off from the
+ * store is answered here, from the store. docs/deployment.md is the page for operators.
  *
  * Trust  The headers of a forwarded request say nothing that its client could not do
  *        anyway. X-Elacsym-Hop only keeps a request from being passed on, the deadline
@@ -31,6 +31,9 @@ struct cluster_options {
     const char *const *urls; /* per node of the ring, without a slash at the end */
     size_t forwards_max;     /* at once */
     size_t answer_max;       /* bytes of another node's answer */
+    /* For how long our store has said nothing to what it was asked; NULL: never. */
+    int64_t (*store_silent_ms)(void *store);
+    void *store;
 };
 
 /* "http://{node_id}:{port}" with both filled in, without slashes at the end. The

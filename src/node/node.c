@@ -19,6 +19,7 @@
 #include "node/version.h"
 #include "ns/registry.h"
 #include "store/store.h"
+#include "store/store_s3.h"
 
 enum {
     ADMIN_THREADS = 2,
@@ -90,7 +91,8 @@ static char *address_of(const struct config *c, const char *id)
     return cluster_address(text, id, (uint16_t)c->server.port);
 }
 
-static struct cluster *open_cluster(const struct config *c)
+/* A cluster's store is S3: config.h. */
+static struct cluster *open_cluster(const struct config *c, struct store *store)
 {
     if (!c->distributed.enabled) return NULL;
     struct ring ring = ring_of(c);
@@ -102,6 +104,8 @@ static struct cluster *open_cluster(const struct config *c)
                                 .forward_writes = c->distributed.forward_writes,
                                 .ring = ring,
                                 .urls = (const char *const *)urls,
+                                .store_silent_ms = store_s3_silent_ms,
+                                .store = store,
                                 /* beside its own lane's, those whose hint was wrong */
                                 .forwards_max = FORWARD_THREADS + WRITE_THREADS,
                                 .answer_max = (size_t)c->server.max_body_memory};
@@ -229,7 +233,7 @@ enum err node_start(struct op *op, const struct config *c, struct node **out)
     enum err e = node_store_open(op, c, use, &n->store);
     if (e) goto done;
     n->cache = open_cache(c, n->store);
-    n->cluster = open_cluster(c);
+    n->cluster = open_cluster(c, n->store);
     if (n->cluster) n->router = cluster_router(n->cluster);
     n->registry = open_registry(c, n);
     n->readiness =

@@ -1,6 +1,7 @@
 #include "node/peer.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/buf.h"
 #include "base/log.h"
@@ -17,8 +18,8 @@ struct peer {
     struct http_client *client;
     struct metric *up;
     struct mutex lock; /* guards what follows */
-    bool down, looking;
-    int64_t retry_ms; /* while down: not before */
+    bool down, cut_off, looking;
+    int64_t retry_ms; /* while down or cut off: not before */
     unsigned slow;    /* in a row */
 };
 
@@ -64,18 +65,23 @@ const char *peer_url(const struct peer *p)
     return p->url;
 }
 
-bool peer_alive(struct peer *p)
+enum peer_look peer_look(struct peer *p)
 {
     struct op look;
+    struct http_client_wanted silent = {.name = PEER_STORE_HEADER};
     struct http_client_exchange x = {.method = "GET",
                                      .url = p->health_url,
                                      .repeatable = true,
+                                     .wanted = &silent,
+                                     .wanted_count = 1,
                                      .answer_max = HEALTH_ANSWER_MAX};
     op_init(&look, clock_ms() + PEER_LOOK_MS, 0);
     bool alive = !http_client_run(&look, p->client, &x) && x.status == 200;
     buf_release(&x.answer);
     op_release(&look);
-    return alive;
+    if (!alive) return PEER_DEAD;
+    bool cut_off = strtoll(silent.value, NULL, 10) >= PEER_STORE_SILENT_MS;
+    return cut_off ? PEER_CUT_OFF : PEER_WELL;
 }
 
 static void go_down(struct peer *p, int64_t pause_ms, const char *why)
@@ -96,34 +102,52 @@ static void come_up(struct peer *p)
     metric_set(p->up, 1);
 }
 
-bool peer_down(struct peer *p)
+static void note_cut_off(struct peer *p, bool cut_off, int64_t pause_ms)
 {
-    mutex_lock(&p->lock);
-    bool down = p->down;
-    mutex_unlock(&p->lock);
-    return down;
+    if (cut_off && !p->cut_off)
+        log_warn(NULL, "node has lost its store", "node=%s address=%s", p->id, p->url);
+    if (!cut_off && p->cut_off)
+        log_info(NULL, "node has its store again", "node=%s address=%s", p->id, p->url);
+    p->cut_off = cut_off;
+    if (cut_off) p->retry_ms = clock_ms() + pause_ms;
 }
 
-bool peer_usable(struct peer *p)
+bool peer_spared(struct peer *p)
 {
     mutex_lock(&p->lock);
-    bool down = p->down;
-    bool look = down && !p->looking && clock_ms() >= p->retry_ms;
+    bool spared = p->down || p->cut_off;
+    mutex_unlock(&p->lock);
+    return spared;
+}
+
+static void note_look(struct peer *p, enum peer_look seen, int64_t took_ms)
+{
+    int64_t pause_ms = PEER_PAUSE_TIMES * took_ms;
+    if (pause_ms < PEER_PAUSE_MS) pause_ms = PEER_PAUSE_MS;
+    if (seen == PEER_DEAD) {
+        go_down(p, pause_ms, "");
+    } else {
+        come_up(p);
+        note_cut_off(p, seen == PEER_CUT_OFF, pause_ms);
+    }
+}
+
+bool peer_usable(struct peer *p, bool write)
+{
+    mutex_lock(&p->lock);
+    bool spared = p->down || (p->cut_off && !write);
+    bool look = spared && !p->looking && clock_ms() >= p->retry_ms;
     if (look) p->looking = true;
     mutex_unlock(&p->lock);
-    if (!look) return !down;
+    if (!look) return !spared;
 
     int64_t began_ms = clock_ms();
-    bool alive = peer_alive(p);
-    int64_t pause_ms = PEER_PAUSE_TIMES * (clock_ms() - began_ms);
+    enum peer_look seen = peer_look(p);
     mutex_lock(&p->lock);
     p->looking = false;
-    if (alive)
-        come_up(p);
-    else
-        go_down(p, pause_ms > PEER_PAUSE_MS ? pause_ms : PEER_PAUSE_MS, "");
+    note_look(p, seen, clock_ms() - began_ms);
     mutex_unlock(&p->lock);
-    return alive;
+    return seen == PEER_WELL || (seen == PEER_CUT_OFF && write);
 }
 
 void peer_answered(struct peer *p)
@@ -138,6 +162,13 @@ void peer_failed(struct peer *p, const char *why)
 {
     mutex_lock(&p->lock);
     if (!p->down) go_down(p, PEER_PAUSE_MS, why);
+    mutex_unlock(&p->lock);
+}
+
+void peer_cut_off(struct peer *p)
+{
+    mutex_lock(&p->lock);
+    note_cut_off(p, true, PEER_PAUSE_MS);
     mutex_unlock(&p->lock);
 }
 

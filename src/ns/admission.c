@@ -1,6 +1,7 @@
 #include "ns/admission.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -17,8 +18,11 @@ struct crowd {
 };
 
 struct admission {
-    struct mutex lock; /* guards crowds */
+    struct mutex lock; /* guards crowds and waiting, and changes of count */
+    struct cond none;
     struct crowd *crowds;
+    atomic_uint count;
+    unsigned waiting; /* for none */
     unsigned each_max;
 };
 
@@ -27,6 +31,7 @@ struct admission *admission_new(unsigned each_max)
     assert(each_max > 0);
     struct admission *a = mem_new(struct admission);
     mutex_init(&a->lock);
+    cond_init(&a->none);
     a->each_max = each_max;
     return a;
 }
@@ -35,6 +40,7 @@ void admission_free(struct admission *a)
 {
     if (!a) return;
     assert(!a->crowds);
+    cond_release(&a->none);
     mutex_release(&a->lock);
     mem_free(a);
 }
@@ -68,6 +74,7 @@ enum err admission_enter(struct op *op, struct admission *a, const char *name)
     }
     bool full = (*at)->count == a->each_max;
     (*at)->count += !full;
+    atomic_fetch_add_explicit(&a->count, !full, memory_order_relaxed);
     mutex_unlock(&a->lock);
     return full ? refuse(op, a, name) : ERR_OK;
 }
@@ -83,5 +90,22 @@ void admission_leave(struct admission *a, const char *name)
         mem_free(crowd->name);
         mem_free(crowd);
     }
+    bool last = atomic_fetch_sub_explicit(&a->count, 1, memory_order_relaxed) == 1;
+    if (last && a->waiting) cond_broadcast(&a->none);
+    mutex_unlock(&a->lock);
+}
+
+unsigned admission_count(const struct admission *a)
+{
+    return atomic_load_explicit(&a->count, memory_order_relaxed);
+}
+
+void admission_await_none(struct admission *a, int64_t until_ms)
+{
+    mutex_lock(&a->lock);
+    a->waiting++;
+    while (a->crowds && cond_wait(&a->none, &a->lock, until_ms))
+        ;
+    a->waiting--;
     mutex_unlock(&a->lock);
 }

@@ -157,12 +157,8 @@ static void begin_tenure(struct namespace *ns, const struct tenure *t, int64_t b
     ns->collected_wall_ms = 0;
     ns->gc_version = 0;
     ns->open_failed_times = 0;
+    namespace_unfollow_locked(ns); /* its tail takes the memory that ours needs */
     namespace_set_snapshot_locked(ns, snapshot_ref(t->snapshot));
-    if (ns->refreshes.running) return;
-    /* What was followed meanwhile would only take memory. */
-    follower_release(&ns->follower, ns->env->cache);
-    snapshot_unref(ns->followed);
-    ns->followed = NULL;
 }
 
 /* The OPEN failed: those who wait are told, and it is not tried again at once. Lock

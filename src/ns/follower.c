@@ -342,11 +342,22 @@ static enum err look(struct op *op, const struct registry_options *env,
     return e;
 }
 
+static enum err check_length(struct op *op, const struct follower *f,
+                             const struct log_look *log, uint64_t behind_max)
+{
+    uint64_t end = log->first + log->count, next = f->snapshot->slot + 1;
+    if (!behind_max || end <= next || end - next <= behind_max) return ERR_OK;
+    return op_fail(op, ERR_LIMIT,
+                   "%llu entries of the log are to be applied, at most "
+                   "%llu here",
+                   (unsigned long long)(end - next), (unsigned long long)behind_max);
+}
+
 /* One attempt. *complete false: the log is broken at slot *broken, or (UINT64_MAX) an
  * object was collected between manifest and segment. */
 static enum err refresh_once(struct op *op, const struct registry_options *env,
                              const struct keys *keys, struct schema *schema,
-                             const struct snapshot *old, bool stale, struct follower *f,
+                             const struct refresh *how, bool stale, struct follower *f,
                              bool *complete, uint64_t *broken)
 {
     struct log_look log = {.anchored = true};
@@ -357,7 +368,7 @@ static enum err refresh_once(struct op *op, const struct registry_options *env,
     enum err e = look(op, env, keys, f, &stale, &newest);
     if (e) return e;
     if (stale) {
-        e = reload(op, env, keys, schema, old, newest, f, &log);
+        e = reload(op, env, keys, schema, how->old, newest, f, &log);
         if (e == ERR_NOT_FOUND) {
             op_clear_error(op);
             return ERR_OK;
@@ -365,6 +376,7 @@ static enum err refresh_once(struct op *op, const struct registry_options *env,
     } else {
         e = look_behind(op, env, keys, f, &log);
     }
+    if (!e) e = check_length(op, f, &log, how->behind_max);
     if (!e) e = catch_up(op, env, keys, f, &log, complete, broken);
     mem_free(log.slots);
     return e;
@@ -372,17 +384,17 @@ static enum err refresh_once(struct op *op, const struct registry_options *env,
 
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
-                          const struct snapshot *old, bool gone, struct follower *f)
+                          const struct refresh *how, struct follower *f)
 {
     int64_t began_ms = clock_ms();
     struct breach breach = {.slot = UINT64_MAX};
 
     for (int i = 0; i <= RELOADS_MAX; i++) {
-        bool complete, stale = i > 0 || gone || !f->snapshot;
+        bool complete, stale = i > 0 || how->gone || !f->snapshot;
         uint64_t broken;
 
         enum err e =
-            refresh_once(op, env, keys, schema, old, stale, f, &complete, &broken);
+            refresh_once(op, env, keys, schema, how, stale, f, &complete, &broken);
         if (!e && !complete && broken != UINT64_MAX)
             e = judge(op, env, keys, f, broken, &breach);
         if (e == ERR_BUSY) follower_release(f, env->cache);

@@ -33,15 +33,22 @@ struct follower {
 
 void follower_release(struct follower *f, struct cache *cache);
 
+struct refresh {
+    const struct snapshot
+        *old;  /* another, whose open segments may be shared, or NULL */
+    bool gone; /* an object that the manifest names was collected, so look for a
+                * newer one even if the log goes on */
+    uint64_t behind_max; /* entries to apply at most; 0: as many as there are */
+};
+
 /*
- * Brings the prefix up to every write acknowledged before the call. old: another
- * snapshot whose open segments may be shared, or NULL. gone: an object that the
- * manifest names was collected, so look for a newer one even if the log goes on.
- * ERR_NOT_FOUND: the incarnation was dropped. ERR_CORRUPT: an entry of the log is
- * missing or damaged. ERR_IO: the log moved too fast, or the store failed.
+ * Brings the prefix up to every write acknowledged before the call. ERR_NOT_FOUND: the
+ * incarnation was dropped. ERR_LIMIT: there is more to apply than behind_max.
+ * ERR_CORRUPT: an entry of the log is missing or damaged. ERR_IO: the log moved too
+ * fast, or the store failed.
  */
 enum err follower_refresh(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct schema *schema,
-                          const struct snapshot *old, bool gone, struct follower *f);
+                          const struct refresh *how, struct follower *f);
 
 #endif

@@ -33,6 +33,7 @@
 #include "base/rowset.h"
 #include "cache/cache.h"
 #include "ns/ns_metrics.h"
+#include "ns/pace.h"
 #include "ns/spool.h"
 #include "segment/segment_stats.h"
 #include "store/store.h"
@@ -42,7 +43,10 @@ enum {
     ZSTD_LEVEL = 3,
     VECTOR_INDEX_FROM = 2048, /* vectors; fewer are scanned in half a millisecond */
     DISCARD_TIMEOUT_MS = 10000,
-    LEFTOVERS_MAX = 64
+    LEFTOVERS_MAX = 64,
+    /* While queries run, tails get a half of their time, merges a fifth. */
+    TAIL_PATIENCE = 1,
+    MERGE_PATIENCE = 4
 };
 /* Of what a merge reads: when its result may go to a file, and at most otherwise. */
 #define MERGE_SPOOLED_MAX ((uint64_t)64 << 30)
@@ -62,9 +66,10 @@ struct job {
     uint64_t table_version;
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
 
-    uint64_t reserved;             /* of the budget, for the merge */
-    struct spool spool;            /* of the merge, if it is large */
-    int64_t rested_us;             /* when that was let go of last */
+    uint64_t reserved;  /* of the budget, for the merge */
+    struct spool spool; /* of the merge, if it is large */
+    int64_t rested_us;  /* when that was let go of last */
+    struct pace pace;
     struct segment *made;          /* NULL: nothing lived */
     struct manifest_segment entry; /* of made */
     char **written;                /* keys of the objects of this job */
@@ -298,8 +303,10 @@ static enum err store_segment(struct op *op, struct namespace *ns, struct job *j
                                          .stats = stats};
     segment_tail_hash(bytes, j->entry.tail_hash);
     e = segment_open(op, ns->env->cache, j->entry.key, j->entry.size, &j->made);
-    if (!e) segment_stats_attach(j->made, stats);
-    return e;
+    if (e) return e;
+    segment_stats_attach(j->made, stats);
+    j->entry.end_size = segment_end_size(j->made);
+    return ERR_OK;
 }
 
 /* Takes what the merge needs from the memory that all share. The tail's job goes on
@@ -329,16 +336,32 @@ static enum err open_spool(struct op *op, struct namespace *ns,
     return e;
 }
 
-/* op.rest: the spool's pages are the kernel's as soon as they have been worked on. */
+/* op.rest: queries come first, and the spool's pages are the kernel's as soon as they
+ * have been worked on. */
 static void rest(void *context)
 {
     enum { REST_US = 10000 };
     struct job *j = context;
-    int64_t now_us = clock_us();
 
+    pace_rest(&j->pace);
+    int64_t now_us = clock_us();
     if (now_us - j->rested_us < REST_US) return;
     j->rested_us = now_us;
     spool_rest(&j->spool);
+}
+
+/* What a merge reads queries need not find in the cache; of what it makes they do. */
+static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
+                             const struct segment_options *options,
+                             const struct segment_input *inputs, size_t n)
+{
+    uint32_t rows = 0;
+    op->reads_once = true;
+    enum err e =
+        segment_merge(op, j->frozen->schema, options, inputs, n, &j->spool.buf, &rows);
+    op->reads_once = false;
+    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
+    return e;
 }
 
 static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
@@ -350,20 +373,15 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
     bool spooled =
         needs.result >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
     uint64_t memory = needs.heap + (spooled ? 0 : needs.room + needs.result);
-    uint32_t rows = 0;
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
     if (!e && spooled) e = open_spool(op, ns, &needs, &j->spool);
-    if (!e && spooled) {
-        options.room = &j->spool.room;
-        op->rest = rest;
-        op->rest_context = j;
-    }
-    if (!e)
-        e = segment_merge(op, j->frozen->schema, &options, inputs, n, &j->spool.buf,
-                          &rows);
-    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
+    if (!e && spooled) options.room = &j->spool.room;
+    j->pace = pace_start(ns->env->queries, j->merge ? MERGE_PATIENCE : TAIL_PATIENCE);
+    op->rest = rest;
+    op->rest_context = j;
+    if (!e) e = merge_inputs(op, ns, j, &options, inputs, n);
     op->rest = NULL;
     spool_close(&j->spool);
     cache_unreserve(ns->env->cache, j->reserved);
@@ -640,6 +658,7 @@ static void find_damage(struct op *op, struct namespace *ns, const struct job *j
         struct op look;
         if (!j->taken[i]) continue;
         op_init(&look, op->deadline_ms, 0);
+        look.reads_once = true;
         enum err e = segment_verify(&look, segment);
         if (e == ERR_CORRUPT || e == ERR_NOT_FOUND) note_damage(&look, ns, j, segment);
         op_release(&look);

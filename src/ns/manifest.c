@@ -1,14 +1,15 @@
 /*
- * Payload of a manifest, version 2; numbers are varints unless a size is given:
+ * Payload of a manifest, version 3; numbers are varints unless a size is given:
  *   u8 version | wm | anchor 16 | floor | u8 id kind | sized holder node |
  *   u64 holder fingerprint | schema (doc/schema.h) |
  *   count, then per segment: sized key, size, tail hash 16, rows, dead rows, and for
  *     dead rows > 0: sized deletes key, deletes size; then its statistics, sized
- *     (segment/segment_stats.h; empty: none) |
+ *     (segment/segment_stats.h; empty: none), and the size of its end (0: not known) |
  *   count, then per fence: slot, wall ms |
  *   count, then per removed object: sized key, version, wall ms |
  *   u8 has idempotency table; if 1: sized key, size
- * Version 1, which is read too, has no statistics. Version, epoch, put-id and
+ * Versions 1 and 2 are read too: the former has no statistics, both have no sizes of
+ * ends. Version, epoch, put-id and
  * incarnation are in the envelope (object.h).
  */
 #include "ns/manifest.h"
@@ -20,7 +21,13 @@
 #include "ns/round.h"
 #include "segment/segment_stats.h"
 
-enum { VERSION_PLAIN = 1, VERSION = 2, MANIFEST_SIZE_MAX = 64 << 20, NEWEST_TRIES = 5 };
+enum {
+    VERSION_PLAIN = 1,
+    VERSION_STATS = 2,
+    VERSION = 3,
+    MANIFEST_SIZE_MAX = 64 << 20,
+    NEWEST_TRIES = 5
+};
 
 struct manifest *manifest_new(void)
 {
@@ -211,6 +218,7 @@ void manifest_encode(const struct manifest *m, struct buf *out)
             put_varint(out, s->deletes_size);
         }
         put_sized(out, s->stats ? segment_stats_bytes(s->stats) : SLICE_EMPTY);
+        put_varint(out, s->end_size);
     }
     put_varint(out, m->fence_count);
     for (uint32_t i = 0; i < m->fence_count; i++) {
@@ -267,7 +275,8 @@ static void decode_segments(struct op *op, struct reader *r, uint8_t version,
             s.deletes_key = get_key(r);
             s.deletes_size = get_varint(r);
         }
-        if (version > VERSION_PLAIN) decode_stats(op, r, m, &s);
+        if (version >= VERSION_STATS) decode_stats(op, r, m, &s);
+        if (version > VERSION_STATS) s.end_size = get_varint_max(r, s.size);
         if (r->failed)
             segment_release(&s);
         else
@@ -304,7 +313,7 @@ static void decode_removed(struct reader *r, struct manifest *m)
 static void decode_payload(struct op *op, struct reader *r, struct manifest *m)
 {
     uint8_t version = get_u8(r);
-    if (version != VERSION_PLAIN && version != VERSION) r->failed = true;
+    if (version < VERSION_PLAIN || version > VERSION) r->failed = true;
     m->wm = get_varint(r);
     struct slice anchor = get_bytes(r, sizeof m->anchor.bytes);
     if (anchor.size) memcpy(m->anchor.bytes, anchor.data, anchor.size);

@@ -31,6 +31,7 @@ struct manifest_segment {
     uint64_t size;
     uint8_t tail_hash[16]; /* XXH3-128 of the object's last bytes: tells two segments of
                               equal size apart (segment_tail_hash in state.c) */
+    uint64_t end_size;     /* bytes at its end that opening it reads; 0: not known */
     uint32_t row_count;
     uint32_t dead_count;
     char *deletes_key; /* NULL when dead_count is 0 */

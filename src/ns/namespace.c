@@ -69,6 +69,14 @@ int64_t backoff_ms(unsigned times, int64_t first_ms, int64_t max_ms)
 
 /* ---- state changes, lock held ---- */
 
+void namespace_unfollow_locked(struct namespace *ns)
+{
+    if (ns->refreshes.running) return;
+    follower_release(&ns->follower, ns->env->cache);
+    snapshot_unref(ns->followed);
+    ns->followed = NULL;
+}
+
 void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next)
 {
     snapshot_unref(ns->tenure.snapshot);

@@ -139,6 +139,9 @@ void namespace_fenced_locked(struct namespace *ns, const char *words);
 void namespace_close_locked(struct namespace *ns);
 /* The log ends with a DROP. */
 void namespace_dropped_locked(struct namespace *ns);
+/* We hold a tenure: what was followed before would only take memory. Nothing while a
+ * refresh runs, which has it. */
+void namespace_unfollow_locked(struct namespace *ns);
 /* Takes over next (a reference) as the current snapshot. */
 void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next);
 /* Leads or waits until the namespace is open for writing, at most until until_ms.

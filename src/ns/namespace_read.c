@@ -1,6 +1,7 @@
 /*
  * Reading. The owner answers from memory once one look at the log's end, begun after
- * the request arrived, has shown nothing newer; everybody else follows the log.
+ * the request arrived, has shown nothing newer; everybody else follows the log, and so
+ * does an owner of a distant store until it has opened the namespace.
  * Requests that wait share the next look (ticket.h).
  */
 #include "ns/namespace.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/op.h"
+#include "cache/cache.h"
 #include "ns/wal.h"
 #include "store/store.h"
 
@@ -135,18 +137,19 @@ static enum err check_pause(struct op *op, const struct namespace *ns)
 }
 
 /* One refresh of the follower, whose snapshot everybody who waits gets. Lock held. */
-static enum err refresh(struct op *op, struct namespace *ns)
+static enum err refresh(struct op *op, struct namespace *ns, uint64_t behind_max)
 {
     uint64_t number = ticket_start(&ns->refreshes);
     bool reload = ns->followed_gone;
     struct snapshot *old =
         ns->state == NS_READY ? snapshot_ref(ns->tenure.snapshot) : NULL;
+    struct refresh how = {.old = old, .gone = reload, .behind_max = behind_max};
 
     ns->refreshes.running = true;
     ns->followed_gone = false;
     mutex_unlock(&ns->lock);
-    enum err e = follower_refresh(op, ns->env, &ns->keys, ns->first_schema, old, reload,
-                                  &ns->follower);
+    enum err e =
+        follower_refresh(op, ns->env, &ns->keys, ns->first_schema, &how, &ns->follower);
     mutex_lock(&ns->lock);
     ns->refreshes.running = false;
     if (e && reload) ns->followed_gone = true;
@@ -174,9 +177,10 @@ static bool is_gone(const struct snapshot *followed, const struct snapshot *gone
     return gone && followed && followed->manifest_version <= gone->manifest_version;
 }
 
-/* The reader's: list the log behind what we know. */
+/* The reader's: list the log behind what we know. behind_max: as in struct refresh. */
 static enum err follower_snapshot(struct op *op, struct namespace *ns, bool strong,
-                                  const struct snapshot *gone, struct snapshot **out)
+                                  const struct snapshot *gone, uint64_t behind_max,
+                                  struct snapshot **out)
 {
     enum err e = ERR_OK;
 
@@ -186,9 +190,11 @@ static enum err follower_snapshot(struct op *op, struct namespace *ns, bool stro
     bool fresh =
         ns->followed && clock_ms() - ns->followed_ms <= ns->env->staleness_max_ms;
     if (strong || !fresh) e = check_pause(op, ns);
-    while (!e && (strong || !fresh) && !ticket_served(&ns->refreshes, ticket)) {
+    /* What served the ticket may be gone again: an OPEN ended meanwhile. */
+    while (!e && (strong || !fresh) &&
+           (!ns->followed || !ticket_served(&ns->refreshes, ticket))) {
         if (!ns->refreshes.running)
-            e = refresh(op, ns);
+            e = refresh(op, ns, behind_max);
         else if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
             e = op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
     }
@@ -217,32 +223,74 @@ static bool can_follow(struct op *op, enum err e)
     return true;
 }
 
-static enum err read_once(struct op *op, struct namespace *ns, bool strong,
-                          const struct snapshot *gone, struct snapshot **out)
+/*
+ * Is the namespace being opened here, now if not before, and is that worth following
+ * its log meanwhile, as others do? An OPEN claims the epoch and the log's end, one
+ * behind the other; of a distant store a first read that waits for that takes half as
+ * long again.
+ */
+static bool opens_slowly(struct op *op, struct namespace *ns)
+{
+    if (!cache_is_far(ns->env->cache)) return false;
+    mutex_lock(&ns->lock);
+    bool closed = ns->state != NS_READY && !ns->group;
+    if (closed && !ns->leading && commit_lead(op, ns)) {
+        op_clear_error(op); /* the owner's way has the words */
+        op->retry_after_ms = 0;
+    }
+    bool opens = closed && ns->opening;
+    mutex_unlock(&ns->lock);
+    return opens;
+}
+
+/* A read of the owner's that need not wait for the OPEN. False: it has to; also where
+ * the log is long, which the OPEN is reading already. */
+static bool read_meanwhile(struct op *op, struct namespace *ns, bool strong,
+                           const struct snapshot *gone, struct snapshot **out)
+{
+    enum { BEHIND_MAX = 16 };
+    if (!opens_slowly(op, ns)) return false;
+    if (follower_snapshot(op, ns, strong, gone, BEHIND_MAX, out)) {
+        op_clear_error(op);
+        op->retry_after_ms = 0;
+        return false;
+    }
+    mutex_lock(&ns->lock);
+    if (ns->state == NS_READY) namespace_unfollow_locked(ns);
+    mutex_unlock(&ns->lock);
+    return true;
+}
+
+static enum err read_once(struct op *op, struct namespace *ns,
+                          const struct read_options *options, struct snapshot **out)
 {
     const struct registry_options *env = ns->env;
+    bool strong = options->consistency == CONSISTENCY_STRONG || options->gone;
     bool owner =
         !env->read_only && (!env->owns || env->owns(env->context, ns->keys.name));
 
     if (owner) {
         bool wedged;
+        if (options->early && read_meanwhile(op, ns, strong, options->gone, out))
+            return ERR_OK;
         enum err e = owner_snapshot(op, ns, strong, out, &wedged);
         bool follow = e ? can_follow(op, e) : wedged;
         if (!follow) return e;
     }
-    return follower_snapshot(op, ns, strong, gone, out);
+    return follower_snapshot(op, ns, strong, options->gone, 0, out);
 }
 
 enum err namespace_snapshot(struct op *op, struct namespace *ns,
                             const struct read_options *options, struct snapshot **out)
 {
-    bool strong = options->consistency == CONSISTENCY_STRONG || options->gone;
+    struct read_options strong = {.early = options->early};
     struct snapshot *s = NULL;
 
-    enum err e = read_once(op, ns, strong, options->gone, &s);
-    if (!e && options->min_commit && !strong && !reaches(s, options->min_commit)) {
+    enum err e = read_once(op, ns, options, &s);
+    bool eventual = options->consistency == CONSISTENCY_EVENTUAL && !options->gone;
+    if (!e && options->min_commit && eventual && !reaches(s, options->min_commit)) {
         snapshot_unref(s);
-        e = read_once(op, ns, true, NULL, &s);
+        e = read_once(op, ns, &strong, &s);
     }
     if (e) return e;
     *out = s;

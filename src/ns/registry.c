@@ -54,7 +54,6 @@ struct registry {
     struct registry_options options;
     char *node_id, *wal_prefix, *scratch;
     struct opener *opener;
-    struct admission *queries;
     struct mutex lock; /* guards the table; taken before the lock of a namespace */
     struct slot *table[BUCKETS];
     size_t table_count;
@@ -501,12 +500,12 @@ enum err registry_snapshot(struct op *op, struct registry *r, const char *name,
 
 enum err registry_query_begin(struct op *op, struct registry *r, const char *name)
 {
-    return admission_enter(op, r->queries, name);
+    return admission_enter(op, r->options.queries, name);
 }
 
 void registry_query_end(struct registry *r, const char *name)
 {
-    admission_leave(r->queries, name);
+    admission_leave(r->options.queries, name);
 }
 
 enum err registry_schema(struct op *op, struct registry *r, const char *name,
@@ -741,10 +740,31 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
+/* Work that was asked for, on a thread of its own. */
+struct order {
+    struct op *op;
+    struct registry *registry;
+    const char *name;
+    enum work work;
+    enum err err;
+};
+
+static void carry_out(void *arg)
+{
+    struct order *o = arg;
+    thread_yield_to_others(MAINTENANCE_NICE); /* somebody waits for it */
+    o->err = work_now(o->op, o->registry, o->name, o->work);
+}
+
 enum err registry_maintain(struct op *op, struct registry *r, const char *name,
                            bool force)
 {
-    return work_now(op, r, name, force ? WORK_COMPACT : WORK_IF_DUE);
+    enum work work = force ? WORK_COMPACT : WORK_IF_DUE;
+    if (!force || !r->options.background) return work_now(op, r, name, work);
+    /* A thread that yields to others stays so; the caller's must not. */
+    struct order order = {.op = op, .registry = r, .name = name, .work = work};
+    thread_join(thread_start("compaction", carry_out, &order));
+    return order.err;
 }
 
 /* A background thread starts on op, which registry_free may cancel. False: stop. */
@@ -1012,7 +1032,7 @@ struct registry *registry_new(const struct registry_options *options)
     cond_init(&r->wake);
     atomic_init(&r->count, 0);
     ns_metrics_init();
-    r->queries = admission_new(REGISTRY_QUERIES_MAX);
+    r->options.queries = admission_new(REGISTRY_QUERIES_MAX);
     r->opener = opener_new(options->open_threads, options->open_max);
     if (options->background) {
         r->maintenance.thread = thread_start("maintenance", maintenance_main, r);
@@ -1053,7 +1073,7 @@ void registry_free(struct registry *r, int64_t deadline_ms)
     for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
         if (workers[i]->thread) thread_join(workers[i]->thread);
     opener_free(r->opener);
-    admission_free(r->queries);
+    admission_free(r->options.queries);
     settle_all(r, deadline_ms);
 
     for (size_t i = 0; i < BUCKETS; i++) {

@@ -18,6 +18,7 @@
 #include "doc/batch.h"
 #include "ns/snapshot.h"
 
+struct admission;
 struct cache;
 struct op;
 struct registry;
@@ -60,6 +61,8 @@ struct registry_options {
     uint32_t open_threads; /* that open namespaces, each one at a time */
     bool background;       /* start the maintenance thread; false: the caller
                               calls registry_maintain (tests, simulator) */
+    struct admission *queries; /* the registry's own: its background work steps aside
+                                  for them */
 };
 /* The defaults of docs/configuration.md, without store, cache and node_id. */
 struct registry_options registry_options_default(void);
@@ -128,6 +131,9 @@ struct read_options {
     /* A snapshot that could not be read to its end, since an object of it is gone
      * (ERR_NOT_FOUND): look for a newer manifest. Or NULL. */
     const struct snapshot *gone;
+    /* Where the store is distant, do not wait for the namespace to be opened for
+     * writing: that takes longer than reading it as another node would. */
+    bool early;
 };
 /* A snapshot fresh enough; the caller's reference. Its objects may be replaced by
  * compaction and collected while it is used: then ask again, with `gone`. */

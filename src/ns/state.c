@@ -213,6 +213,7 @@ static struct segment_object object_of(const struct manifest_segment *ms,
 {
     return (struct segment_object){.key = ms->key,
                                    .size = ms->size,
+                                   .end_size = ms->end_size,
                                    .rows = ms->row_count,
                                    .vector_dim = schema->vector_dim};
 }

@@ -209,6 +209,35 @@ static void add_text_attrs(const struct query *q, struct attr_list *list)
             list_add(list, q->ranks[i].fields[k].attr);
 }
 
+/* Names the terms that all ranks look up in the text, unless one of them has to look
+ * around in it. */
+static enum err name_terms(struct op *op, const struct exec *x,
+                           struct segment_text *text)
+{
+    const struct query *q = x->query;
+    struct text_terms terms = {.room = 0};
+
+    for (size_t i = 0; i < q->rank_count; i++)
+        for (size_t k = 0; k < q->ranks[i].field_count; k++) {
+            if (q->ranks[i].fields[k].attr != text->attr) continue;
+            enum err e = text_plan_terms(op, x, &q->ranks[i], k, &terms);
+            if (e) return e;
+        }
+    if (terms.any) return ERR_OK;
+    text->terms = terms.items;
+    text->term_count = terms.count;
+    return ERR_OK;
+}
+
+/* Is a source read from a distant store? Otherwise nobody asks for terms' names. */
+static bool any_far(const struct snapshot *s)
+{
+    bool far = false;
+    for (uint32_t i = 0; i < s->source_count; i++)
+        far |= segment_is_far(s->sources[i].segment);
+    return far;
+}
+
 /* Attributes whose column it reads where rows are allowed. */
 static void add_column_attrs(const struct query *q, struct attr_list *list)
 {
@@ -229,34 +258,42 @@ static bool any_phrase(const struct query *q)
     return any;
 }
 
-/* The attributes that views are opened for. */
-struct viewed {
-    struct attr_list texts, columns;
-    bool positions;
-};
-
-static enum err list_viewed(struct op *op, const struct exec *x, struct viewed *out)
+/* What views are opened for. */
+static enum err list_viewed(struct op *op, const struct exec *x,
+                            struct segment_want *out)
 {
     size_t room = x->snapshot->schema->attr_count + 1;
-    *out = (struct viewed){.texts.attrs = op_new_array(op, int, room),
-                           .columns.attrs = op_new_array(op, int, room),
-                           .positions = any_phrase(x->query)};
-    if (!out->texts.attrs || !out->columns.attrs) return ERR_LIMIT;
-    add_text_attrs(x->query, &out->texts);
-    add_column_attrs(x->query, &out->columns);
-    return ERR_OK;
+    struct attr_list attrs = {.attrs = op_new_array(op, int, room)};
+    struct attr_list columns = {.attrs = op_new_array(op, int, room)};
+    struct segment_text *texts = op_new_array(op, struct segment_text, room);
+    bool positions = any_phrase(x->query), far = any_far(x->snapshot);
+    enum err e = ERR_OK;
+
+    if (!attrs.attrs || !columns.attrs || !texts) return ERR_LIMIT;
+    add_text_attrs(x->query, &attrs);
+    add_column_attrs(x->query, &columns);
+    for (size_t i = 0; i < attrs.count && !e; i++) {
+        texts[i] = (struct segment_text){.attr = attrs.attrs[i]};
+        if (far && !positions) e = name_terms(op, x, &texts[i]);
+    }
+    *out = (struct segment_want){.texts = texts,
+                                 .text_count = attrs.count,
+                                 .columns = columns.attrs,
+                                 .column_count = columns.count,
+                                 .positions = positions};
+    return e;
 }
 
-static enum err open_views(struct op *op, struct exec *x, const struct viewed *v)
+static enum err open_views(struct op *op, struct exec *x,
+                           const struct segment_want *want)
 {
     enum err e = ERR_OK;
 
-    if (v->texts.count + v->columns.count == 0) return ERR_OK;
+    if (want->text_count + want->column_count == 0) return ERR_OK;
     for (uint32_t i = 0; i < x->snapshot->source_count && !e; i++)
-        if (!x->allowed.none[i] || v->texts.count > 0)
-            e = segment_view_open(op, x->snapshot->sources[i].segment, v->texts.attrs,
-                                  v->texts.count, v->positions, v->columns.attrs,
-                                  v->columns.count, &x->views[i]);
+        if (!x->allowed.none[i] || want->text_count > 0)
+            e = segment_view_open(op, x->snapshot->sources[i].segment, want,
+                                  &x->views[i]);
     return e;
 }
 
@@ -485,10 +522,11 @@ static enum err put_hits(struct op *op, const struct exec *x, const struct score
 /* What filters, ranks, orders and aggregates will look at in a source. That a filter
  * may leave nothing of it, and its columns are not needed then, is not waited for. */
 static void add_ahead(struct segment_ahead *ahead, const struct exec *x,
-                      uint32_t source, const struct viewed *v)
+                      uint32_t source, const struct segment_want *want)
 {
     const struct segment *s = x->snapshot->sources[source].segment;
     const struct query *q = x->query;
+    struct segment_want here = *want;
     bool any = !x->allowed.none[source];
 
     if (q->filter && plan_reads_filter(x->plans[source].plan))
@@ -496,26 +534,26 @@ static void add_ahead(struct segment_ahead *ahead, const struct exec *x,
     for (size_t i = 0; i < q->rank_count; i++)
         if (any && q->ranks[i].filter)
             segment_ahead_filter(ahead, s, q->ranks[i].filter);
-    segment_ahead_view(ahead, s, v->texts.attrs, v->texts.count, v->positions,
-                       v->columns.attrs, any ? v->columns.count : 0);
+    if (!any) here.column_count = 0;
+    segment_ahead_view(ahead, s, &here);
 }
 
 /* Filters all sources and opens their views: one round for all that is read. */
 static enum err plan_all(struct op *op, struct exec *x, struct segment_ahead *ahead,
                          struct query_explain *explain)
 {
-    struct viewed viewed;
+    struct segment_want want;
     int64_t since_us = clock_us();
 
-    enum err e = list_viewed(op, x, &viewed);
+    enum err e = list_viewed(op, x, &want);
     if (e) return e;
     plan_begin(x);
     for (uint32_t i = 0; i < x->snapshot->source_count; i++)
-        add_ahead(ahead, x, i, &viewed);
+        add_ahead(ahead, x, i, &want);
     e = segment_ahead_read(op, ahead);
     if (!e) e = plan_sources(op, x);
     lap(&since_us, &explain->filter_us);
-    return e ? e : open_views(op, x, &viewed);
+    return e ? e : open_views(op, x, &want);
 }
 
 /* What was read ahead stays pinned until the ranks' own filters have looked at it. */

@@ -205,6 +205,40 @@ static enum err add_field(struct maker *m, size_t field)
     return e;
 }
 
+static enum err terms_add(struct op *op, struct text_terms *terms, struct slice term)
+{
+    if (terms->count == terms->room) {
+        size_t room = terms->room ? 2 * terms->room : 16;
+        struct slice *items = op_new_array(op, struct slice, room);
+        if (!items) return ERR_LIMIT;
+        if (terms->count) memcpy(items, terms->items, terms->count * sizeof *items);
+        terms->items = items;
+        terms->room = room;
+    }
+    terms->items[terms->count++] = term;
+    return ERR_OK;
+}
+
+enum err text_plan_terms(struct op *op, const struct exec *x, const struct rank *rank,
+                         size_t field, struct text_terms *terms)
+{
+    struct text_plan plan = {.part_count = 0};
+    struct maker m = {.op = op, .x = x, .rank = rank, .plan = &plan, .merge = true};
+
+    enum err e = add_field(&m, field);
+    if (!e && !terms->items) /* no terms are still named ones */
+        terms->items = op_new(op, struct slice);
+    if (!e && !terms->items) e = ERR_LIMIT;
+    for (size_t i = 0; !e && i < plan.part_count; i++) {
+        if (plan.parts[i].kind == PART_TERM)
+            e = terms_add(op, terms, plan.parts[i].term);
+        else
+            terms->any = true;
+    }
+    terms->any |= rank->fuzzy > 0;
+    return e;
+}
+
 /* ---- terms of the dictionaries ---- */
 
 struct candidate {

@@ -57,6 +57,16 @@ struct text_plan {
 /* ERR_INVALID for a query beyond the limits, in words of the request. */
 enum err text_plan_make(struct op *op, const struct exec *x, const struct rank *rank,
                         struct text_plan *out);
+/* The terms that ranks look up in one text. */
+struct text_terms {
+    struct slice *items; /* in op's arena */
+    size_t count, room;
+    bool any; /* not only these: what a word begins, or is near to */
+};
+/* Adds those of a field of a rank; a term may be added again. ERR_INVALID as of
+ * text_plan_make. */
+enum err text_plan_terms(struct op *op, const struct exec *x, const struct rank *rank,
+                         size_t field, struct text_terms *terms);
 /* Does the query hold a phrase? Then positions are needed. */
 bool text_plan_has_phrase(struct slice query);
 /* The field's index in a source; NULL where it has none. */

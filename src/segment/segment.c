@@ -8,8 +8,10 @@
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
+#include "segment/segment_ids.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_stats.h"
+#include "segment/segment_terms.h"
 #include "text/text_index.h"
 
 enum {
@@ -132,7 +134,12 @@ static enum err strings_open(struct op *op, struct segment *s, struct slice ids)
 static enum err ids_open(struct op *op, struct segment *s)
 {
     struct slice ids = held_section(s, SECTION_IDS);
-    assert(ids.data); /* the directory was refused otherwise */
+    if (!ids.data) { /* packed, or the directory was refused */
+        enum err e = ids_unpack(op, s->layout.id_kind, s->layout.row_count,
+                                held_section(s, SECTION_PACKED_IDS), &s->unpacked_ids);
+        if (e) return e;
+        ids = buf_slice(&s->unpacked_ids);
+    }
     return s->layout.id_kind == ID_U64 ? numbers_open(op, s, ids)
                                        : strings_open(op, s, ids);
 }
@@ -262,7 +269,7 @@ static enum err open_held(struct op *op, struct segment *s)
     if (!e) e = vector_index_open(op, s);
     if (!e && whole) e = check_held_documents(op, s);
     if (!e && whole) e = check_held_records(op, s);
-    if (!e && whole) e = indexes_open(op, s);
+    if (!e) e = whole ? indexes_open(op, s) : terms_open_heads(op, s);
     return e;
 }
 
@@ -279,17 +286,20 @@ struct segment_end segment_end_of(const struct segment_object *object,
                                   uint64_t tail_size)
 {
     /* Ids of 8 bytes, some bits beside; a byte a coordinate of each centroid. */
-    uint64_t rows = object->rows,
-             wanted =
-                 rows * ROW_END_SIZE + rows * object->vector_dim / ROWS_PER_CENTROID;
+    uint64_t rows = object->rows;
+    uint64_t guess =
+        rows * ROW_END_SIZE + rows * object->vector_dim / ROWS_PER_CENTROID;
     struct segment_end end = {.tail = {.key = object->key},
                               .body = {.key = object->key}};
 
     if (tail_size > object->size) tail_size = object->size;
     end.tail.offset = object->size - tail_size;
     end.tail.size = (size_t)tail_size;
+    uint64_t wanted = guess > tail_size ? guess : 0;
+    if (object->end_size)
+        wanted = object->end_size > tail_size ? object->end_size - tail_size : 0;
     if (wanted > END_SIZE_MAX) wanted = END_SIZE_MAX;
-    if (wanted <= tail_size || object->size <= tail_size) return end;
+    if (wanted == 0) return end;
     end.body.size = (size_t)(wanted < end.tail.offset ? wanted : end.tail.offset);
     end.body.offset = end.tail.offset - end.body.size;
     return end;
@@ -444,6 +454,7 @@ void segment_unref(struct segment *s)
         column_close(s->columns[i]);
     for (uint32_t i = 0; s->texts && i < s->layout.attr_count; i++)
         text_index_close(s->texts[i]);
+    terms_close_heads(s);
     mem_free(s->columns);
     mem_free(s->texts);
     mem_free(s->blocks);
@@ -453,6 +464,7 @@ void segment_unref(struct segment *s)
     segment_layout_release(&s->layout);
     segment_stats_unref(s->stats);
     buf_release(&s->held);
+    buf_release(&s->unpacked_ids);
     mem_free(s->key);
     mem_free(s);
 }
@@ -469,11 +481,17 @@ uint64_t segment_size(const struct segment *s)
     return s->size;
 }
 
+uint64_t segment_end_size(const struct segment *s)
+{
+    return s->size - s->layout.resident_offset;
+}
+
 uint64_t segment_memory(const struct segment *s)
 {
     const struct segment_layout *l = &s->layout;
     uint64_t words = s->presence ? ((uint64_t)l->row_count + 63) / 64 : 0;
-    return sizeof *s + s->held.capacity + l->section_count * sizeof *l->sections +
+    return sizeof *s + s->held.capacity + s->unpacked_ids.capacity +
+           l->section_count * sizeof *l->sections +
            l->attr_count * (sizeof *l->attrs + 2 * sizeof(void *)) +
            s->block_count * sizeof *s->blocks +
            words * (sizeof *s->ranks + sizeof *s->presence) +
@@ -493,6 +511,11 @@ enum id_kind segment_id_kind(const struct segment *s)
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;
+}
+
+bool segment_is_far(const struct segment *s)
+{
+    return s->cache && cache_is_far(s->cache);
 }
 
 bool segment_indexed(const struct segment *s)

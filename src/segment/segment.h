@@ -91,14 +91,15 @@ struct segment_needs segment_merge_needs(const struct segment_options *options,
  * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
-/* What a manifest knows of a stored segment. rows 0: not known. */
+/* What a manifest knows of a stored segment. 0 of end_size or rows: not known. */
 struct segment_object {
     const char *key;
     uint64_t size;
+    uint64_t end_size; /* segment_end_size */
     uint32_t rows, vector_dim;
 };
-/* As segment_open; with the rows known it reads in its first round what so many have at
- * the end of the object, so that there is seldom a second one. */
+/* As segment_open; with the end's size known it reads that in one round. With the rows
+ * known it guesses, so that there is seldom a second one. */
 enum err segment_open_object(struct op *op, struct cache *cache,
                              const struct segment_object *object, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */
@@ -122,7 +123,8 @@ void segment_describe(const struct segment *s, struct buf *out);
 /* ---- asking ---- */
 
 uint32_t segment_row_count(const struct segment *s);
-uint64_t segment_size(const struct segment *s);   /* bytes of the object */
+uint64_t segment_size(const struct segment *s);     /* bytes of the object */
+uint64_t segment_end_size(const struct segment *s); /* what opening it reads */
 uint64_t segment_memory(const struct segment *s); /* bytes it holds outside the cache */
 const char *segment_key(const struct segment *s); /* "memory" for one in memory */
 enum id_kind segment_id_kind(const struct segment *s);
@@ -154,6 +156,8 @@ enum err segment_vector_search(struct op *op, struct segment *s,
                                struct topk *best);
 /* Number of rows that have a vector. */
 uint32_t segment_vector_count(const struct segment *s);
+/* Is it read by ranges from a distant store (cache_is_far)? */
+bool segment_is_far(const struct segment *s);
 /* Has the segment a vector index? */
 bool segment_indexed(const struct segment *s);
 
@@ -200,14 +204,27 @@ enum err segment_nearest(struct op *op, const struct segment_target *targets, si
 
 struct segment_view; /* sections pinned for one query */
 
+/* What a query looks up in a text index: these terms; with NULL whatever it likes. */
+struct segment_text {
+    int attr;
+    const struct slice *terms;
+    size_t term_count;
+};
+struct segment_want {
+    const struct segment_text *texts;
+    size_t text_count;
+    const int *columns; /* attributes */
+    size_t column_count;
+    bool positions; /* the texts can be asked for phrases; their terms are not named */
+};
+
 /*
- * Pins the text indexes and columns of the attributes asked for, all in one round, and
- * opens them. With positions, the texts can be asked for phrases. Repeats are fine, and
- * attributes that the segment does not have (older schema).
+ * Pins the text indexes and columns asked for, all in one round, and opens them. An
+ * index whose terms are named may be read by ranges (text_index_of_chunks). Repeats of
+ * columns are fine, and attributes that the segment does not have (older schema).
  */
-enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
-                           size_t text_count, bool positions, const int *column_attrs,
-                           size_t column_count, struct segment_view **out);
+enum err segment_view_open(struct op *op, struct segment *s,
+                           const struct segment_want *want, struct segment_view **out);
 /* NULL if it was not asked for or the segment has none: the attribute is null in all
  * its rows. Valid while the view is open. */
 const struct text_index *segment_view_text(const struct segment_view *v, int attr);

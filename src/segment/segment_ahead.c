@@ -7,6 +7,8 @@
 #include "base/op.h"
 #include "doc/filter.h"
 #include "segment/segment_parts.h"
+#include "segment/segment_terms.h"
+#include "text/text_index.h"
 
 struct segment_ahead {
     struct cache *cache; /* of the segments added; NULL: none yet */
@@ -64,17 +66,32 @@ static void end_call(struct segment_ahead *a, size_t count)
     a->waits += a->count > count;
 }
 
+static void add_text(struct segment_ahead *a, const struct segment *s,
+                     const struct segment_text *text)
+{
+    if (!terms_by_ranges(s, text)) {
+        add_section(a, s, SECTION_TEXT, text->attr);
+        return;
+    }
+    struct cache_pin *pins = mem_new_array(struct cache_pin, text->term_count + 1);
+    struct text_chunk *chunks = mem_new_array(struct text_chunk, text->term_count);
+    size_t count = terms_plan(s, text, pins, chunks);
+    for (size_t i = 0; i <= count; i++)
+        add(a, s, pins[i]);
+    mem_free(pins);
+    mem_free(chunks);
+}
+
 void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
-                        const int *text_attrs, size_t text_count, bool positions,
-                        const int *column_attrs, size_t column_count)
+                        const struct segment_want *want)
 {
     size_t before = a->count;
-    for (size_t i = 0; i < text_count; i++)
-        add_section(a, s, SECTION_TEXT, text_attrs[i]);
-    for (size_t i = 0; i < text_count && positions; i++)
-        add_section(a, s, SECTION_POSITIONS, text_attrs[i]);
-    for (size_t i = 0; i < column_count; i++)
-        add_section(a, s, SECTION_COLUMN, column_attrs[i]);
+    for (size_t i = 0; i < want->text_count; i++)
+        add_text(a, s, &want->texts[i]);
+    for (size_t i = 0; i < want->text_count && want->positions; i++)
+        add_section(a, s, SECTION_POSITIONS, want->texts[i].attr);
+    for (size_t i = 0; i < want->column_count; i++)
+        add_section(a, s, SECTION_COLUMN, want->columns[i]);
     end_call(a, before);
 }
 

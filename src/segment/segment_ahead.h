@@ -35,8 +35,7 @@ void segment_ahead_filter(struct segment_ahead *a, const struct segment *s,
                           const struct filter *filter);
 /* What segment_view_open will read. */
 void segment_ahead_view(struct segment_ahead *a, const struct segment *s,
-                        const int *text_attrs, size_t text_count, bool positions,
-                        const int *column_attrs, size_t column_count);
+                        const struct segment_want *want);
 /* What segment_fetch will read. */
 void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,
                          const uint32_t *rows, size_t n, struct segment_fetch what);

@@ -31,6 +31,8 @@ const char *section_kind_name(enum section_kind kind)
         [SECTION_SLOTS] = "slots",
         [SECTION_RECORDS] = "records",
         [SECTION_POSITIONS] = "positions",
+        [SECTION_PACKED_IDS] = "packed ids",
+        [SECTION_TERMS] = "terms",
     };
     assert(kind >= SECTION_VECTORS && kind < SECTION_KINDS);
     return names[kind];
@@ -43,7 +45,8 @@ static const uint8_t kind_places[SECTION_KINDS] = {
     [SECTION_POSITIONS] = 5, [SECTION_NORMS] = 6,
     [SECTION_SLOTS] = 7,     [SECTION_RECORDS] = 8,
     [SECTION_PRESENCE] = 9,  [SECTION_DOCUMENT_INDEX] = 10,
-    [SECTION_IDS] = 11,      [SECTION_INDEX] = 12,
+    [SECTION_IDS] = 11,      [SECTION_PACKED_IDS] = 12,
+    [SECTION_INDEX] = 13,    [SECTION_TERMS] = 14,
 };
 
 static uint64_t order_of(enum section_kind kind, uint32_t field)
@@ -53,7 +56,8 @@ static uint64_t order_of(enum section_kind kind, uint32_t field)
 
 static bool of_attribute(enum section_kind kind)
 {
-    return kind == SECTION_COLUMN || kind == SECTION_TEXT || kind == SECTION_POSITIONS;
+    return kind == SECTION_COLUMN || kind == SECTION_TEXT ||
+           kind == SECTION_POSITIONS || kind == SECTION_TERMS;
 }
 
 const struct section *layout_section(const struct segment_layout *l,
@@ -250,10 +254,12 @@ static bool section_wanted(const struct segment_layout *l, enum section_kind kin
     case SECTION_COLUMN: return l->attrs[field].value_count > 0;
     case SECTION_TEXT:
     case SECTION_POSITIONS:
+    case SECTION_TERMS:
         return l->attrs[field].value_count > 0 && l->attrs[field].full_text;
     case SECTION_NORMS: return l->vector_count > 0 && l->metric == METRIC_COSINE;
     case SECTION_PRESENCE: return l->vector_count > 0 && l->vector_count < l->row_count;
-    case SECTION_IDS: return true;
+    case SECTION_IDS:
+    case SECTION_PACKED_IDS: return true;
     case SECTION_INDEX:
     case SECTION_SLOTS:
     case SECTION_RECORDS: return l->indexed;
@@ -365,7 +371,7 @@ static void attrs_decode(struct reader *r, struct segment_layout *l,
 static void sections_decode(struct reader *r, uint64_t end, struct segment_layout *l)
 {
     uint64_t offset = SEGMENT_HEADER_SIZE, previous = 0;
-    uint32_t positions = 0, index = 0;
+    uint32_t optional = 0, index = 0, ids = 0;
     for (uint32_t i = 0; i < l->section_count && !r->failed; i++) {
         struct section *s = &l->sections[i];
         section_decode(r, l, offset, end, s);
@@ -374,13 +380,14 @@ static void sections_decode(struct reader *r, uint64_t end, struct segment_layou
                     section_is_resident(s->kind) != (s->offset >= l->resident_offset);
         previous = order_of(s->kind, s->field);
         offset = section_end(s);
-        positions += s->kind == SECTION_POSITIONS;
+        optional += s->kind == SECTION_POSITIONS || s->kind == SECTION_TERMS;
         index += s->kind >= SECTION_INDEX && s->kind <= SECTION_RECORDS;
+        ids += s->kind == SECTION_IDS || s->kind == SECTION_PACKED_IDS;
     }
     uint32_t required = sections_wanted(l, SECTION_VECTORS, SECTION_IDS);
     l->indexed = index == INDEX_SECTIONS;
-    r->failed = r->failed || offset != end || (index > 0 && !l->indexed) ||
-                l->section_count - positions - index != required;
+    r->failed = r->failed || offset != end || (index > 0 && !l->indexed) || ids != 1 ||
+                l->section_count - optional - index != required;
 }
 
 enum err segment_directory_decode(struct op *op, struct slice directory,
@@ -402,7 +409,7 @@ enum err segment_directory_decode(struct op *op, struct slice directory,
     l.section_count = get_u32(&r);
     l.indexed = l.vector_count > 0; /* it may be; the sections will tell */
     if (r.failed ||
-        l.section_count > sections_wanted(&l, SECTION_VECTORS, SECTION_POSITIONS))
+        l.section_count > sections_wanted(&l, SECTION_VECTORS, SECTION_TERMS))
         return op_fail(op, ERR_CORRUPT, "damaged directory");
 
     l.sections = mem_calloc(1, l.section_count * sizeof *l.sections +

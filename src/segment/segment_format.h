@@ -34,12 +34,15 @@
  *                               the section's gap)
  *    8 ids           0          u64[rows], or for strings u32 end[rows] and the bytes;
  *                               strictly ascending
+ *   13 packed ids    0          the same, as segment_ids.h has it
+ *   14 terms         attribute  head of a large text (text/text_index.h)
  *    9 index         0          head of the vector index
  *   12 positions     attribute  text/positions.h, of a text, behind the texts
  *
  * The three sections of the vector index are all there or none. Positions are there
- * where they are not empty, and not in segments from before there were any. Of all
- * others the counts decide.
+ * where they are not empty, terms where the text is large, and neither is in segments
+ * from before there were any. There are ids or packed ids. Of all others the counts
+ * decide.
  *
  * A block of documents is a run of records, one a row: varint size, then varint count
  * of values that are not null and for each, by ascending attribute: varint attribute,
@@ -51,8 +54,8 @@
  * u32 sections; per section u16 kind, u16 field, u32 block_size, u64 offset, u64 size,
  * u32 CRC32C per block.
  *
- * Footer, 64 bytes: 0 u64 resident offset (where the first of the sections 6 to 8
- * or 9 starts: from here on a reader keeps everything), 8 u64 directory offset, 16 u64
+ * Footer, 64 bytes: 0 u64 resident offset (where the first of the sections 6 to 9
+ * or 13 starts: from here on a reader keeps everything), 8 u64 directory offset, 16 u64
  * size of the object, 24 XXH3-128 of the directory, 40 u32 version, 44 u64 zero, 52 u32
  * CRC32C of footer[0, 52), 56 "elacsend".
  *
@@ -80,6 +83,7 @@ enum {
     SECTION_ALIGNMENT = 64,
     CHECK_BLOCK_SIZE = 64 << 10,
     CHECK_BLOCK_MAX = 1 << 20,
+    TEXT_BLOCK_SIZE = 16 << 10, /* texts are read by small ranges */
     DOCUMENT_BLOCK_MAX = 1 << 30,
     SEGMENT_ROWS_MAX = 1 << 26 /* string ids of 64 bytes still fit 32 bits of offset */
 };
@@ -97,13 +101,16 @@ enum section_kind {
     SECTION_SLOTS,
     SECTION_RECORDS,
     SECTION_POSITIONS,
+    SECTION_PACKED_IDS,
+    SECTION_TERMS,
     SECTION_KINDS
 };
 
 /* Is the section among those that a reader keeps? */
 static inline bool section_is_resident(enum section_kind kind)
 {
-    return kind >= SECTION_PRESENCE && kind <= SECTION_INDEX;
+    return (kind >= SECTION_PRESENCE && kind <= SECTION_INDEX) ||
+           kind == SECTION_PACKED_IDS || kind == SECTION_TERMS;
 }
 
 enum { INDEX_SECTIONS = 3 };

@@ -365,14 +365,15 @@ struct segment_needs segment_merge_needs(const struct segment_options *options,
                                          const struct segment_input *inputs, size_t n)
 {
     /* Where a row comes from and where it goes to; keys of a column, its index. */
-    enum { ROW_BYTES = sizeof(struct live_row) + 64, FIXED = 8 << 20 };
-    uint64_t size = 0, rows = 0, vectors = 0, ids = 0;
+    enum { ROW_BYTES = sizeof(struct live_row) + 64, PACKING = 2, FIXED = 8 << 20 };
+    uint64_t size = 0, rows = 0, vectors = 0, ids = 0, unpacked = 0;
     uint32_t dim = 0;
 
     for (size_t i = 0; i < n; i++) {
         const struct segment *s = inputs[i].segment;
         const struct section *section = layout_section(&s->layout, SECTION_IDS, 0);
         size += s->size;
+        unpacked += s->unpacked_ids.size;
         rows += s->layout.row_count;
         vectors += s->layout.vector_count;
         ids += section ? section->size : 0;
@@ -380,9 +381,10 @@ struct segment_needs segment_merge_needs(const struct segment_options *options,
     }
     struct segment_needs index = index_needs(options, dim, vectors);
     uint64_t norms = vectors * sizeof(float);
-    return (struct segment_needs){.result = size + index.result,
-                                  .room = index.room + ids + norms +
+    return (struct segment_needs){.result = size + unpacked + index.result,
+                                  .room = index.room + ids + unpacked + norms +
                                           merge_indexes_room(inputs, n) + FIXED,
                                   .heap = index.heap + rows * ROW_BYTES +
+                                          PACKING * (ids + unpacked) +
                                           merge_indexes_heap(inputs, n)};
 }

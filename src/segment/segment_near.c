@@ -141,8 +141,8 @@ struct near {
     const struct segment_near *what;
     bool scans; /* few allowed rows, rather than looking for them by the index */
     struct vector_query query;
-    uint32_t k;
-    uint64_t vectors; /* of all targets */
+    uint32_t k, decided; /* wanted; compared by their vectors in the end */
+    uint64_t vectors;    /* of all targets */
     struct search *searches;
     size_t count;
     struct topk found; /* approximate but for scanned rows: enough to decide from */
@@ -196,7 +196,8 @@ static enum err begin(struct op *op, struct near *n, struct search *s)
 {
     const struct segment *segment = s->target->segment;
     struct ivf_options options = {.k = n->k,
-                                  .rerank = ivf_rerank(n->k),
+                                  .rerank = n->decided,
+                                  .keep = ivf_rerank(n->k),
                                   .recall = n->what->recall,
                                   .share = (float)segment_vector_count(segment) /
                                            (float)n->vectors,
@@ -371,15 +372,24 @@ static size_t add_vector(struct near *n, const struct segment *s, uint32_t row)
     return r->count - 1;
 }
 
+/* Of what was found those that are to be compared by their vectors, by source and row;
+ * how many. */
+static size_t pick_hits(struct near *n)
+{
+    topk_finish(&n->found);
+    size_t count = n->found.count < n->decided ? n->found.count : n->decided;
+    qsort(n->found.hits, count, sizeof *n->found.hits, compare_hits);
+    return count;
+}
+
 /* Moves what was found to best, by exact scores. */
 static enum err decide(struct op *op, struct near *n, struct topk *best)
 {
     struct hit *hits = n->found.hits;
-    size_t count = n->found.count, pending = 0;
+    size_t count = pick_hits(n), pending = 0;
     size_t *places = op_new_array(op, size_t, count + 1);
     struct hit *waiting = op_new_array(op, struct hit, count + 1);
     enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
-    qsort(hits, count, sizeof *hits, compare_hits);
     for (size_t i = 0; i < count; i++)
         n->worst = i ? fmin(n->worst, (double)hits[i].score) : (double)hits[i].score;
     for (size_t i = 0; i < count && !e; i++) {
@@ -477,6 +487,26 @@ static enum err scan_all(struct op *op, const struct near *n,
     return e;
 }
 
+/* A vector of a distant store that lies in no cache is a request, and what lies near it
+ * is of no use: there the codes decide, if they can, and only the results' vectors are
+ * read, for their scores. Whether a vector is in the cache now is not asked, or answers
+ * would depend on it. */
+static bool is_dear(const struct near *n, const struct segment_target *t)
+{
+    const struct segment *s = t->segment;
+    return s->cache && cache_is_far(s->cache) && ivf_decides(s->ivf, n->what->recall);
+}
+
+/* How many are compared by their vectors. Under a filter that leaves out much the codes
+ * are not known to tell the best. */
+static uint32_t decided(const struct near *n)
+{
+    bool all = !n->filtered;
+    for (size_t i = 0; i < n->count && all; i++)
+        all = is_dear(n, n->searches[i].target);
+    return all ? n->k : ivf_rerank(n->k);
+}
+
 static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
 {
     struct round *slots = NULL;
@@ -507,6 +537,7 @@ static enum err begin_indexes(struct op *op, struct near *n,
         n->searches[n->count++].target = &targets[i];
         n->filtered |= leaves_out_much(&targets[i]);
     }
+    n->decided = decided(n);
     return ERR_OK;
 }
 

@@ -23,6 +23,12 @@ struct column;
 struct segment_stats;
 struct text_index;
 
+/* Of a text index that is not held. */
+struct segment_head {
+    struct text_index *index;   /* segment_terms.h; NULL: there is none */
+    atomic_uint_fast64_t asked; /* what ranges have cost so far, in bytes */
+};
+
 struct segment {
     atomic_uint refs;
     struct cache *cache;  /* NULL: held whole */
@@ -39,6 +45,7 @@ struct segment {
     struct ivf *ivf; /* NULL: no vector index */
     const struct section *records;
 
+    struct buf unpacked_ids; /* empty where they are not packed */
     /* Ids by row, ascending; of one kind, the other's are NULL. */
     const uint64_t *ids;
     const uint32_t *id_ends;
@@ -57,6 +64,7 @@ struct segment {
     /* By attribute, NULL where there is none; the arrays are NULL unless held whole. */
     struct column **columns;
     struct text_index **texts;
+    struct segment_head *heads; /* by attribute; NULL where there are none */
 };
 
 /* ---- reading sections ---- */

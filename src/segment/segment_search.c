@@ -8,6 +8,7 @@
 #include "base/rowset.h"
 #include "segment/segment.h"
 #include "segment/segment_parts.h"
+#include "segment/segment_terms.h"
 #include "text/text_index.h"
 
 /* ---- views ---- */
@@ -15,17 +16,21 @@
 struct view_part {
     enum section_kind kind;
     int attr;
+    size_t pin; /* the first of its pins */
     struct column *column;
     struct text_index *text;
     struct slice positions;
+    bool by_ranges;
+    struct text_chunk *chunks; /* of a text read by ranges */
+    size_t chunk_count;
 };
 
 struct segment_view {
     struct segment *segment;
-    struct cache_pin *pins; /* one per part */
+    struct cache_pin *pins; /* one per part; of a text by ranges one more a chunk */
     struct view_part *parts;
-    size_t count;
-    size_t pinned; /* 0 or count */
+    size_t count, pin_count;
+    size_t pinned; /* 0 or pin_count */
 };
 
 static const struct view_part *part_find(const struct segment_view *v,
@@ -36,29 +41,51 @@ static const struct view_part *part_find(const struct segment_view *v,
     return NULL;
 }
 
-/* Lists the sections that are there, each once. */
-static void parts_add(struct segment_view *v, enum section_kind kind, const int *attrs,
-                      size_t count)
+/* A section that is there, once. */
+static void part_add(struct segment_view *v, enum section_kind kind, int attr)
 {
-    for (size_t i = 0; i < count; i++) {
-        assert(attrs[i] >= 0);
-        const struct section *section =
-            layout_section(&v->segment->layout, kind, (uint32_t)attrs[i]);
-        if (!section || part_find(v, kind, attrs[i])) continue;
-        v->pins[v->count] = segment_section_range(v->segment, section);
-        v->parts[v->count++] = (struct view_part){.kind = kind, .attr = attrs[i]};
-    }
+    assert(attr >= 0);
+    const struct section *section =
+        layout_section(&v->segment->layout, kind, (uint32_t)attr);
+    if (!section || part_find(v, kind, attr)) return;
+    v->parts[v->count++] =
+        (struct view_part){.kind = kind, .attr = attr, .pin = v->pin_count};
+    v->pins[v->pin_count++] = segment_section_range(v->segment, section);
 }
 
-static enum err part_open(struct op *op, const struct segment *s,
-                          struct view_part *part, struct slice bytes)
+static void text_add(struct segment_view *v, const struct segment_text *text)
 {
+    if (!terms_by_ranges(v->segment, text)) {
+        part_add(v, SECTION_TEXT, text->attr);
+        return;
+    }
+    struct text_chunk *chunks = mem_new_array(struct text_chunk, text->term_count);
+    size_t n = terms_plan(v->segment, text, v->pins + v->pin_count, chunks);
+    v->parts[v->count++] = (struct view_part){.kind = SECTION_TEXT,
+                                              .attr = text->attr,
+                                              .pin = v->pin_count,
+                                              .by_ranges = true,
+                                              .chunks = chunks,
+                                              .chunk_count = n};
+    v->pin_count += n + 1;
+}
+
+static enum err part_open(struct op *op, const struct segment_view *v,
+                          struct view_part *part)
+{
+    const struct segment *s = v->segment;
     uint32_t field = (uint32_t)part->attr;
     const struct section *section = layout_section(&s->layout, part->kind, field);
     const struct segment_attr *attr = &s->layout.attrs[field];
     uint32_t row_count = s->layout.row_count;
-    bytes.size = (size_t)section->size; /* the pin ends with the gap */
+    struct slice bytes = v->pins[part->pin].data;
 
+    if (part->by_ranges) {
+        part->text = terms_open(s, part->attr, v->pins + part->pin, part->chunks,
+                                part->chunk_count);
+        return ERR_OK;
+    }
+    bytes.size = (size_t)section->size; /* the pin ends with the gap */
     if (part->kind == SECTION_POSITIONS) {
         part->positions = bytes;
         return ERR_OK;
@@ -82,31 +109,40 @@ static void positions_attach(struct segment_view *v)
 
 static enum err view_open(struct op *op, struct segment_view *v)
 {
-    enum err e = segment_pin(op, v->segment, v->pins, v->count);
+    enum err e = segment_pin(op, v->segment, v->pins, v->pin_count);
     if (e) return e;
-    v->pinned = v->count;
+    v->pinned = v->pin_count;
     for (size_t i = 0; i < v->count && !e; i++)
-        e = part_open(op, v->segment, &v->parts[i], v->pins[i].data);
+        e = part_open(op, v, &v->parts[i]);
     if (!e) positions_attach(v);
     return e;
 }
 
-enum err segment_view_open(struct op *op, struct segment *s, const int *text_attrs,
-                           size_t text_count, bool positions, const int *column_attrs,
-                           size_t column_count, struct segment_view **out)
+static void parts_add(struct segment_view *v, const struct segment_want *want)
 {
-    size_t parts_max = 2 * text_count + column_count;
+    size_t parts = 2 * want->text_count + want->column_count, pins = parts;
+    for (size_t i = 0; i < want->text_count; i++)
+        pins += want->texts[i].term_count;
+    v->pins = mem_new_array(struct cache_pin, pins);
+    v->parts = mem_new_array(struct view_part, parts);
+    for (size_t i = 0; i < want->text_count; i++)
+        text_add(v, &want->texts[i]);
+    for (size_t i = 0; i < want->text_count && want->positions; i++)
+        part_add(v, SECTION_POSITIONS, want->texts[i].attr);
+    for (size_t i = 0; i < want->column_count; i++)
+        part_add(v, SECTION_COLUMN, want->columns[i]);
+}
+
+enum err segment_view_open(struct op *op, struct segment *s,
+                           const struct segment_want *want, struct segment_view **out)
+{
     struct segment_view *v = mem_new(struct segment_view);
     enum err e = ERR_OK;
 
     *out = NULL;
     v->segment = segment_ref(s);
-    if (s->cache && parts_max > 0) {
-        v->pins = mem_new_array(struct cache_pin, parts_max);
-        v->parts = mem_new_array(struct view_part, parts_max);
-        parts_add(v, SECTION_TEXT, text_attrs, text_count);
-        if (positions) parts_add(v, SECTION_POSITIONS, text_attrs, text_count);
-        parts_add(v, SECTION_COLUMN, column_attrs, column_count);
+    if (s->cache && want->text_count + want->column_count > 0) {
+        parts_add(v, want);
         e = view_open(op, v);
     }
     if (e) {
@@ -143,6 +179,7 @@ void segment_view_close(struct segment_view *v)
     for (size_t i = 0; i < v->count; i++) {
         column_close(v->parts[i].column);
         text_index_close(v->parts[i].text);
+        mem_free(v->parts[i].chunks);
     }
     segment_unpin(v->segment, v->pins, v->pinned);
     mem_free(v->pins);
@@ -285,7 +322,9 @@ static enum err filter_open(struct op *op, struct segment *s, const struct filte
     *out = (struct filter_asking){.view = NULL};
     enum err e = filter_attrs(op, s, f, &list);
     if (!e)
-        e = segment_view_open(op, s, NULL, 0, false, list.attrs, list.count,
+        e = segment_view_open(op, s,
+                              &(struct segment_want){.columns = list.attrs,
+                                                     .column_count = list.count},
                               &out->view);
     if (e) return e;
     out->context = (struct filter_context){.segment = s, .view = out->view};

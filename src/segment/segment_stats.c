@@ -405,7 +405,8 @@ static enum err verify_attr(struct op *op, struct segment *segment, int attr,
     struct segment_view *view = NULL;
     struct column_stats found = {.values = NULL};
 
-    enum err e = segment_view_open(op, segment, NULL, 0, false, &attr, 1, &view);
+    const struct segment_want want = {.columns = &attr, .column_count = 1};
+    enum err e = segment_view_open(op, segment, &want, &view);
     if (e) return e;
     e = stats_of(op, &segment->layout, (uint32_t)attr, segment_view_column(view, attr),
                  &found);

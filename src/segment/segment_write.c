@@ -7,6 +7,7 @@
 #include "attr/column.h"
 #include "base/codec.h"
 #include "base/mem.h"
+#include "segment/segment_ids.h"
 #include "segment/segment_parts.h"
 #include "segment/segment_vectors.h"
 #include "text/text_index.h"
@@ -16,7 +17,8 @@ enum {
     /* A fetch expands a block for each document it wants, so not much larger. */
     DOCUMENT_BLOCK_SIZE = 16 << 10,
     SCRATCH_MAX = 1 << 20,
-    ROWS_PER_CHECK = 64 /* of the deadline */
+    TERMS_FROM = 1 << 20, /* what is smaller is as well read whole */
+    ROWS_PER_CHECK = 64   /* of the deadline */
 };
 
 /* ---- sections ---- */
@@ -71,7 +73,7 @@ static void layout_init(struct segment_writer *w, enum id_kind id_kind,
 {
     const struct schema *schema = w->schema;
     struct segment_layout *l = &w->layout;
-    size_t sections_max = 3 * (size_t)schema->attr_count + SECTION_KINDS;
+    size_t sections_max = 4 * (size_t)schema->attr_count + SECTION_KINDS;
 
     l->sections = mem_calloc(1, sections_max * sizeof *l->sections +
                                     schema->attr_count * sizeof *l->attrs);
@@ -108,6 +110,7 @@ void writer_init(struct op *op, struct segment_writer *w, const struct schema *s
     w->merged_columns = mem_new_array(struct buf, schema->attr_count);
     w->merged_texts = mem_new_array(struct buf, schema->attr_count);
     w->positions = mem_new_array(struct buf, schema->attr_count);
+    w->terms = mem_new_array(struct buf, schema->attr_count);
     if (vector_count > 0 && vector_count < row_count)
         buf_append_zeros(&w->presence,
                          ((size_t)row_count + 63) / 64 * sizeof(uint64_t));
@@ -296,7 +299,7 @@ static void text_write(struct segment_writer *w, uint32_t i)
     bool merged = w->merged_texts[i].size > 0 && w->layout.attrs[i].value_count > 0;
     if (!w->texts[i] && !merged) return;
 
-    struct section *s = section_begin(w, SECTION_TEXT, i, CHECK_BLOCK_SIZE);
+    struct section *s = section_begin(w, SECTION_TEXT, i, TEXT_BLOCK_SIZE);
     if (merged)
         append(w, &w->merged_texts[i]);
     else
@@ -304,6 +307,9 @@ static void text_write(struct segment_writer *w, uint32_t i)
     w->texts[i] = NULL;
     buf_release(&w->merged_texts[i]);
     section_finish(w, s);
+    if (s->size < TERMS_FROM) return;
+    text_index_head(slice_of(w->out->data + w->start + s->offset, (size_t)s->size),
+                    &w->terms[i]);
 }
 
 static void indexes_write(struct segment_writer *w)
@@ -335,6 +341,20 @@ static void document_index_write(struct segment_writer *w)
         document_block_encode(&blocks[i], &index);
     section_write(w, SECTION_DOCUMENT_INDEX, 0, &index, NULL);
     buf_release(&index);
+}
+
+/* Packed where documents are compressed and it saves something. */
+static void ids_write(struct segment_writer *w)
+{
+    struct buf packed = BUF_INIT;
+    if (w->options.zstd_level > 0)
+        ids_pack(w->layout.id_kind, w->row_count, buf_slice(&w->ids),
+                 buf_slice(&w->id_bytes), w->options.zstd_level, &packed);
+    if (packed.size > 0 && packed.size < w->ids.size + w->id_bytes.size)
+        section_write(w, SECTION_PACKED_IDS, 0, &packed, NULL);
+    else
+        section_write(w, SECTION_IDS, 0, &w->ids, &w->id_bytes);
+    buf_release(&packed);
 }
 
 /* ---- the vector index ---- */
@@ -432,8 +452,10 @@ enum err writer_finish(struct op *op, struct segment_writer *w)
         section_write(w, SECTION_RECORDS, 0, &index.records, NULL);
         section_write(w, SECTION_PRESENCE, 0, &w->presence, NULL);
         document_index_write(w);
-        section_write(w, SECTION_IDS, 0, &w->ids, &w->id_bytes);
+        ids_write(w);
         section_write(w, SECTION_INDEX, 0, &index.head, NULL);
+        for (uint32_t i = 0; i < w->schema->attr_count; i++)
+            section_write(w, SECTION_TERMS, i, &w->terms[i], NULL);
         directory_write(w);
     }
     ivf_bytes_release(&index);
@@ -448,7 +470,9 @@ void writer_release(struct segment_writer *w)
         buf_release(&w->merged_columns[i]);
         buf_release(&w->merged_texts[i]);
         buf_release(&w->positions[i]);
+        buf_release(&w->terms[i]);
     }
+    mem_free(w->terms);
     mem_free(w->merged_columns);
     mem_free(w->columns);
     mem_free(w->texts);

@@ -41,6 +41,7 @@ struct segment_writer {
     struct buf *merged_texts;
     bool merged;           /* all of them: records are not looked into */
     struct buf *positions; /* of the texts that are written */
+    struct buf *terms;     /* heads of those that have one */
     uint32_t *clusters;    /* of the vectors, as an input has them; or NULL */
     uint32_t cluster_count;
     struct buf block;  /* records not yet written */

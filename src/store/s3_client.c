@@ -213,6 +213,11 @@ bool s3_client_tls(const struct s3_client *c)
     return strncmp(place_of(c)->origin, "https:", 6) == 0;
 }
 
+int64_t s3_client_silent_ms(struct s3_client *c)
+{
+    return s3_http_silent_ms(c->http);
+}
+
 /* ---- one attempt ---- */
 
 /* What an attempt needs beside the request; lives until the round is over. */

@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -36,7 +37,9 @@ enum {
     HEDGE_EVERY = 20,       /* one extra request in so many */
     HEDGE_SAVED_MAX = 20,
     SAMPLES = 256,
-    SAMPLES_MIN = 32
+    SAMPLES_MIN = 32,
+    /* More of a request cannot be on its way while nobody takes it. */
+    UNREAD_MAX = 8 << 20
 };
 
 struct job;
@@ -46,6 +49,7 @@ struct flight {
     CURL *easy; /* NULL: not in the air */
     struct s3_answer answer;
     size_t part, part_offset; /* of the body: what is sent next */
+    size_t given;             /* of the body, to libcurl */
     int64_t started_ms;
     int64_t sent_ms; /* the whole request is out; 0: not yet */
     bool writes_room;
@@ -78,6 +82,7 @@ struct s3_http {
     struct mutex lock; /* guards queue, stopping, rounds */
     struct job *queue, **queue_end;
     bool stopping, abandoned;
+    atomic_int_least64_t silent_since_ms; /* 0: nothing is waited for */
 
     /* the I/O thread's own */
     struct job *active;
@@ -96,6 +101,11 @@ static void count_bytes(struct s3_http *h, size_t sent, size_t received)
 {
     metric_add(h->bytes_sent, sent);
     metric_add(h->bytes_received, received);
+}
+
+static void sign_of_life(struct s3_http *h)
+{
+    atomic_store(&h->silent_since_ms, clock_ms());
 }
 
 /* ---- libcurl's callbacks: they see one flight ---- */
@@ -118,7 +128,9 @@ static size_t send_body(char *out, size_t one, size_t room, void *data)
         f->part++;
         f->part_offset = 0;
     }
-    metric_add(f->job->http->bytes_sent, given);
+    f->given += given;
+    if (f->given > UNREAD_MAX) sign_of_life(f->job->http);
+    count_bytes(f->job->http, given, 0);
     return given;
 }
 
@@ -193,6 +205,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
     struct s3_answer *a = &f->answer;
     struct slice line = slice_of(data, one * size), value;
 
+    sign_of_life(f->job->http);
     if (line.size > 5 && memcmp(line.data, "HTTP/", 5) == 0)
         begin_answer(f, line);
     else if (line.size <= 2)
@@ -234,6 +247,7 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
                                                             : ERROR_BODY_MAX;
     uint64_t offset = a->received;
     a->received += size;
+    sign_of_life(f->job->http);
     count_bytes(f->job->http, 0, size);
     if (a->received > max || (a->size >= 0 && (uint64_t)a->size > max)) {
         a->received = max + 1;
@@ -403,11 +417,12 @@ static void take_off(struct s3_http *h, struct job *job, int which, int64_t now_
     f->job = job;
     f->easy = take_easy(h);
     f->answer = (struct s3_answer){.sent = f->answer.sent, .size = -1};
-    f->part = f->part_offset = 0;
+    f->part = f->part_offset = f->given = 0;
     f->sent_ms = 0;
     f->writes_room = which == 0;
     f->started_ms = now_ms;
     set_options(h, f);
+    if (!atomic_load(&h->silent_since_ms)) atomic_store(&h->silent_since_ms, now_ms);
     if (curl_multi_add_handle(h->multi, f->easy) != CURLM_OK) abort();
 }
 
@@ -483,6 +498,7 @@ static void end_job(struct s3_http *h, struct job *job, struct flight *winner)
 
     *job->link = job->next;
     if (job->next) job->next->link = job->link;
+    if (a->end == S3_END_ANSWERED && !h->active) atomic_store(&h->silent_since_ms, 0);
     mutex_lock(&h->lock);
     if (--job->round->left == 0) cond_signal(&job->round->done);
     mutex_unlock(&h->lock);
@@ -741,6 +757,13 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
 void s3_answer_release(struct s3_answer *a)
 {
     buf_release(&a->body);
+}
+
+int64_t s3_http_silent_ms(struct s3_http *h)
+{
+    int64_t since_ms = atomic_load(&h->silent_since_ms);
+    int64_t silent_ms = since_ms ? clock_ms() - since_ms : 0;
+    return silent_ms > 0 ? silent_ms : 0;
 }
 
 static void setup_libcurl(void)

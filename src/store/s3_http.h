@@ -93,4 +93,11 @@ enum err s3_http_run(struct op *op, struct s3_http *h, struct s3_exchange *excha
                      size_t n, bool heed_op);
 void s3_answer_release(struct s3_answer *a);
 
+/*
+ * For how many milliseconds the store has given no sign of life although something was
+ * asked of it; 0: nothing is waited for. It goes on when those who asked give up, until
+ * an answer comes. Any thread.
+ */
+int64_t s3_http_silent_ms(struct s3_http *h);
+
 #endif

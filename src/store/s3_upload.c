@@ -392,6 +392,7 @@ static enum err put_in_parts(struct op *op, const struct s3_upload *u)
     if (e) return e == ERR_NOT_FOUND ? ERR_IO : e;
     cut_all(&m);
     for (size_t i = 0; i < m.piece_count && !e; i += PARTS_AT_ONCE) {
+        op_rest(op);
         size_t left = m.piece_count - i;
         e = send_pieces(op, &m, m.pieces + i,
                         left < PARTS_AT_ONCE ? left : PARTS_AT_ONCE);

@@ -358,3 +358,10 @@ void store_s3_watch(struct store *s, void (*broken)(void *context, const char *w
     assert(s->ops == &s3_ops && !s3->watch);
     s3->watch = s3_watch_start(s, broken, context);
 }
+
+int64_t store_s3_silent_ms(void *context)
+{
+    struct store *s = context;
+    assert(s->ops == &s3_ops);
+    return s3_client_silent_ms(s3_of(s)->client);
+}

@@ -15,6 +15,7 @@
 #define STORE_STORE_S3_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "store/store.h"
 
@@ -69,5 +70,9 @@ void store_s3_learn(struct op *op, struct store *base, struct store_s3_quirks *o
  * store would lose writes from now on; why lives until it returns. */
 void store_s3_watch(struct store *s, void (*broken)(void *context, const char *why),
                     void *context);
+
+/* For how long the store of store_s3_open has said nothing to what it was asked
+ * (s3_http_silent_ms); context is the store. */
+int64_t store_s3_silent_ms(void *context);
 
 #endif

@@ -14,7 +14,8 @@ static void page_finish(struct dictionary_writer *w)
     uint16_t runs = (uint16_t)(w->runs.size / 2);
     uint16_t head = (uint16_t)(2 + w->runs.size);
 
-    put_u32(&w->page_offsets, (uint32_t)w->pages.size);
+    size_t begin = w->pages.size;
+    put_u64(&w->chunk_begins, w->chunk);
     put_u16(&w->pages, runs);
     for (size_t i = 0; i < runs; i++) {
         uint16_t offset;
@@ -22,7 +23,8 @@ static void page_finish(struct dictionary_writer *w)
         put_u16(&w->pages, (uint16_t)(head + offset));
     }
     buf_append_slice(&w->pages, buf_slice(&w->entries));
-    assert(w->pages.size <= UINT32_MAX);
+    put_u32(&w->page_sizes, (uint32_t)(w->pages.size - begin));
+    w->chunk = w->pages.size;
     w->page_count++;
     buf_clear(&w->entries);
     buf_clear(&w->runs);
@@ -35,6 +37,13 @@ static size_t shared_size(struct slice a, struct slice b)
     while (n < a.size && n < b.size && a.data[n] == b.data[n])
         n++;
     return n;
+}
+
+struct buf *dictionary_lists(struct dictionary_writer *w, size_t *begin)
+{
+    if (w->entries.size >= PAGE_SIZE) page_finish(w);
+    *begin = w->pages.size - w->chunk;
+    return &w->pages;
 }
 
 void dictionary_put(struct dictionary_writer *w, struct slice term, struct slice body)
@@ -67,7 +76,7 @@ void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
                        struct buf *index, uint32_t *page_count)
 {
     page_finish(w);
-    put_u32(&w->page_offsets, (uint32_t)w->pages.size);
+    put_u64(&w->chunk_begins, w->pages.size);
     put_u32(&w->key_offsets, (uint32_t)w->keys.size);
 
     if (pages->data) {
@@ -76,8 +85,9 @@ void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
         *pages = w->pages;
         w->pages = BUF_INIT;
     }
-    buf_append_slice(index, buf_slice(&w->page_offsets));
+    buf_append_slice(index, buf_slice(&w->chunk_begins));
     buf_append_slice(index, buf_slice(&w->key_offsets));
+    buf_append_slice(index, buf_slice(&w->page_sizes));
     buf_append_slice(index, buf_slice(&w->keys));
     *page_count = w->page_count;
     dictionary_writer_release(w);
@@ -86,7 +96,8 @@ void dictionary_finish(struct dictionary_writer *w, struct buf *pages,
 void dictionary_writer_release(struct dictionary_writer *w)
 {
     buf_release(&w->pages);
-    buf_release(&w->page_offsets);
+    buf_release(&w->chunk_begins);
+    buf_release(&w->page_sizes);
     buf_release(&w->key_offsets);
     buf_release(&w->keys);
     buf_release(&w->entries);
@@ -96,11 +107,22 @@ void dictionary_writer_release(struct dictionary_writer *w)
 
 /* ---- reading ---- */
 
-bool dictionary_open(struct slice pages, struct slice index, uint32_t page_count,
-                     struct dictionary *out)
+/* Bytes of the tables in front of the keys: one offset a page more than there are. */
+static uint64_t tables_size(uint32_t page_count, bool chunked)
 {
-    if (index.size / 8 < (uint64_t)page_count + 1) return false;
-    *out = (struct dictionary){pages, index, page_count};
+    uint64_t offsets = (uint64_t)page_count + 1;
+    return chunked ? 12 * offsets + 4 * (uint64_t)page_count : 8 * offsets;
+}
+
+bool dictionary_open(struct slice pages, struct slice index, uint32_t page_count,
+                     bool chunked, struct dictionary *out)
+{
+    if (index.size < tables_size(page_count, chunked)) return false;
+    *out = (struct dictionary){.pages = pages,
+                               .index = index,
+                               .pages_size = pages.size,
+                               .page_count = page_count,
+                               .chunked = chunked};
     return true;
 }
 
@@ -117,9 +139,53 @@ static bool between(struct slice whole, const uint8_t *table, uint32_t i,
 
 static bool page_key(const struct dictionary *d, uint32_t page, struct slice *out)
 {
-    size_t tables = 8 * ((size_t)d->page_count + 1);
+    size_t tables = (size_t)tables_size(d->page_count, d->chunked);
+    size_t offsets = ((size_t)d->page_count + 1) * (d->chunked ? 8 : 4);
     struct slice keys = slice_of(d->index.data + tables, d->index.size - tables);
-    return between(keys, d->index.data + tables / 2, page, out);
+    return between(keys, d->index.data + offsets, page, out);
+}
+
+static bool chunk_range(const struct dictionary *d, uint32_t page, uint64_t *offset,
+                        uint64_t *size)
+{
+    const uint8_t *table = d->index.data + 8 * (size_t)page;
+    uint64_t begin = load_u64(table), end = load_u64(table + 8);
+    if (begin > end || end > d->pages_size) return false;
+    *offset = begin;
+    *size = end - begin;
+    return true;
+}
+
+static bool chunk_bytes(const struct dictionary *d, uint32_t page, struct slice *out)
+{
+    uint64_t offset, size;
+    if (d->pages.data) {
+        if (!chunk_range(d, page, &offset, &size)) return false;
+        *out = slice_of(d->pages.data + offset, (size_t)size);
+        return true;
+    }
+    for (size_t i = 0; i < d->chunk_count; i++) {
+        if (d->chunks[i].page != page) continue;
+        *out = d->chunks[i].bytes;
+        return true;
+    }
+    return false;
+}
+
+/* The page and its lists; these are empty where they lie elsewhere. */
+static bool page_read(const struct dictionary *d, uint32_t page, struct slice *out,
+                      struct slice *lists)
+{
+    struct slice chunk;
+    *lists = SLICE_EMPTY;
+    if (!d->chunked) return between(d->pages, d->index.data, page, out);
+    if (!chunk_bytes(d, page, &chunk)) return false;
+    size_t sizes = 12 * ((size_t)d->page_count + 1);
+    size_t size = load_u32(d->index.data + sizes + 4 * (size_t)page);
+    if (size > chunk.size) return false;
+    *lists = slice_of(chunk.data, chunk.size - size);
+    *out = slice_of(chunk.data + lists->size, size);
+    return true;
 }
 
 /* One entry of a page. */
@@ -218,18 +284,26 @@ static bool term_page(const struct dictionary *d, struct slice term, uint32_t *o
     return true;
 }
 
+bool dictionary_chunk_of(const struct dictionary *d, struct slice term, uint32_t *page,
+                         uint64_t *offset, uint64_t *size)
+{
+    assert(d->chunked);
+    return d->page_count > 0 && term_page(d, term, page) &&
+           chunk_range(d, *page, offset, size);
+}
+
 enum dictionary_found dictionary_find(const struct dictionary *d, struct slice term,
-                                      struct slice *body)
+                                      struct dictionary_entry *out)
 {
     struct slice bytes;
     uint32_t page;
     size_t at;
 
     if (d->page_count == 0) return DICTIONARY_ABSENT;
-    if (!term_page(d, term, &page) || !between(d->pages, d->index.data, page, &bytes) ||
+    if (!term_page(d, term, &page) || !page_read(d, page, &bytes, &out->lists) ||
         !page_run(bytes, term, &at))
         return DICTIONARY_DAMAGED;
-    return run_find(bytes, at, term, body);
+    return run_find(bytes, at, term, &out->body);
 }
 
 /* ---- walking ---- */
@@ -242,7 +316,7 @@ void dictionary_walk_seek(const struct dictionary *d, struct slice from,
     *w = (struct dictionary_walk){.dictionary = d};
     if (d->page_count == 0) return;
     w->damaged = !term_page(d, from, &page) ||
-                 !between(d->pages, d->index.data, page, &w->page) ||
+                 !page_read(d, page, &w->page, &w->lists) ||
                  !page_run(w->page, from, &w->at);
     if (w->damaged) return;
     w->next_page = page + 1;
@@ -259,7 +333,7 @@ static bool walk_page(struct dictionary_walk *w)
 {
     const struct dictionary *d = w->dictionary;
     if (w->next_page == d->page_count) return false;
-    w->damaged = !between(d->pages, d->index.data, w->next_page, &w->page) ||
+    w->damaged = !page_read(d, w->next_page, &w->page, &w->lists) ||
                  !page_run(w->page, SLICE_EMPTY, &w->at);
     w->next_page++;
     w->in_run = 0;

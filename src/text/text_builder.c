@@ -240,7 +240,6 @@ void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf 
 {
     struct dictionary_writer dictionary = DICTIONARY_WRITER_INIT;
     struct text_term_rooms rooms = {0};
-    struct buf lists = BUF_INIT;
     size_t *ends;
 
     assert(row_count >= b->lengths.size);
@@ -258,14 +257,13 @@ void text_builder_finish(struct text_builder *b, uint32_t row_count, struct buf 
         uint32_t term = keys[i].term;
         size_t begin = term ? ends[term - 1] : 0, count = ends[term] - begin;
         uint32_t postings = term_collect(places + begin, count, &rooms);
-        text_term_write(&rooms, keys[i].key, postings, count, b->lengths.data, &lists,
+        text_term_write(&rooms, keys[i].key, postings, count, b->lengths.data,
                         positions, &dictionary);
     }
-    text_layout_write(&b->analysis, &totals, b->lengths.data, &lists, &dictionary, out);
+    text_layout_write(&b->analysis, &totals, b->lengths.data, &dictionary, out);
     mem_free(places);
     mem_free(ends);
     mem_free(keys);
     text_term_release(&rooms);
-    buf_release(&lists);
     text_builder_free(b);
 }

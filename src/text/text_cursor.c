@@ -190,10 +190,13 @@ float cursor_block_bound(struct cursor *c)
     return c->block_bound;
 }
 
-float cursor_bound(struct cursor *c, uint32_t end)
+float cursor_bound(struct cursor *c, uint32_t end, uint32_t blocks_max)
 {
     float best = cursor_block_bound(c);
     if (c->block_last >= end - 1) return best;
+    if (c->list.block_count - c->block > blocks_max &&
+        postings_last_row(&c->list, c->block + blocks_max - 1) < end - 1)
+        return c->clause->weight;
 
     for (uint32_t block = c->block + 1; block < c->list.block_count; block++) {
         float bound = pairs_bound(c, block);

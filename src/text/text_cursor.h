@@ -55,8 +55,9 @@ enum err cursor_seek_far(struct op *op, struct cursor *c, uint32_t row,
 
 /* Best score of any posting in the block at hand. */
 float cursor_block_bound(struct cursor *c);
-/* Best score of any posting from the block at hand to the row before end. */
-float cursor_bound(struct cursor *c, uint32_t end);
+/* A score that no posting from the block at hand to the row before end exceeds: the
+ * best one, or where these are more than blocks_max blocks the clause's weight. */
+float cursor_bound(struct cursor *c, uint32_t end, uint32_t blocks_max);
 
 /* In the loaded block: index of the first row >= row, not before c->at. */
 static inline uint32_t cursor_lower(const struct cursor *c, uint32_t row)

@@ -37,7 +37,40 @@ void text_builder_free(struct text_builder *b); /* NULL is fine */
  * out of bounds. */
 enum err text_index_open(struct op *op, struct slice bytes, uint32_t row_count,
                          struct text_index **out);
-void text_index_close(struct text_index *t);
+void text_index_close(struct text_index *t); /* NULL is fine */
+
+/*
+ * An index far away is read by ranges of its bytes: its head, which is small, is kept;
+ * for a search come the lengths, and for each term the chunk of the dictionary that it
+ * would be in, which holds its list too (dictionary.h).
+ */
+
+/* Appends the head of an index just written. */
+void text_index_head(struct slice bytes, struct buf *out);
+/* An index of `size` bytes of which nothing but the head is at hand, which is borrowed:
+ * to ask for ranges. ERR_CORRUPT. */
+enum err text_index_open_head(struct op *op, struct slice head, uint32_t row_count,
+                              uint64_t size, struct text_index **out);
+
+struct text_chunk {
+    uint32_t page;
+    uint64_t offset, size; /* in the bytes of the index */
+    struct slice bytes;
+};
+/* Where the lengths end, which lie behind what the header takes. */
+uint64_t text_index_lengths_end(const struct text_index *t);
+/* All of the chunk that the term would be in but its bytes. False if there are no
+ * terms, or the head is damaged. */
+bool text_index_chunk(const struct text_index *head, struct slice term,
+                      struct text_chunk *out);
+/*
+ * The index with its bytes up to the lengths' end, and n chunks; all are borrowed, as
+ * the head's are. It can be asked for the terms of these chunks and for its counts;
+ * other terms are ERR_CORRUPT, or 0 rows. It has no positions.
+ */
+struct text_index *text_index_of_chunks(const struct text_index *head,
+                                        struct slice begin,
+                                        const struct text_chunk *chunks, size_t n);
 /* Lends the index its positions, any bytes; phrases need them. */
 void text_index_attach(struct text_index *t, struct slice positions);
 /* False for an index of the version before positions: it knows no phrases. */

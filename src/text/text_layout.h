@@ -2,8 +2,9 @@
  * text_layout.h - the bytes of a text index, for the files that write and read them.
  *
  *    0  u32  magic "ETXT"
- *    4  u16  version of this layout, 3; in version 1 terms have no positions, up to 2
- *            the rows of dense blocks are gaps too
+ *    4  u16  version of this layout, 4; up to 3 the lists are not in the dictionary's
+ *            chunks, up to 2 the rows of dense blocks are gaps too, in 1 terms have no
+ *            positions
  *    6  u16  version of the analysis that made the terms (ANALYSIS_VERSION)
  *    8  u8   language; u8 stemming; u8 remove_stopwords; u8 flags: 1 case_sensitive, 2
  *            ascii_folding
@@ -11,20 +12,21 @@
  *   16  u32  rows with at least one term (documents)
  *   20  u32  different terms
  *   24  u64  terms of all documents together, repeats counted
- *   32  u64  size of the postings
- *   40  u64  size of the dictionary's pages
+ *   32  u64  size of the postings; 0 from version 4 on
+ *   40  u64  size of the dictionary's chunks (up to version 3: pages)
  *   48  u64  size of the dictionary's index
  *   56  u32  pages of the dictionary
  *   60  u32  zero
  *   64       a byte per row: its length (bm25_length_encode), 0 without terms
- *            postings: the lists of more than POSTINGS_SMALL rows (postings.h)
- *            dictionary pages, dictionary index (dictionary.h)
+ *            up to version 3, the lists of more than POSTINGS_SMALL rows (postings.h)
+ *            dictionary chunks with these lists, dictionary index (dictionary.h)
  *
  * The body of a term in the dictionary: varint number of rows; then, for up to
- * POSTINGS_SMALL rows, the list itself, else varints of where it begins in the postings
- * and its size; then its positions (positions.h): a small list's, if they are at most
- * POSITIONS_INLINE, as varints, else a varint of where they begin in the bytes of all
- * positions. Those are a string of their own, as only phrases need them.
+ * POSTINGS_SMALL rows, the list itself, else varints of where it begins in the lists of
+ * its chunk (up to version 3: in all postings) and its size; then its positions
+ * (positions.h): a small list's, if they are at most POSITIONS_INLINE, as varints, else
+ * a varint of where they begin in the bytes of all positions. Those are a string of
+ * their own, as only phrases need them.
  *
  * Positions count the words of a text from 0, left-out ones too; an item of an array
  * goes on POSITION_GAP behind the last term of the item before.
@@ -46,12 +48,12 @@
 #include "text/postings.h"
 
 #define TEXT_MAGIC 0x54585445u /* "ETXT" */
-enum { TEXT_VERSION = 3, TEXT_HEADER_SIZE = 64 };
+enum { TEXT_VERSION = 4, TEXT_HEADER_SIZE = 64 };
 
 struct op;
 
-/* What the version 2 added. */
-enum { TEXT_VERSION_POSITIONS = 2 };
+/* What versions added. */
+enum { TEXT_VERSION_POSITIONS = 2, TEXT_VERSION_CHUNKS = 4 };
 enum { TEXT_CASE_SENSITIVE = 1, TEXT_ASCII_FOLDING = 2 };
 
 struct text_index {
@@ -61,10 +63,11 @@ struct text_index {
     uint32_t term_count;
     uint64_t total_length;
     const uint8_t *lengths; /* of row_count rows */
-    struct slice postings;
+    struct slice postings;  /* of all terms; empty where they are in chunks */
     struct slice positions; /* empty until they are attached */
     bool has_positions;     /* the terms know theirs */
     struct dictionary dictionary;
+    struct dictionary_chunk *chunks; /* its own; NULL: all bytes are at hand */
 };
 
 /* The list of a term. *found is false when no row holds it. ERR_CORRUPT. */
@@ -72,8 +75,8 @@ enum err text_index_list(struct op *op, const struct text_index *t, struct slice
                          bool *found, struct postings *out);
 /* List and positions in a term's body; positions are not looked up where out_positions
  * is NULL. False if it is damaged, or the positions are not attached. */
-bool text_body_open(const struct text_index *t, struct slice body, struct postings *out,
-                    struct positions *out_positions);
+bool text_body_open(const struct text_index *t, const struct dictionary_entry *entry,
+                    struct postings *out, struct positions *out_positions);
 
 /* Can the row hold a term so often, by what is known of its length? */
 static inline bool text_frequency_fits(const struct text_index *t, uint32_t row,
@@ -89,12 +92,10 @@ struct text_totals {
     uint32_t row_count, document_count, term_count;
     uint64_t total_length;
 };
-/* Appends the index: header, lengths (a byte a row), lists, dictionary. Releases the
- * dictionary. */
+/* Appends the index: header, lengths (a byte a row), dictionary, which it releases. */
 void text_layout_write(const struct analysis *analysis,
                        const struct text_totals *totals, const uint8_t *lengths,
-                       const struct buf *lists, struct dictionary_writer *dictionary,
-                       struct buf *out);
+                       struct dictionary_writer *dictionary, struct buf *out);
 
 /* One term being written; clear it between two. */
 struct text_term_rooms {
@@ -108,7 +109,7 @@ void text_term_reserve(struct text_term_rooms *rooms, size_t postings, size_t nu
 void text_term_release(struct text_term_rooms *rooms);
 /* Writes the list and positions that rooms holds, and the term into the dictionary. */
 void text_term_write(struct text_term_rooms *rooms, struct slice term, uint32_t count,
-                     size_t numbers, const uint8_t *lengths, struct buf *lists,
-                     struct buf *positions, struct dictionary_writer *dictionary);
+                     size_t numbers, const uint8_t *lengths, struct buf *positions,
+                     struct dictionary_writer *dictionary);
 
 #endif

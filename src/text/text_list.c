@@ -57,13 +57,13 @@ static enum err word_open(struct op *op, const struct text_index *t,
                           const struct phrase_term *term, struct phrase_word *w,
                           bool *found)
 {
-    struct slice body;
+    struct dictionary_entry entry;
     struct postings list;
 
     *found = false;
-    enum dictionary_found in = dictionary_find(&t->dictionary, term->term, &body);
+    enum dictionary_found in = dictionary_find(&t->dictionary, term->term, &entry);
     if (in == DICTIONARY_ABSENT) return ERR_OK;
-    if (in == DICTIONARY_DAMAGED || !text_body_open(t, body, &list, &w->positions))
+    if (in == DICTIONARY_DAMAGED || !text_body_open(t, &entry, &list, &w->positions))
         return op_fail(op, ERR_CORRUPT, "text index: damaged positions of \"%.*s\"",
                        (int)term->term.size, (const char *)term->term.data);
     *found = true;

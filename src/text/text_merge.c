@@ -36,7 +36,6 @@ struct merge {
     uint8_t *lengths;
     struct text_totals totals;
     struct text_term_rooms rooms;
-    struct buf lists;
     struct dictionary_writer dictionary;
 };
 
@@ -138,8 +137,8 @@ static enum err run_copy(struct merge *m, const struct walk *w)
     struct postings list;
     struct positions positions;
 
-    if (!text_body_open(w->input->index, w->terms.body, &list, &positions))
-        return damaged(m);
+    const struct dictionary_entry entry = {w->terms.body, w->terms.lists};
+    if (!text_body_open(w->input->index, &entry, &list, &positions)) return damaged(m);
     for (uint32_t block = 0; block < list.block_count; block++)
         if (!postings_decode(&list, block, m->rows) ||
             !block_copy(m, w->input, &positions, block))
@@ -203,7 +202,7 @@ static void term_write(struct merge *m, struct slice term, struct buf *positions
         at += frequency;
     }
     text_term_write(&m->rooms, term, (uint32_t)count, number_count, m->lengths,
-                    &m->lists, positions, &m->dictionary);
+                    positions, &m->dictionary);
     m->totals.total_length += number_count;
     m->totals.term_count++;
 }
@@ -253,7 +252,6 @@ static void merge_release(struct merge *m)
     buf_release(&m->other);
     buf_release(&m->run_ends);
     buf_release(&m->numbers);
-    buf_release(&m->lists);
     text_term_release(&m->rooms);
     dictionary_writer_release(&m->dictionary);
 }
@@ -266,19 +264,18 @@ static struct buf cut(struct buf_room *room, uint64_t input_bytes)
 
 uint64_t text_merge_room(uint64_t input_bytes)
 {
-    return input_bytes + input_bytes / 8 + 2 * (uint64_t)(ROOM_SPARE + ROOM_GAP);
+    return input_bytes + input_bytes / 8 + (uint64_t)(ROOM_SPARE + ROOM_GAP);
 }
 
 static void rooms_cut(struct merge *m, const struct text_merge_input *inputs,
                       size_t count, struct buf_room *room)
 {
-    uint64_t lists = 0, pages = 0;
+    uint64_t chunks = 0;
     for (size_t i = 0; i < count; i++) {
-        lists += inputs[i].index->postings.size;
-        pages += inputs[i].index->dictionary.pages.size;
+        chunks += inputs[i].index->postings.size;
+        chunks += inputs[i].index->dictionary.pages.size;
     }
-    m->lists = cut(room, lists);
-    m->dictionary.pages = cut(room, pages);
+    m->dictionary.pages = cut(room, chunks);
 }
 
 enum err text_merge(struct op *op, const struct analysis *analysis,
@@ -303,8 +300,7 @@ enum err text_merge(struct op *op, const struct analysis *analysis,
         if (i % TERMS_PER_CHECK == 0) e = op_check(op);
         if (!e) e = term_merge(&m, positions);
     }
-    if (!e)
-        text_layout_write(analysis, &m.totals, m.lengths, &m.lists, &m.dictionary, out);
+    if (!e) text_layout_write(analysis, &m.totals, m.lengths, &m.dictionary, out);
     merge_release(&m);
     return e;
 }

@@ -36,7 +36,8 @@
 enum {
     CROWD = 32, /* windows grow while they hold fewer candidates a clause */
     ALLOWED_BATCH = 256,
-    ALLOWED_COST = 16 /* a look-up costs as much as walking so many postings */
+    ALLOWED_COST = 16, /* a look-up costs as much as walking so many postings */
+    BOUND_BLOCKS = 16  /* of a group's list under one block of the leading group's */
 };
 
 struct group {
@@ -393,7 +394,7 @@ static void partition(struct search *s, uint32_t hi)
     double floor = floor_of(s), sum = 0;
 
     for (size_t i = 0; i < s->live_count; i++) {
-        s->live[i]->bound = (double)cursor_bound(s->live[i], hi);
+        s->live[i]->bound = (double)cursor_bound(s->live[i], hi, UINT32_MAX);
         s->ranked[i] = s->live[i];
     }
     qsort(s->ranked, s->live_count, sizeof(struct cursor *), by_worth);
@@ -490,10 +491,17 @@ static bool lead_window(struct search *s, uint32_t lo, uint32_t *hi)
     return any;
 }
 
-/* Bounds [lo, hi) for each group and those after it. False: some group has ended. */
+/* Is there no score yet that a row must reach? */
+static bool all_welcome(const struct search *s)
+{
+    return floor_of(s) <= 0;
+}
+
+/* Bounds [lo, hi) for each group and those after it, by infinity while all rows are
+ * welcome. False: some group has ended. */
 static bool groups_bound(struct search *s, uint32_t lo, uint32_t hi)
 {
-    double sum = 0;
+    double sum = all_welcome(s) ? INFINITY : 0;
 
     for (size_t g = s->group_count; g-- > 0;) {
         struct group *group = &s->groups[g];
@@ -502,7 +510,7 @@ static bool groups_bound(struct search *s, uint32_t lo, uint32_t hi)
             struct cursor *c = group->cursors[i];
             if (!cursor_skip(c, lo)) continue;
             any = true;
-            sum += (double)cursor_bound(c, hi);
+            if (!isinf(sum)) sum += (double)cursor_bound(c, hi, BOUND_BLOCKS);
         }
         if (!any) return false;
         group->rest = sum * s->slack;
@@ -531,18 +539,59 @@ static enum err lead_walk(struct search *s, uint32_t lo, uint32_t hi)
     }
 }
 
+/* Has each group but the leading one the row? */
+static enum err row_everywhere(struct search *s, uint32_t row, bool *everywhere)
+{
+    *everywhere = true;
+    for (size_t g = 1; g < s->group_count && *everywhere; g++) {
+        const struct group *group = &s->groups[g];
+        *everywhere = false;
+        for (size_t i = 0; i < group->count && !*everywhere; i++) {
+            enum err e = cursor_find(s->op, group->cursors[i], row, everywhere);
+            if (e) return e;
+        }
+    }
+    return ERR_OK;
+}
+
+/* lead_block while all rows are welcome: only those that all groups have are scored. */
+static enum err lead_match(struct search *s, uint32_t hi, uint32_t *i)
+{
+    struct cursor *c = s->groups[0].cursors[0];
+
+    for (; *i < c->rows.count && c->rows.rows[*i] < hi && all_welcome(s); ++*i) {
+        uint32_t row = c->rows.rows[*i];
+        bool everywhere;
+        if (!is_allowed(s, row)) continue;
+        enum err e = row_everywhere(s, row, &everywhere);
+        if (e) return e;
+        if (!everywhere) continue;
+        c->at = *i;
+        float score = cursor_score(c, row);
+        *place_of(s, c) = score;
+        e = row_in_groups(s, 1, row, (double)score);
+        if (e) return e;
+    }
+    return ERR_OK;
+}
+
 /* The rows [lo, hi) of a leading group of one cursor; they lie in one block. */
 static enum err lead_block(struct search *s, uint32_t lo, uint32_t hi)
 {
     struct cursor *c = s->groups[0].cursors[0];
-    double others = s->group_count > 1 ? s->groups[1].rest : 0;
 
     enum err e = cursor_load(s->op, c);
     if (e) return e;
+    uint32_t i = cursor_lower(c, lo);
+    e = lead_match(s, hi, &i);
+    if (e || i == c->rows.count || c->rows.rows[i] >= hi) return e;
+
+    if (isinf(s->groups[0].rest) && !groups_bound(s, c->rows.rows[i], hi))
+        return ERR_OK;
+    double others = s->group_count > 1 ? s->groups[1].rest : 0;
     cursor_rate(c);
     float need = needed(s, others);
-    for (uint32_t i = cursor_lower(c, lo); i < c->rows.count && c->rows.rows[i] < hi;
-         i++) {
+    for (; i < c->rows.count && c->rows.rows[i] < hi; i++) {
         if (c->scores[i] < need) continue;
         if (!is_allowed(s, c->rows.rows[i])) continue;
         *place_of(s, c) = c->scores[i];

@@ -32,8 +32,8 @@ void text_term_release(struct text_term_rooms *rooms)
 }
 
 void text_term_write(struct text_term_rooms *rooms, struct slice term, uint32_t count,
-                     size_t numbers, const uint8_t *lengths, struct buf *lists,
-                     struct buf *positions, struct dictionary_writer *dictionary)
+                     size_t numbers, const uint8_t *lengths, struct buf *positions,
+                     struct dictionary_writer *dictionary)
 {
     bool small = count <= POSTINGS_SMALL;
     int64_t before = -1;
@@ -46,10 +46,12 @@ void text_term_write(struct text_term_rooms *rooms, struct slice term, uint32_t 
         before = rooms->postings[i].row;
     }
     if (!small) {
-        size_t begin = lists->size;
+        size_t begin;
+        struct buf *lists = dictionary_lists(dictionary, &begin);
+        size_t before_list = lists->size;
         postings_encode(rooms->postings, count, lengths, lists);
         put_varint(&rooms->body, begin);
-        put_varint(&rooms->body, lists->size - begin);
+        put_varint(&rooms->body, lists->size - before_list);
     }
     if (small && numbers <= POSITIONS_INLINE) {
         for (size_t i = 0; i < numbers; i++)
@@ -63,8 +65,7 @@ void text_term_write(struct text_term_rooms *rooms, struct slice term, uint32_t 
 
 void text_layout_write(const struct analysis *analysis,
                        const struct text_totals *totals, const uint8_t *lengths,
-                       const struct buf *lists, struct dictionary_writer *dictionary,
-                       struct buf *out)
+                       struct dictionary_writer *dictionary, struct buf *out)
 {
     struct buf pages = BUF_INIT, index = BUF_INIT;
     uint32_t page_count;
@@ -82,13 +83,12 @@ void text_layout_write(const struct analysis *analysis,
     put_u32(out, totals->document_count);
     put_u32(out, totals->term_count);
     put_u64(out, totals->total_length);
-    put_u64(out, lists->size);
+    put_u64(out, 0);
     put_u64(out, pages.size);
     put_u64(out, index.size);
     put_u32(out, page_count);
     put_u32(out, 0);
     buf_append(out, lengths, totals->row_count);
-    buf_append_slice(out, buf_slice(lists));
     buf_append_slice(out, buf_slice(&pages));
     buf_append_slice(out, buf_slice(&index));
     buf_release(&pages);

@@ -430,6 +430,14 @@ bool ivf_reaches(const struct ivf *ivf, float recall)
     return best >= recall || best >= PRECISE;
 }
 
+bool ivf_decides(const struct ivf *ivf, float recall)
+{
+    struct ivf_calibration alone, helped;
+    return ivf_capped(ivf, recall, IVF_DEEP, false, &alone) &&
+           ivf_capped(ivf, recall, IVF_DEEP, true, &helped) &&
+           alone.clusters <= helped.clusters + helped.clusters / 4 + 1;
+}
+
 uint32_t ivf_row_cluster(const struct ivf *ivf, struct slice slots, uint32_t row)
 {
     assert(row < ivf->row_count && slots.size == ivf_slots_size(ivf));

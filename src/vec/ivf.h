@@ -115,6 +115,13 @@ uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked);
  * calibration saw it, are to be searched exactly.
  */
 bool ivf_reaches(const struct ivf *ivf, float recall);
+/*
+ * Do the codes alone tell the nearest well enough, for at most a quarter more clusters
+ * than where exact vectors decide? Then whoever pays dearly for each vector, but not
+ * for clusters, need only read those of the results. It was measured with searches that
+ * keep ivf_rerank(k) rows: those look farther than one that keeps k.
+ */
+bool ivf_decides(const struct ivf *ivf, float recall);
 /* The cluster that a row with a vector lies in. slots: all of it. */
 uint32_t ivf_row_cluster(const struct ivf *ivf, struct slice slots, uint32_t row);
 
@@ -157,6 +164,7 @@ struct ivf_options {
     uint32_t
         probes; /* clusters to look at, those beyond the cut left out; 0: by recall */
     uint32_t rerank; /* the best so many will be decided by exact vectors; 0: none */
+    uint32_t keep;   /* rows to find, if that is more than k and rerank */
     float eps;       /* width of the error bound; 0: the default, 1.9 */
     const struct rowset *allowed; /* rows that may be found; NULL: all */
     struct slice slots;           /* all of it, or empty: then never walk by rows */
@@ -186,8 +194,8 @@ enum err ivf_search_next(struct op *op, struct ivf_search *s, const struct topk 
 enum err ivf_search_scan(struct op *op, struct ivf_search *s,
                          const struct ivf_record *records, size_t n,
                          const struct topk *best);
-/* The rows found, k or as many as will be reranked, best first, in the op's arena;
- * scores are approximate. Ends the search: call it once. */
+/* The rows found, k or as many as will be reranked or kept, best first, in the op's
+ * arena; scores are approximate. Ends the search: call it once. */
 void ivf_search_found(struct ivf_search *s, struct hit **hits, size_t *count);
 struct ivf_counters ivf_search_counters(const struct ivf_search *s);
 

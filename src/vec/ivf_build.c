@@ -17,6 +17,7 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "vec/centre.h"
 #include "vec/clusters.h"
 #include "vec/distance.h"
 #include "vec/ivf.h"
@@ -57,7 +58,7 @@ struct build {
 /* ---- lengths and mean ---- */
 
 struct survey {
-    double *mean;
+    struct centre *centre;
     double norm_max;
     bool zeros; /* some vector has length 0 */
 };
@@ -65,15 +66,13 @@ struct survey {
 static enum err survey_vector(struct op *op, const struct build *b, const float *vector,
                               struct survey *s)
 {
-    uint32_t dim = b->source->dim;
-    double norm = distance_norm(vector, dim), scale = 1;
+    double norm = distance_norm(vector, b->source->dim), scale = 1;
     if (!(norm <= IVF_LENGTH_MAX))
         return op_fail(op, ERR_LIMIT, "a vector too long for the index");
     if (b->ivf.metric == IVF_COSINE) scale = norm > 0 ? 1 / norm : 0;
     s->zeros |= !(norm > 0);
     s->norm_max = fmax(s->norm_max, norm);
-    for (uint32_t d = 0; d < dim; d++)
-        s->mean[d] += (double)vector[d] * scale / b->source->count;
+    centre_add(s->centre, vector, scale);
     return ERR_OK;
 }
 
@@ -92,23 +91,37 @@ static enum err survey(struct op *op, struct build *b, struct survey *s)
     return e;
 }
 
+/* Of vectors that cosine makes equally long none is far off. */
+static struct centre *centre_of(const struct build *b)
+{
+    const struct ivf_source *source = b->source;
+    uint32_t count = source->count < CENTRE_SAMPLE ? source->count : CENTRE_SAMPLE;
+    if (b->ivf.metric == IVF_COSINE) return centre_new(NULL, 0, source->dim);
+    float *sample = mem_new_array(float, (size_t)count * source->dim);
+    for (uint32_t i = 0; i < count; i++)
+        source->read(source->context, (uint32_t)((uint64_t)source->count * i / count),
+                     1, sample + (size_t)i * source->dim);
+    struct centre *centre = centre_new(sample, count, source->dim);
+    mem_free(sample);
+    return centre;
+}
+
 /* Settles how vectors are coded: coordinates, rotation, mean. */
 static enum err plan_coding(struct op *op, struct build *b)
 {
     struct ivf *ivf = &b->ivf;
-    struct survey s = {.mean = mem_new_array(double, ivf->dim + 1)};
+    struct survey s = {.centre = centre_of(b)};
     float *mean = mem_new_array(float, ivf->dim + 1);
     enum err e = survey(op, b, &s);
     ivf->coded_dim = ivf->dim + (ivf->metric == IVF_COSINE && s.zeros ? 1 : 0);
     ivf->padded = (uint32_t)rotation_padded(ivf->coded_dim);
     ivf->rotation = rotation_new(ivf->coded_dim, ivf->seed);
     ivf->mean = mem_new_array(float, ivf->padded);
-    for (uint32_t d = 0; d < ivf->dim; d++)
-        mean[d] = (float)s.mean[d];
+    if (!e) centre_get(s.centre, mean);
     rotation_apply(ivf->rotation, mean, ivf->mean);
     b->norm_max = s.norm_max;
     b->scratch = mem_new_array(float, ivf->coded_dim);
-    mem_free(s.mean);
+    centre_free(s.centre);
     mem_free(mean);
     return e;
 }

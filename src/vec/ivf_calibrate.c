@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/codec.h"
 #include "base/mem.h"
@@ -10,10 +11,13 @@
 #include "vec/distance.h"
 
 enum {
-    TRUE_MAX = 64,     /* true neighbours kept, for rows that tie with the last */
-    RERANKED_MAX = 15, /* ivf_rerank(IVF_DEEP) */
-    CUT_QUERIES = 256, /* that measure cuts alone */
-    CAPPED_FIRST = 2   /* clusters that are looked at whatever they require */
+    TRUE_FEW = 16,      /* true neighbours looked for … */
+    TRUE_MAX = 64,      /* … and at most, where rows tie or codes are rough */
+    DEEPER_EACH = 8,    /* one query of so many looks for that many */
+    LACKING_PART = 200, /* more than one neighbour of so many is too much */
+    RERANKED_MAX = 15,  /* ivf_rerank(IVF_DEEP) */
+    CUT_QUERIES = 256,  /* that measure cuts alone */
+    CAPPED_FIRST = 2    /* clusters that are looked at whatever they require */
 };
 
 /* Neighbours that are looked for, and rows that a rerank decides between: those of a
@@ -36,10 +40,13 @@ static const double missed[] = {0.4,   0.3,   0.22,  0.16,  0.12, 0.09,  0.07,  
 static const double BY_COUNT = 0.3;
 /* Where more are missed, fewer queries tell how many. */
 static const double ROUGHLY = 0.13;
-/* Recall from which on more clusters need not be tried. */
-static const float ENOUGH = 0.9995f;
-/* Standard errors that the recall kept is below the recall seen. */
-static const double CONFIDENCE = 2.5;
+/*
+ * Standard errors that the recall kept is below the recall seen: the one margin of the
+ * promise that a wanted recall is met. The queries are a sample, so one index in 700
+ * may fall short of it. What it costs: about a thousandth of recall more than was
+ * wanted for each standard error at 0.99, three thousandths at 0.95.
+ */
+static const double CONFIDENCE = 3;
 /* Of 20 queries so many take at most the clusters that are kept. */
 static const double MOST = 0.95;
 /* Smaller cosines are as good as none: the first clusters are always looked at. */
@@ -58,6 +65,7 @@ struct calibration {
     const struct ivf *ivf;
     struct slice records, slots;
     struct topk *truth; /* by minus distance, rows of the segment */
+    struct hit *hits;   /* of truth, TRUE_MAX each */
 };
 
 /* What the neighbours of all queries take, at a depth; in the end by cosine. */
@@ -121,12 +129,14 @@ static float exact(const void *context, uint32_t row)
     return norms > 0 ? (float)(2 * dot / norms - 2) : -2;
 }
 
-static enum err find_neighbours(struct op *op, struct calibration *c, uint32_t q)
+/* The count nearest. */
+static enum err find_nearest(struct op *op, struct calibration *c, uint32_t q,
+                             uint32_t count)
 {
     const struct ivf *ivf = c->ivf;
     const float *raw = c->queries->raw + (size_t)q * ivf->dim;
-    struct ivf_options options = {.k = TRUE_MAX + 1, /* the query finds itself */
-                                  .rerank = TRUE_MAX + 1,
+    struct ivf_options options = {.k = count + 1, /* the query finds itself */
+                                  .rerank = count + 1,
                                   .probes = UINT32_MAX,
                                   .eps = TRUTH_EPS};
     struct asking asking = {c, raw, distance_norm(raw, ivf->dim),
@@ -134,7 +144,7 @@ static enum err find_neighbours(struct op *op, struct calibration *c, uint32_t q
     struct hit hits[TRUE_MAX + 1];
     struct topk found;
     struct op search;
-    topk_init(&found, hits, TRUE_MAX + 1, by_row, NULL);
+    topk_init(&found, hits, count + 1, by_row, NULL);
     op_init(&search, op->deadline_ms, 0);
     enum err e = ivf_search(&search, ivf, c->records, raw, &options, exact, &asking, 0,
                             &found, NULL);
@@ -143,6 +153,7 @@ static enum err find_neighbours(struct op *op, struct calibration *c, uint32_t q
     if (!e) e = op_check(op);
     if (e) return op_fail(op, e, "calibrate a vector index");
     uint32_t self = row_of(c->queries, c->queries->vectors[q]);
+    topk_init(c->truth + q, c->hits + (size_t)q * TRUE_MAX, count, by_row, NULL);
     for (size_t i = 0; i < found.count; i++)
         if (hits[i].row != self) topk_push(c->truth + q, hits[i]);
     topk_finish(c->truth + q);
@@ -176,6 +187,62 @@ static size_t neighbours(const struct calibration *c, uint32_t query,
 {
     size_t count = c->truth[query].count;
     return count < depth->k ? count : depth->k;
+}
+
+/* Few are much less work, and enough unless there may be more that tie. */
+static enum err find_few(struct op *op, struct calibration *c, uint32_t q)
+{
+    const struct topk *truth = c->truth + q;
+    enum err e = find_nearest(op, c, q, TRUE_FEW);
+    if (e || truth->count < TRUE_FEW) return e;
+    bool tie = -truth->hits[TRUE_FEW - 1].score <= tie_limit(truth, IVF_DEEP);
+    return tie ? find_nearest(op, c, q, TRUE_MAX) : ERR_OK;
+}
+
+static bool has_row(const struct hit *hits, size_t count, uint32_t row)
+{
+    for (size_t i = 0; i < count; i++)
+        if (hits[i].row == row) return true;
+    return false;
+}
+
+/* Looks once more and deeper. *lacking grows by the neighbours that few lacked. */
+static enum err look_deeper(struct op *op, struct calibration *c, uint32_t q,
+                            size_t *lacking)
+{
+    struct hit few[TRUE_MAX];
+    size_t count = c->truth[q].count, k = neighbours(c, q, &deep);
+    if (k == 0) return ERR_OK;
+    float limit = 2 * -c->truth[q].hits[k - 1].score - tie_limit(c->truth + q, k);
+    memcpy(few, c->truth[q].hits, count * sizeof *few);
+    enum err e = find_nearest(op, c, q, TRUE_MAX);
+    for (size_t i = 0; i < k && !e; i++) {
+        const struct hit *hit = &c->truth[q].hits[i];
+        *lacking += -hit->score < limit && !has_row(few, count, hit->row);
+    }
+    return e;
+}
+
+/*
+ * The codes choose the rows whose vectors decide. Where neighbours are so close that
+ * codes hardly tell them apart, few rows would agree with a search that is as wrong, so
+ * some of the queries show whether a deeper look finds others.
+ */
+static enum err find_neighbours(struct op *op, struct calibration *c)
+{
+    uint32_t count = c->queries->count;
+    size_t looked = 0, lacking = 0;
+    enum err e = ERR_OK;
+    for (uint32_t q = 0; q < count && !e; q++)
+        e = find_few(op, c, q);
+    for (uint32_t q = 0; q < count && !e; q += DEEPER_EACH) {
+        looked += neighbours(c, q, &deep);
+        e = look_deeper(op, c, q, &lacking);
+    }
+    if (lacking * LACKING_PART <= looked) return e;
+    for (uint32_t q = 0; q < count && !e; q++)
+        e = find_nearest(op, c, q, TRUE_MAX);
+    return e;
 }
 
 /* ---- what they take ---- */
@@ -345,10 +412,11 @@ static enum err try_query(struct op *op, const struct calibration *c, uint32_t q
 }
 
 /* Searches at these limits and fills in the rest. capped: so many clusters at most;
- * otherwise the count comes out. */
+ * otherwise the count comes out. *all: nothing was missed, so that looking at more
+ * would show nothing new. */
 static enum err try_limits(struct op *op, const struct calibration *c,
                            const struct depth *depth, uint32_t queries, bool capped,
-                           struct ivf_calibration *limits)
+                           struct ivf_calibration *limits, bool *all)
 {
     struct trial t = {.depth = depth, .clusters = mem_new_array(uint32_t, queries + 1)};
     enum err e = ERR_OK;
@@ -363,6 +431,7 @@ static enum err try_limits(struct op *op, const struct calibration *c,
     if (limits->clusters == 0) limits->clusters = 1;
     limits->recall = lower_bound(&t.by_codes);
     limits->recall_reranked = lower_bound(&t.reranked);
+    *all = t.reranked.sum >= t.reranked.count;
     mem_free(t.clusters);
     return e;
 }
@@ -374,13 +443,14 @@ static enum err measure_cuts(struct op *op, const struct calibration *c,
                              const struct looks *looks, struct ivf_table *table)
 {
     uint32_t queries = at_most(c->queries->count, CUT_QUERIES);
+    bool all = looks->count == 0;
     float before = 0;
-    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles && looks->count; i++) {
+    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles && !all; i++) {
         size_t index = (size_t)(quantiles[i] * (double)(looks->count - 1));
         struct ivf_calibration entry = {
             .cut = fmaxf((float)looks->all[index].cosine, CUT_LEAST)};
         if (!(entry.cut > before)) continue;
-        enum err e = try_limits(op, c, looks->depth, queries, false, &entry);
+        enum err e = try_limits(op, c, looks->depth, queries, false, &entry, &all);
         if (e) return e;
         table->entries[table->count++] = entry;
         before = entry.cut;
@@ -419,24 +489,26 @@ static float cut_for(const struct looks *looks, uint32_t clusters, double most)
 static enum err measure_capped(struct op *op, const struct calibration *c,
                                const struct looks *looks, struct ivf_table *table)
 {
-    uint32_t all = c->ivf->clusters.count, clusters = 1;
-    uint32_t *behind = count_behind(looks, all);
+    uint32_t most_clusters = c->ivf->clusters.count, clusters = 1;
+    uint32_t *behind = count_behind(looks, most_clusters);
     struct ivf_calibration entry = {.cut = CUT_LEAST};
     enum err e = ERR_OK;
+    bool all = false;
     for (size_t i = 0; i < sizeof missed / sizeof *missed && looks->count && !e; i++) {
         double most = missed[i] * (double)looks->count;
-        uint32_t queries = missed[i] > ROUGHLY ? CUT_QUERIES : c->queries->count;
-        while (clusters < all && behind[clusters] > most * BY_COUNT)
+        bool roughly = missed[i] > ROUGHLY;
+        uint32_t queries =
+            at_most(c->queries->count, roughly ? CUT_QUERIES : c->queries->count);
+        while (clusters < most_clusters && behind[clusters] > most * BY_COUNT)
             clusters++;
         float cut = fmaxf(entry.cut, cut_for(looks, clusters, most - behind[clusters]));
         if (table->count && entry.clusters == clusters && entry.cut >= cut) continue;
         entry.clusters = clusters;
         entry.cut = cut;
-        e = try_limits(op, c, looks->depth, at_most(queries, c->queries->count), true,
-                       &entry);
+        e = try_limits(op, c, looks->depth, queries, true, &entry, &all);
         if (e) break;
         table->entries[table->count++] = entry;
-        if (entry.recall_reranked >= ENOUGH) break;
+        if (all && !roughly) break;
     }
     mem_free(behind);
     return e;
@@ -462,14 +534,10 @@ enum err calibration_measure(struct op *op, const struct calibration_queries *qu
                             .records = records,
                             .slots = slots,
                             .truth = mem_new_array(struct topk, queries->count)};
-    struct hit *hits = mem_new_array(struct hit, (size_t)queries->count * TRUE_MAX);
-    enum err e = ERR_OK;
-    for (uint32_t q = 0; q < queries->count && !e; q++) {
-        topk_init(c.truth + q, hits + (size_t)q * TRUE_MAX, TRUE_MAX, by_row, NULL);
-        e = find_neighbours(op, &c, q);
-    }
+    c.hits = mem_new_array(struct hit, (size_t)queries->count * TRUE_MAX);
+    enum err e = find_neighbours(op, &c);
     if (!e) e = fill_tables(op, &c, ivf);
-    mem_free(hits);
+    mem_free(c.hits);
     mem_free(c.truth);
     return e;
 }

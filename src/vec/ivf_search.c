@@ -37,7 +37,9 @@ enum {
     ASKING_COST = 6,    /* asking a set for a row, in rows written as bits */
     PLAIN_DIM_MAX = 64, /* padded, up to which 1-bit codes do not pay */
     LINE_BYTES = 64,
-    AHEAD = 4 /* rows whose 8-bit codes are on their way */
+    CENTROIDS_AT_ONCE = 1 << 20, /* bytes, up to which all clusters are measured */
+    SUPERS_PART = 3,             /* one in so many clusters is measured, at least */
+    AHEAD = 4                    /* rows whose 8-bit codes are on their way */
 };
 
 static const float EPS = 1.9f;
@@ -162,7 +164,8 @@ static void push_nearest(struct topk *nearest, const float *distances, uint32_t 
 }
 
 /* Measures the clusters of the super clusters nearest to the query, until they are
- * several times as many as wanted. */
+ * several times as many as wanted, and a good part of all: where clusters lie in no
+ * groups, as those of words, the nearest are spread over many super clusters. */
 static enum err order_by_supers(struct op *op, struct ivf_search *s, uint32_t wanted,
                                 int32_t *dots, struct topk *nearest)
 {
@@ -176,6 +179,8 @@ static enum err order_by_supers(struct op *op, struct ivf_search *s, uint32_t wa
     push_nearest(&order, distances, 0, supers->count);
     topk_finish(&order);
     uint64_t enough = (uint64_t)wanted * 4 + 256, measured = 0;
+    uint64_t part = s->ivf->clusters.count / SUPERS_PART;
+    if (enough < part) enough = part;
     for (size_t i = 0; i < order.count && measured < enough; i++) {
         struct ivf_entry e = ivf_entry_at(supers, hits[i].row);
         measure(s, &s->ivf->clusters, e.first, e.count, dots, s->distances + e.first);
@@ -196,7 +201,8 @@ static enum err order_clusters(struct op *op, struct ivf_search *s, uint32_t wan
     int32_t *dots = op_new_array(op, int32_t, clusters);
     if (!s->order || !s->distances || !dots) return ERR_LIMIT;
     topk_init(&nearest, s->order, wanted, by_row, NULL);
-    if (s->ivf->supers.count && wanted < clusters / 8) {
+    bool large = (uint64_t)clusters * s->ivf->padded > CENTROIDS_AT_ONCE;
+    if (large && s->ivf->supers.count && wanted < clusters / 8) {
         enum err e = order_by_supers(op, s, wanted, dots, &nearest);
         if (e) return e;
     } else {
@@ -341,6 +347,7 @@ enum err ivf_search_begin(struct op *op, const struct ivf *ivf, const float *que
     s->options = *options;
     if (!(s->options.eps > 0)) s->options.eps = EPS;
     uint32_t keep = options->k > options->rerank ? options->k : options->rerank;
+    if (options->keep > keep) keep = options->keep;
     keep = at_most(keep, ivf->count);
     struct hit *hits = op_new_array(op, struct hit, keep);
     s->seeds = op_new_array(op, struct hit, keep);

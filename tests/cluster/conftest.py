@@ -6,6 +6,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from cluster import Cluster  # noqa: E402
+from workload import Workload  # noqa: E402
 
 # Small limits, so that indexing and collection happen all the time.
 BUSY = {
@@ -20,6 +21,11 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="faults for as long as docs/testing.md says")
     parser.addoption("--store", choices=["minio", "s3sim", "given"], help="MinIO where it is installed, else the simulator; given: as tools/s3_server.sh says")
     parser.addoption("--seed", type=int, default=random.randrange(2**32))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if Workload.explained:
+        terminalreporter.write_line(f"{Workload.explained} operations on documents went to the checker of histories")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Nodes die, hang and disagree while clients write and read: nothing that was acknowledged is lost, no strong read is stale."""
 import threading
 import time
+import urllib.parse
 
 import pytest
 
@@ -100,6 +101,40 @@ def test_a_stopped_owner_is_missed_for_moments(cluster):
     gaps = [watch.end() for watch in watches]
     print("longest gaps in s:", [round(g, 3) for g in gaps], "reads:", [w.reads for w in watches])
     assert max(gaps) < 3.0
+
+
+def test_an_owner_cut_off_from_the_store_is_missed_for_moments(cluster):
+    """It is alive and answers everything but what it has to ask the store for."""
+    (name,) = make_namespaces(cluster, "cut-off")[:1]
+    owner = cluster.owner(name)
+    proxy = Proxy(urllib.parse.urlsplit(cluster.store.url).port)
+    before = dict(owner.environment)
+    assert owner.stop() == 0
+    owner.environment["ELACSYM_STORAGE_S3_ENDPOINT"] = proxy.url
+    owner.start(cluster.indexers)
+    path, query = f"/v1/namespaces/{name}", cluster.queries[0]
+    again = lambda: ask(query.port, "GET", path)[1]["X-Elacsym-Node"] == owner.name  # noqa: E731
+    try:
+        assert ask(owner.port, "POST", path + "/upsert", {"documents": [{"id": 1, "attributes": {"value": 1}}]})[0] == 200
+        wait_for("the owner is asked", 20, again)
+        watches = [Watch(n.port, name) for n in cluster.queries]
+        for watch in watches:
+            watch.start()
+        time.sleep(0.5)
+        proxy.set("hang")
+        time.sleep(3.5)
+        gaps = [watch.end() for watch in watches]
+        print("longest gaps in s:", [round(g, 3) for g in gaps], "reads:", [w.reads for w in watches])
+        assert max(gaps) < 2.5
+        assert query.events("node has lost its store")[-1]["node"] == owner.name
+        proxy.set("pass")
+        wait_for("the owner is asked again", 30, again)
+        assert query.events("node has its store again")[-1]["node"] == owner.name
+    finally:
+        proxy.close()
+        owner.kill()
+        owner.environment = before
+        owner.start(cluster.indexers)
 
 
 def test_nodes_killed_and_stopped_in_turn(cluster, seed, long):

@@ -365,6 +365,31 @@ def test_trouble_ownership_conflict_names_the_holder(cluster):
         rogue.stop()
 
 
+def test_trouble_an_owner_that_cannot_be_reached(cluster):
+    """It is away, or its name does not resolve where the asking node runs."""
+    owner, other = cluster.indexers[2], cluster.indexers[0]
+    name = cluster.name_owned_by(owner, "away")
+    nowhere = {n.name: "http://nowhere.invalid:3000" if n is owner else n.url for n in cluster.indexers}
+    lost = cluster.node("query-lost", "query", ELACSYM_DISTRIBUTED_FORWARD_WRITES="true").start(nowhere)
+    upsert = ("POST", f"/v1/namespaces/{name}/upsert", {"documents": [{"id": 1}]})
+    assert ask(owner.port, "PUT", f"/v1/namespaces/{name}", {})[0] == 200
+    owner.kill()
+    try:
+        for node, address in ((other, owner.url), (lost, "http://nowhere.invalid:3000")):
+            status, headers, answer = ask(node.port, *upsert)
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert f'belongs to node "{owner.name}" at {address}, which cannot be reached' in answer["error"]
+            assert "nothing was applied" in answer["error"]
+            down = node.events("node does not answer")[-1]
+            assert down["address"] == address and down["why"]
+        assert "nowhere.invalid" in lost.events("node does not answer")[-1]["why"]
+    finally:
+        owner.start(cluster.indexers)
+    wait_for("the owner is asked again", 20, lambda: ask(other.port, *upsert)[0] == 200)
+    assert ask(lost.port, "GET", f"/v1/namespaces/{name}/documents/1")[1]["X-Elacsym-Node"] == lost.name
+    assert lost.stop() == 0
+
+
 def test_trouble_two_processes_under_one_id(cluster):
     name = cluster.name_owned_by(cluster.indexers[0], "twin")
     owner = cluster.indexers[0]

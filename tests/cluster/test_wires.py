@@ -114,6 +114,8 @@ def test_packets_between_two_nodes_are_lost(net, apart, seed, long, how):
     assert not wrong, "\n".join(wrong[:20])
     assert load.acknowledged > 20 and load.reads > 20, str(load)
     assert watch.reads > 5
+    if how == "the store":
+        assert gap < 2.5
 
 
 def well(node, names):

@@ -356,7 +356,7 @@ def test_rounds_do_not_grow_with_the_number_of_segments(s3, tmp_path):
     server.start()
     client = server.client()
     sea = client.namespace("sea")
-    sea.query(filter={"field": "id", "op": "eq", "value": segments * rows}, top_k=1)  # opens it
+    sea.info()  # opens it and waits for that, as a query does not
     explained = sea.query(full_text={"fields": ["body"], "query": "storm1 sea2 rope3"},
                           filter={"field": "year", "op": "gte", "value": 10},
                           top_k=50, include_attributes=True, explain=True)["explain"]

@@ -197,6 +197,34 @@ static void ask_lists(struct op *op, const struct text_index *index, uint32_t ro
     expansions_release(&found);
 }
 
+/* The same index by its head and the chunks of some terms: they lie in its bytes. */
+static void ask_ranges(struct op *op, struct slice text, uint32_t rows)
+{
+    static const char *const terms[] = {"film", "seven", "word1", "zebra"};
+    struct text_chunk chunks[4];
+    struct text_index *head = NULL;
+    struct buf bytes = BUF_INIT;
+    size_t n = 0, index = text.size < 64 ? 0 : (size_t)load_u32(text.data + 48);
+
+    if (text.size < 64 || index > text.size - 64) return;
+    buf_append(&bytes, text.data, 64);
+    buf_append(&bytes, text.data + text.size - index, index);
+    if (!text_index_open_head(op, buf_slice(&bytes), rows, text.size, &head)) {
+        for (size_t i = 0; i < 4; i++) {
+            struct text_chunk *c = &chunks[n];
+            if (!text_index_chunk(head, slice_str(terms[i]), c)) continue;
+            REQUIRE(c->offset <= text.size && c->size <= text.size - c->offset);
+            c->bytes = slice_of(text.data + c->offset, c->size);
+            n++;
+        }
+        struct text_index *t = text_index_of_chunks(head, text, chunks, n);
+        ask_text(op, t, rows);
+        text_index_close(t);
+        text_index_close(head);
+    }
+    buf_release(&bytes);
+}
+
 static bool run_text_index(struct slice input)
 {
     struct op op;
@@ -216,6 +244,7 @@ static bool run_text_index(struct slice input)
         ask_lists(&op, index, rows);
         text_index_close(index);
     }
+    if (rows) ask_ranges(&op, slice_of(aligned, size), rows);
     op_release(&op);
     mem_free(aligned);
     return opened;
@@ -279,25 +308,27 @@ static bool run_dictionary(struct slice input)
 {
     uint32_t page_count = fuzz_byte(input, 0);
     size_t pages_size = fuzz_byte(input, 1) | fuzz_byte(input, 2) << 8;
-    struct slice rest = fuzz_rest(input, 3);
+    struct slice rest = fuzz_rest(input, 4);
     struct dictionary d;
     struct dictionary_walk walk;
-    struct slice body = SLICE_EMPTY;
+    struct dictionary_entry entry = {SLICE_EMPTY, SLICE_EMPTY};
+    bool chunked = fuzz_byte(input, 3) & 1;
     size_t terms = 0;
 
     if (pages_size > rest.size) pages_size = rest.size;
     struct slice pages = slice_of(rest.data, pages_size);
     struct slice index = slice_of(rest.data + pages_size, rest.size - pages_size);
-    if (!dictionary_open(pages, index, page_count, &d)) return false;
-    (void)dictionary_find(&d, SLICE_LITERAL("film"), &body);
+    if (!dictionary_open(pages, index, page_count, chunked, &d)) return false;
+    (void)dictionary_find(&d, SLICE_LITERAL("film"), &entry);
     dictionary_walk_seek(&d, SLICE_LITERAL("g"), &walk);
     while (dictionary_walk_next(&walk))
         REQUIRE(walk.size <= DICTIONARY_TERM_MAX);
     dictionary_walk_seek(&d, SLICE_EMPTY, &walk);
     while (dictionary_walk_next(&walk)) {
         struct slice term = slice_of(walk.term, walk.size);
-        (void)dictionary_find(&d, term, &body);
-        REQUIRE(body.size <= DICTIONARY_BODY_MAX);
+        (void)dictionary_find(&d, term, &entry);
+        REQUIRE(entry.body.size <= DICTIONARY_BODY_MAX);
+        REQUIRE(entry.lists.size <= pages.size);
         terms++;
     }
     return terms > 0 && !walk.damaged;
@@ -313,11 +344,14 @@ static void seeds_dictionary(fuzz_emit *emit, void *context)
         for (uint32_t k = 0; k < counts[i]; k++) {
             char term[32];
             (void)snprintf(term, sizeof term, "film%06u", k * 7);
+            size_t begin;
+            buf_append(dictionary_lists(&w, &begin), term, k % 3);
             dictionary_put(&w, slice_str(term), slice_of(term, k % 9));
         }
         dictionary_finish(&w, &pages, &index, &page_count);
         put_u8(&input, (uint8_t)page_count);
         put_u16(&input, (uint16_t)pages.size);
+        put_u8(&input, 1);
         buf_append_slice(&input, buf_slice(&pages));
         buf_append_slice(&input, buf_slice(&index));
         emit(context, buf_slice(&input));
@@ -416,7 +450,13 @@ static void ask_views(struct op *op, struct segment *s, const struct schema *sch
 
     for (int i = 0; i < 15; i++)
         columns[i] = i;
-    if (segment_view_open(op, s, &text, 1, true, columns, 15, &view)) return;
+    struct segment_text whole = {.attr = text};
+    struct segment_want want = {.texts = &whole,
+                                .text_count = 1,
+                                .columns = columns,
+                                .column_count = 15,
+                                .positions = true};
+    if (segment_view_open(op, s, &want, &view)) return;
     for (int i = 0; i < 15; i++) {
         const struct column *c = segment_view_column(view, i);
         if (c)
@@ -520,6 +560,7 @@ static void seeds_segment(fuzz_emit *emit, void *context)
     emit_segment(emit, context, 1, false, 0);
     emit_segment(emit, context, 3, true, 0);
     emit_segment(emit, context, 200, false, 3);
+    emit_segment(emit, context, 40, true, 3);
 }
 
 const struct fuzz_target fuzz_segments[] = {{"column", run_column, seeds_column},

@@ -470,6 +470,11 @@ static void odd_data(void)
         c.vectors[777 * c.dim + d] = 1e6f;
     measure_and_release(&c);
 
+    c = around_centres("one far outlier dot", METRIC_DOT, 20000, 48, 200, 0.6f);
+    for (uint32_t d = 0; d < c.dim; d++)
+        c.vectors[777 * c.dim + d] = 1e6f;
+    measure_and_release(&c);
+
     c = around_centres("two groups", METRIC_L2, 20000, 48, 2, 0.1f);
     measure_and_release(&c);
 

@@ -529,11 +529,18 @@ static inline enum err fake_pass(void *context, struct op *op,
                              : ERR_OK;
 }
 
+static inline void fake_health(void *context, struct http_response *response)
+{
+    assert_ptr_equal(context, &fake);
+    http_response_header(response, "X-For-Nodes", "7");
+}
+
 static inline struct api *fake_api(void)
 {
     static const struct router router = {.context = &fake,
                                          .elsewhere = fake_elsewhere,
-                                         .pass = fake_pass};
+                                         .pass = fake_pass,
+                                         .health = fake_health};
     static struct api *api;
     struct api_options options = {.node_id = "node-1",
                                   .role = "indexer",

@@ -2,7 +2,8 @@
  * http_peer.h - an HTTP server that behaves as badly as a test wants.
  *
  * One thread a connection. What it does to a request is decided by `mode` when the
- * request has arrived whole; /health is answered with 200 unless `sick`.
+ * request has arrived whole; /health is answered with 200 unless `sick`, and says for
+ * how long the store has been silent.
  */
 #ifndef TESTS_UNIT_HTTP_PEER_H
 #define TESTS_UNIT_HTTP_PEER_H
@@ -32,7 +33,7 @@ struct http_peer {
     int fd, port;
     struct thread *acceptor, *threads[PEER_CONNECTIONS];
     int fds[PEER_CONNECTIONS];
-    atomic_int connections, requests, mode;
+    atomic_int connections, requests, mode, silent_ms;
     atomic_bool sick, stopping;
     int status;
     const char *fields; /* "Name: value\r\n…" */
@@ -57,8 +58,9 @@ static inline void peer_send(int fd, const char *text, size_t size)
     }
 }
 
-/* One request, terminated; false when the connection ended before it was whole. */
-static inline bool peer_read(int fd, char *out)
+/* One request, terminated; false when the connection ended before it was whole. One in
+ * chunks is whole with its head, unless they are to be awaited. */
+static inline bool peer_read(int fd, char *out, bool await_chunks)
 {
     size_t size = 0, whole = 0;
     while (size < PEER_REQUEST - 1 && (whole == 0 || size < whole)) {
@@ -70,6 +72,9 @@ static inline bool peer_read(int fd, char *out)
         if (end && whole == 0)
             whole = (size_t)(end - out) + 4 +
                     (length && length < end ? strtoul(length + 16, NULL, 10) : 0);
+        bool chunks = end && strstr(out, "Transfer-Encoding: chunked");
+        if (chunks && await_chunks)
+            whole = strcmp(out + size - 5, "0\r\n\r\n") == 0 ? size : PEER_REQUEST;
     }
     return true;
 }
@@ -93,11 +98,15 @@ static inline void peer_reset(int fd)
 
 static inline bool peer_serve(struct http_peer *p, int fd, char *request, int nth)
 {
-    static const char healthy[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-    if (!peer_read(fd, request)) return false;
+    char healthy[128];
+    if (!peer_read(fd, request, atomic_load(&p->mode) == PEER_ANSWER)) return false;
     if (strncmp(request, "GET /health ", 12) == 0) {
         if (!atomic_load(&p->sick)) {
-            peer_send(fd, healthy, sizeof healthy - 1);
+            int size = snprintf(healthy, sizeof healthy,
+                                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+                                "X-Elacsym-Store-Silent-Ms: %d\r\n\r\n{}",
+                                atomic_load(&p->silent_ms));
+            peer_send(fd, healthy, (size_t)size);
             return true;
         }
     } else {
@@ -148,8 +157,8 @@ static inline void peer_accept(void *arg)
         struct peer_connection *c = malloc(sizeof *c);
         *c = (struct peer_connection){p, fd};
         p->fds[n] = fd;
-        p->threads[n] = thread_start("peer", peer_connection, c);
         atomic_store(&p->connections, n + 1);
+        p->threads[n] = thread_start("peer", peer_connection, c);
     }
 }
 
@@ -170,6 +179,17 @@ static inline struct http_peer *peer_start(void)
     p->port = ntohs(address.sin_port);
     p->acceptor = thread_start("peer accept", peer_accept, p);
     return p;
+}
+
+/* The caller's to free. */
+static inline char *long_text(size_t size)
+{
+    char *text = malloc(size + 1);
+    assert_non_null(text);
+    for (size_t i = 0; i < size; i++)
+        text[i] = (char)('a' + i % 23);
+    text[size] = '\0';
+    return text;
 }
 
 /* Answers with text from now on, and frees it in the end. */

@@ -40,6 +40,25 @@ struct world {
     struct buf bytes;    /* the segment */
 };
 
+/* The texts and columns of the first `count` attributes. */
+struct everything {
+    struct segment_want want;
+    struct segment_text texts[SCHEMA_ATTRS_MAX];
+    int columns[SCHEMA_ATTRS_MAX];
+};
+static inline void want_everything(struct everything *all, size_t count)
+{
+    all->want = (struct segment_want){.texts = all->texts,
+                                      .text_count = count,
+                                      .columns = all->columns,
+                                      .column_count = count,
+                                      .positions = true};
+    for (size_t i = 0; i < count; i++) {
+        all->texts[i] = (struct segment_text){.attr = (int)i};
+        all->columns[i] = (int)i;
+    }
+}
+
 static inline struct slice random_sentence(struct op *op, uint64_t *rng)
 {
     struct buf b = BUF_INIT;
@@ -357,12 +376,10 @@ static inline enum err ask_views(struct op *op, struct segment *s, struct world 
                                  struct buf *out)
 {
     struct segment_view *v;
-    int attrs[SCHEMA_ATTRS_MAX] = {0};
+    struct everything all;
     int count = (int)w->schema->attr_count;
-    for (int i = 0; i < count; i++)
-        attrs[i] = i;
-    enum err e =
-        segment_view_open(op, s, attrs, (size_t)count, true, attrs, (size_t)count, &v);
+    want_everything(&all, (size_t)count);
+    enum err e = segment_view_open(op, s, &all.want, &v);
     for (int i = 0; i < count && !e; i++) {
         e = ask_text(op, v, i, w, out);
         if (!e) e = ask_column(op, v, i, w, out);

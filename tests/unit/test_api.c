@@ -175,6 +175,7 @@ static void health_says_who_we_are(void **state)
                                    "\"namespaces\":3,\"node_id\":\"node-1\","
                                    "\"role\":\"indexer\"}");
     assert_string_equal(fake.response.content_type, "application/json");
+    assert_string_equal(answer_header("X-For-Nodes"), "7");
 }
 
 static void ready_says_why_it_is_not(void **state)

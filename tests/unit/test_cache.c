@@ -377,6 +377,99 @@ static void what_is_fetched_ahead_is_there_and_counted_once(void **state)
     fixture_release(&f);
 }
 
+/* As touch, for one who reads once. */
+static enum err pass(struct fixture *f, const char *key, uint64_t offset, size_t size)
+{
+    f->op.reads_once = true;
+    enum err e = touch(f, key, offset, size);
+    f->op.reads_once = false;
+    return e;
+}
+
+static void what_is_read_once_leaves_the_cache_as_it_was(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 1 << 20);
+    /* As much as fits, each asked for but once: any other scan would push it out. */
+    for (uint64_t i = 0; i < 50; i++)
+        assert_int_equal(touch(&f, "used", i * 16384, 16384), ERR_OK);
+    struct cache_usage before = cache_usage(f.cache);
+    for (uint64_t i = 0; i < 500; i++)
+        assert_int_equal(pass(&f, "passing", i * 16384, 16384), ERR_OK);
+    assert_int_equal(f.store.reads, 550);
+    struct cache_usage after = cache_usage(f.cache);
+    assert_int_equal(after.entries, before.entries);
+    assert_int_equal(after.bytes, before.bytes);
+    assert_int_equal(after.evictions, 0);
+    for (uint64_t i = 0; i < 50; i++)
+        assert_int_equal(touch(&f, "used", i * 16384, 16384), ERR_OK);
+    assert_int_equal(f.store.reads, 550);
+    fixture_release(&f);
+}
+
+static void who_reads_once_is_served_from_memory_and_counts_as_no_use(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 64 << 10);
+    assert_int_equal(touch(&f, "a", 0, 10000), ERR_OK);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(pass(&f, "a", 0, 10000), ERR_OK);
+    assert_int_equal(f.store.reads, 1);
+    assert_int_equal(cache_usage(f.cache).hits, 5);
+    /* Five uses would have kept it. */
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(touch(&f, "b", i * 10000, 10000), ERR_OK);
+    assert_int_equal(touch(&f, "a", 0, 10000), ERR_OK);
+    assert_int_equal(f.store.reads, 12);
+    fixture_release(&f);
+}
+
+static void what_is_read_once_is_kept_if_others_want_it_meanwhile(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct cache_pin passing[2] = {pin_of("a", 0, 1000), pin_of("b", 0, 1000)};
+    fixture_init(&f, 1 << 20);
+    f.op.reads_once = true;
+    assert_int_equal(cache_pin(&f.op, f.cache, passing, 2), ERR_OK);
+    f.op.reads_once = false;
+    assert_int_equal(touch(&f, "a", 0, 1000), ERR_OK);
+    assert_int_equal(f.store.reads, 1);
+    cache_unpin(f.cache, passing, 2);
+    assert_int_equal(cache_usage(f.cache).entries, 1);
+    assert_int_equal(touch(&f, "a", 0, 1000), ERR_OK);
+    assert_int_equal(f.store.reads, 1);
+    assert_int_equal(touch(&f, "b", 0, 1000), ERR_OK);
+    assert_int_equal(f.store.reads, 2);
+    /* Forgotten while it passes: it goes all the same. */
+    f.op.reads_once = true;
+    assert_int_equal(cache_pin(&f.op, f.cache, passing, 2), ERR_OK);
+    cache_forget(f.cache, "a", 0, 1000);
+    struct cache_pin more = pin_of("c", 0, 1000);
+    assert_int_equal(cache_pin(&f.op, f.cache, &more, 1), ERR_OK);
+    cache_forget(f.cache, "c", 0, 1000);
+    assert_true(right(&more));
+    cache_unpin(f.cache, &more, 1);
+    cache_unpin(f.cache, passing, 2);
+    assert_int_equal(cache_usage(f.cache).entries, 1);
+    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
+    fixture_release(&f);
+}
+
+static void a_failed_fetch_of_what_is_read_once_leaves_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 1 << 20);
+    assert_int_equal(pass(&f, "-gone", 0, 1000), ERR_NOT_FOUND);
+    struct cache_usage usage = cache_usage(f.cache);
+    assert_int_equal(usage.entries, 0);
+    assert_int_equal(usage.bytes, 0);
+    fixture_release(&f);
+}
+
 static void a_forgotten_range_is_read_again_and_pins_keep_theirs(void **state)
 {
     (void)state;
@@ -515,6 +608,31 @@ static void what_memory_is_asked_for_twice_gets_onto_a_full_disk(void **state)
     scratch_remove(&s);
 }
 
+static void what_is_read_once_is_not_written_to_the_disk(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct scratch s;
+    scratch_make(&s);
+    disk_init(&f, &s);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pass(&f, "a", 0, 20000), ERR_OK);
+    settled(&f);
+    assert_int_equal(f.store.reads, 3);
+    assert_int_equal(cache_usage(f.cache).disk.written_bytes, 0);
+    /* What the disk has already serves, and stays. */
+    assert_int_equal(touch(&f, "b", 0, 20000), ERR_OK);
+    settled(&f);
+    fixture_release(&f);
+    disk_init(&f, &s);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pass(&f, "b", 0, 20000), ERR_OK);
+    assert_int_equal(f.store.reads, 0);
+    assert_int_equal(cache_usage(f.cache).entries, 0);
+    fixture_release(&f);
+    scratch_remove(&s);
+}
+
 static void the_budget_of_memory_includes_the_disks_index(void **state)
 {
     (void)state;
@@ -620,6 +738,7 @@ static void hold_some(struct holder *h, size_t at)
                                 1 + test_random(&h->random) % 4 * 1700);
     }
     op_clear_error(&h->f.op);
+    h->f.op.reads_once = test_random(&h->random) % 4 == 0;
     enum err e = cache_pin(&h->f.op, h->f.cache, h->held[at], n);
     assert_true(e == ERR_OK || e == ERR_BUSY || e == ERR_IO || e == ERR_NOT_FOUND);
     h->refused += e == ERR_BUSY;
@@ -793,6 +912,7 @@ static void roam(void *arg)
         for (size_t k = 0; k < 4; k++)
             pins[k] = pin_of("roam", test_random(&v->seed) % 60 * 100, 1000);
         op_clear_error(&op);
+        op.reads_once = test_random(&v->seed) % 4 == 0;
         enum err e = cache_pin(&op, v->fixture->cache, pins, 4);
         for (size_t k = 0; k < 4 && !e; k++)
             if (!right(&pins[k])) e = ERR_CORRUPT;
@@ -848,10 +968,15 @@ int main(void)
         cmocka_unit_test(what_is_no_longer_used_makes_way_at_last),
         cmocka_unit_test(a_scan_of_ten_times_the_budget_stays_inside_it),
         cmocka_unit_test(what_is_fetched_ahead_is_there_and_counted_once),
+        cmocka_unit_test(what_is_read_once_leaves_the_cache_as_it_was),
+        cmocka_unit_test(who_reads_once_is_served_from_memory_and_counts_as_no_use),
+        cmocka_unit_test(what_is_read_once_is_kept_if_others_want_it_meanwhile),
+        cmocka_unit_test(a_failed_fetch_of_what_is_read_once_leaves_nothing),
         cmocka_unit_test(a_forgotten_range_is_read_again_and_pins_keep_theirs),
         cmocka_unit_test(after_a_restart_ranges_come_from_the_disk),
         cmocka_unit_test(what_the_check_refuses_of_the_disk_is_read_from_the_store),
         cmocka_unit_test(what_memory_is_asked_for_twice_gets_onto_a_full_disk),
+        cmocka_unit_test(what_is_read_once_is_not_written_to_the_disk),
         cmocka_unit_test(the_budget_of_memory_includes_the_disks_index),
         cmocka_unit_test(buffers_of_merged_requests_are_inside_the_budget),
         cmocka_unit_test(without_room_for_a_buffer_each_range_is_a_request),

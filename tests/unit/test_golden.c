@@ -239,28 +239,10 @@ static void manifests_of_version_1_stay_readable(void **state)
     op_release(&op);
 }
 
-static void manifests_of_version_2_stay_readable(void **state)
+/* What the second version says, and all later ones. */
+static void expect_stats(const struct manifest *back)
 {
-    (void)state;
-    struct op op;
-    op_init(&op, OP_NO_DEADLINE, 0);
-    struct manifest *m = golden_manifest();
-    struct manifest_segment with = golden_segment(), without = golden_segment();
-    struct buf payload = BUF_INIT, bytes = BUF_INIT, text = BUF_INIT;
-
-    with.stats = golden_stats(&op, m->schema);
-    manifest_add_segment(m, with);
-    manifest_add_segment(m, without);
-    manifest_encode(m, &payload);
-    struct object object = {.kind = OBJECT_MANIFEST,
-                            .number = 9,
-                            .epoch = 4,
-                            .put_id = {{4}},
-                            .payload = buf_slice(&payload)};
-    memcpy(object.incarnation, incarnation, sizeof incarnation);
-    object_encode(&object, &bytes);
-    struct buf file = golden_expect("manifest-v2.bin", buf_slice(&bytes));
-    struct manifest *back = decode_golden_manifest(&op, buf_slice(&file));
+    struct buf text = BUF_INIT;
     assert_int_equal(back->segment_count, 2);
     assert_null(back->segments[1].stats);
     segment_stats_describe(back->segments[0].stats, back->schema, &text);
@@ -272,9 +254,51 @@ static void manifests_of_version_2_stay_readable(void **state)
                         "1999 in 30, -5 in 10, 2026 in 8\n"
                         "  statistics  tags: 7 of 50 rows\n"
                         "  statistics  seen: none\n");
+    buf_release(&text);
+}
+
+static void manifests_of_version_2_stay_readable(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct buf file = golden_read("manifest-v2.bin");
+    struct manifest *back = decode_golden_manifest(&op, buf_slice(&file));
+    expect_stats(back);
+    assert_int_equal(back->segments[0].end_size, 0);
+    manifest_unref(back);
+    buf_release(&file);
+    op_release(&op);
+}
+
+static void manifests_of_version_3_stay_readable(void **state)
+{
+    (void)state;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct manifest *m = golden_manifest();
+    struct manifest_segment with = golden_segment(), without = golden_segment();
+    struct buf payload = BUF_INIT, bytes = BUF_INIT;
+
+    with.stats = golden_stats(&op, m->schema);
+    with.end_size = 1234;
+    manifest_add_segment(m, with);
+    manifest_add_segment(m, without);
+    manifest_encode(m, &payload);
+    struct object object = {.kind = OBJECT_MANIFEST,
+                            .number = 9,
+                            .epoch = 4,
+                            .put_id = {{4}},
+                            .payload = buf_slice(&payload)};
+    memcpy(object.incarnation, incarnation, sizeof incarnation);
+    object_encode(&object, &bytes);
+    struct buf file = golden_expect("manifest-v3.bin", buf_slice(&bytes));
+    struct manifest *back = decode_golden_manifest(&op, buf_slice(&file));
+    expect_stats(back);
+    assert_int_equal(back->segments[0].end_size, 1234);
+    assert_int_equal(back->segments[1].end_size, 0);
     manifest_unref(m);
     manifest_unref(back);
-    buf_release(&text);
     buf_release(&file);
     buf_release(&bytes);
     buf_release(&payload);
@@ -424,6 +448,7 @@ int main(void)
         cmocka_unit_test(log_entries_of_version_1_stay_readable),
         cmocka_unit_test(manifests_of_version_1_stay_readable),
         cmocka_unit_test(manifests_of_version_2_stay_readable),
+        cmocka_unit_test(manifests_of_version_3_stay_readable),
         cmocka_unit_test(side_tables_of_version_1_stay_readable),
     };
     return cmocka_run_group_tests_name("golden", tests, NULL, NULL);

@@ -81,7 +81,10 @@ static const struct golden goldens[] = {
     {"segment-v1-index2-l2.bin", false, METRIC_L2, 0, true, true, false},
     {"segment-v1-positions.bin", false, METRIC_COSINE, 0, false, true, false},
     {"segment-v1-index2-l2.bin", false, METRIC_L2, 0, true, true, false},
-    {"segment-v1-text3.bin", false, METRIC_COSINE, 0, false, true, true},
+    {"segment-v1-text3.bin", false, METRIC_COSINE, 0, false, true, false},
+    {"segment-v1-packed-numbers.bin", false, METRIC_L2, 3, false, true, false},
+    {"segment-v1-packed-strings.bin", true, METRIC_L2, 3, false, true, false},
+    {"segment-v1-text4.bin", false, METRIC_COSINE, 0, false, true, true},
 };
 
 static struct schema *golden_schema(const struct golden *g)
@@ -170,7 +173,11 @@ static void expect_text(struct op *op, struct segment *s, const struct golden *g
 {
     static const int title = 0;
     struct segment_view *view;
-    assert_int_equal(segment_view_open(op, s, &title, 1, true, NULL, 0, &view), ERR_OK);
+    const struct segment_text text = {.attr = title};
+    const struct segment_want want = {.texts = &text,
+                                      .text_count = 1,
+                                      .positions = true};
+    assert_int_equal(segment_view_open(op, s, &want, &view), ERR_OK);
     const struct text_index *t = segment_view_text(view, title);
     assert_non_null(t);
     /* Rows 0, 6, 12, 18 and 4, 10, 16, 22 speak of foxes; of those 4 is null. */

@@ -1,10 +1,6 @@
 /* Real sockets on loopback, raw bytes: what a client sees is what is tested. */
-#include "test.h"
-
-#include <arpa/inet.h>
 #include <errno.h>
 #include <malloc.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -19,6 +15,7 @@
 #include "base/task.h"
 #include "http/http_gzip.h"
 #include "http/http_server.h"
+#include "unit/http_dial.h"
 
 /* ---- a small application ---- */
 
@@ -143,33 +140,7 @@ static void fixture_free(struct fixture *f)
 
 static int dial(struct fixture *f)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(http_server_port(f->server)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval patience = {.tv_sec = 30};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(0, setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
-                                   sizeof patience));
-    assert_int_equal(0, connect(fd, (struct sockaddr *)&address, sizeof address));
-    return fd;
-}
-
-static bool send_bytes(int fd, const void *data, size_t size)
-{
-    const char *p = data;
-    while (size) {
-        ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
-        if (n <= 0) return false;
-        p += n;
-        size -= (size_t)n;
-    }
-    return true;
-}
-
-static void send_text(int fd, const char *text)
-{
-    assert_true(send_bytes(fd, text, strlen(text)));
+    return dial_port(http_server_port(f->server));
 }
 
 struct answer {
@@ -249,7 +220,7 @@ static void expect(int fd, int status, const char *body)
 static void expect_refusal_of(struct fixture *f, struct slice request, int status)
 {
     int fd = dial(f);
-    assert_true(send_bytes(fd, request.data, request.size));
+    assert_true(send_all(fd, request.data, request.size));
     struct answer a = receive(fd);
     assert_int_equal(status, a.status);
     assert_true(head_has(&a, "\r\nConnection: close\r\n"));
@@ -289,7 +260,7 @@ struct flood {
 static void run_flood(void *arg)
 {
     struct flood *flood = arg;
-    (void)send_bytes(flood->fd, flood->bytes.data, flood->bytes.size);
+    (void)send_all(flood->fd, flood->bytes.data, flood->bytes.size);
 }
 
 /* ---- what a request is ---- */
@@ -309,7 +280,7 @@ static void a_post_body_arrives_whole_however_it_was_cut(void **state)
     static const char request[] = POST_HEAD("/echo", "11") "\r\nhello world";
     for (size_t cut = 1; cut < sizeof request - 1; cut += 7) {
         int fd = dial(f);
-        assert_true(send_bytes(fd, request, cut));
+        assert_true(send_all(fd, request, cut));
         task_sleep_ms(2);
         send_text(fd, request + cut);
         expect(fd, 200, "POST /echo?|hello world");
@@ -324,7 +295,7 @@ static void a_request_sent_byte_by_byte_is_understood(void **state)
         POST_HEAD("/echo", "3") "X-A:b\r\nX-B:  c \r\n\r\nabc";
     int fd = dial(f);
     for (size_t i = 0; i < sizeof request - 1; i++)
-        assert_true(send_bytes(fd, request + i, 1));
+        assert_true(send_all(fd, request + i, 1));
     expect(fd, 200, "POST /echo?|abc");
     (void)close(fd);
 }
@@ -338,7 +309,7 @@ static void a_large_body_arrives_whole(void **state)
         buf_append_byte(&body, (uint8_t)('a' + test_random(&seed) % 26));
     int fd = dial(f);
     send_text(fd, POST_HEAD("/echo", "1048576") "\r\n");
-    assert_true(send_bytes(fd, body.data, body.size));
+    assert_true(send_all(fd, body.data, body.size));
     struct answer a = receive(fd);
     assert_int_equal(200, a.status);
     size_t prefix = strlen("POST /echo?|");
@@ -663,7 +634,7 @@ static void a_refusal_reaches_a_client_that_goes_on_sending(void **state)
     for (size_t i = 0; i < COUNT_OF(beginnings); i++) {
         int fd = dial(f);
         send_text(fd, beginnings[i]);
-        (void)send_bytes(fd, flood.data, flood.size);
+        (void)send_all(fd, flood.data, flood.size);
         expect(fd, 400, NULL);
         assert_true(closed(fd));
         (void)close(fd);
@@ -701,7 +672,7 @@ static void request_with_target(struct buf *b, size_t size)
 static int status_of(struct fixture *f, struct slice request)
 {
     int fd = dial(f);
-    (void)send_bytes(fd, request.data, request.size);
+    (void)send_all(fd, request.data, request.size);
     struct answer a = receive(fd);
     int status = a.status;
     answer_release(&a);
@@ -791,7 +762,7 @@ static void a_large_refused_body_is_answered_before_it_is_sent(void **state)
     for (int i = 0; i < 20; i++) {
         int fd = dial(f);
         send_text(fd, POST_HEAD("/echo", "4194304") "\r\n");
-        (void)send_bytes(fd, body.data, body.size);
+        (void)send_all(fd, body.data, body.size);
         expect(fd, 413, NULL);
         (void)close(fd);
     }
@@ -810,7 +781,7 @@ static void a_chunked_body_above_the_limit_is_413_in_the_middle(void **state)
     send_text(fd, "POST /echo HTTP/1.1\r\nHost: h\r\nX-Request-Id: me\r\n"
                   "Transfer-Encoding: chunked\r\n\r\n");
     for (int i = 0; i < 17; i++)
-        (void)send_bytes(fd, chunk.data, chunk.size);
+        (void)send_all(fd, chunk.data, chunk.size);
     struct answer a = receive(fd);
     assert_int_equal(413, a.status);
     assert_true(head_has(&a, "\r\nX-Request-Id: me\r\n"));
@@ -833,11 +804,11 @@ static void bodies_beyond_the_shared_memory_are_429(void **state)
 
     int first = dial(f);
     send_text(first, POST_HEAD("/hold", "262144") "\r\n");
-    assert_true(send_bytes(first, body.data, body.size));
+    assert_true(send_all(first, body.data, body.size));
     wait_for(&f->app.holding, 1);
     int second = dial(f);
     send_text(second, POST_HEAD("/size", "262144") "\r\n");
-    (void)send_bytes(second, body.data, body.size);
+    (void)send_all(second, body.data, body.size);
     struct answer a = receive(second);
     assert_int_equal(429, a.status);
     assert_true(head_has(&a, "\r\nRetry-After: 1\r\n"));
@@ -853,7 +824,7 @@ static void bodies_beyond_the_shared_memory_are_429(void **state)
         task_sleep_ms(1);
     second = dial(f);
     send_text(second, POST_HEAD("/size", "262144") "\r\n");
-    assert_true(send_bytes(second, body.data, body.size));
+    assert_true(send_all(second, body.data, body.size));
     expect(second, 200, "262144");
     (void)close(second);
     buf_release(&body);
@@ -870,7 +841,7 @@ static void post_gzip(int fd, struct slice packed)
                    "Content-Length: %zu\r\n\r\n",
                    packed.size);
     send_text(fd, head);
-    assert_true(send_bytes(fd, packed.data, packed.size));
+    assert_true(send_all(fd, packed.data, packed.size));
 }
 
 static struct buf zeros_packed(size_t size)
@@ -1018,7 +989,7 @@ static struct fixture *hasty(void)
 /* Sends text a byte at a time, each after ms, until the server ends it. */
 static struct answer drip(int fd, const char *text, int ms)
 {
-    while (*text && send_bytes(fd, text, 1)) {
+    while (*text && send_all(fd, text, 1)) {
         uint8_t byte;
         if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) break;
         task_sleep_ms(ms);
@@ -1095,7 +1066,7 @@ static void a_long_body_at_a_fair_rate_is_taken(void **state)
     int fd = dial(f);
     send_text(fd, POST_HEAD("/size", "131072") "\r\n");
     for (int i = 0; i < 32; i++) {
-        assert_true(send_bytes(fd, piece, sizeof piece));
+        assert_true(send_all(fd, piece, sizeof piece));
         task_sleep_ms(20);
     }
     expect(fd, 200, "131072");

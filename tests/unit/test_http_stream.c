@@ -1,10 +1,6 @@
 /* A server whose handler passes bodies on: raw clients on real sockets. */
-#include "test.h"
-
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,6 +9,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "http/http_stream.h"
+#include "unit/http_dial.h"
 
 enum { PIECE = 64 << 10, LARGE = 24 << 20 };
 
@@ -175,35 +172,7 @@ static int teardown(void **state)
 
 static int dial(struct world *w)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(http_server_port(w->server)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval patience = {.tv_sec = 30};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(0, setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
-                                   sizeof patience));
-    assert_int_equal(0, setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
-                                   sizeof patience));
-    assert_int_equal(0, connect(fd, (struct sockaddr *)&address, sizeof address));
-    return fd;
-}
-
-static bool send_all(int fd, const void *data, size_t size)
-{
-    const char *p = data;
-    while (size) {
-        ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
-        if (n <= 0) return false;
-        p += n;
-        size -= (size_t)n;
-    }
-    return true;
-}
-
-static void send_text(int fd, const char *text)
-{
-    assert_true(send_all(fd, text, strlen(text)));
+    return dial_port(http_server_port(w->server));
 }
 
 static void send_head(int fd, const char *path, size_t length)

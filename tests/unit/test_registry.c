@@ -2263,6 +2263,116 @@ static void many_threads_share_commits_and_lose_nothing(void **state)
     store_free(store);
 }
 
+/* ---- reading before the namespace is open for writing ---- */
+
+/* As a query reads, from far away or not; documents. */
+static uint64_t count_early(struct node *n, const char *name)
+{
+    struct op op;
+    struct read_options options = {.early = true};
+    struct snapshot *s = NULL;
+    init_op(&op);
+    enum err e = registry_snapshot(&op, n->registry, name, &options, &s);
+    if (e) fail_msg("snapshot: %s", op.error);
+    uint64_t count = s->row_count;
+    snapshot_unref(s);
+    op_release(&op);
+    return count;
+}
+
+static struct node node_far(struct store *store, const char *id)
+{
+    struct registry_options o = options_of(id);
+    struct node n = {.store = store, .cache = cache_new(store, 64 << 20)};
+    cache_gather(n.cache);
+    o.store = store;
+    o.cache = n.cache;
+    n.registry = registry_new(&o);
+    return n;
+}
+
+static void write_some(struct store *store, uint64_t entries)
+{
+    struct node n = node_start(store, "a", false);
+    create(&n, "x");
+    for (uint64_t i = 0; i < entries; i++)
+        (void)write_ok(&n, "x", (struct write){.first = i, .count = 1, .value = 1});
+    node_stop(&n);
+}
+
+static void a_query_of_a_distant_store_does_not_wait_for_the_open(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct write_result r;
+    write_some(store, 5);
+    atomic_store(&deaf(store)->log_held, true); /* so the OPEN's fence waits */
+    struct node n = node_far(store, "b");
+    assert_int_equal(count_early(&n, "x"), 5);
+    assert_int_equal(count_early(&n, "x"), 5);
+    atomic_store(&deaf(store)->log_held, false);
+    struct namespace_info info = info_of(&n, "x"); /* which waits */
+    assert_string_equal(info.state, "ready");
+    assert_int_equal(info.epoch, 2);
+    assert_int_equal(info.documents, 5);
+    r = write_ok(&n, "x", (struct write){.first = 7, .count = 1, .value = 1});
+    assert_int_equal(r.token.epoch, 2);
+    assert_int_equal(count_early(&n, "x"), 6);
+    /* The tail is held once: what was followed meanwhile is gone. */
+    assert_int_equal(cache_usage(n.cache).reserved_bytes, info_of(&n, "x").tail_bytes);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void a_query_waits_for_the_open_where_the_log_is_long(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    write_some(store, 40);
+    struct node n = node_far(store, "b");
+    assert_int_equal(count_early(&n, "x"), 40);
+    struct op op; /* had it not waited, the OPEN would go on without us */
+    struct schema *schema;
+    init_op(&op);
+    assert_int_equal(registry_schema(&op, n.registry, "x", &schema), ERR_OK);
+    assert_string_equal(info_of(&n, "x").state, "ready");
+    assert_int_equal(cache_usage(n.cache).reserved_bytes, info_of(&n, "x").tail_bytes);
+    schema_unref(schema);
+    op_release(&op);
+    node_stop(&n);
+    store_free(store);
+}
+
+static void early_race(void *arg)
+{
+    struct racer *r = arg;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(count_early(r->node, "x"), r->first);
+}
+
+static void queries_that_race_with_an_open_all_see_every_write(void **state)
+{
+    (void)state;
+    enum { THREADS = 6 };
+    for (uint64_t round = 0; round < 20; round++) {
+        struct store *store = deaf_new(store_mem_new());
+        uint64_t entries = round * 2 % 24;
+        struct racer racers[THREADS];
+        struct thread *threads[THREADS];
+        write_some(store, entries);
+        struct node n = node_far(store, "b");
+        for (uint64_t i = 0; i < THREADS; i++) {
+            racers[i] = (struct racer){&n, entries};
+            threads[i] = thread_start("racer", early_race, &racers[i]);
+        }
+        for (int i = 0; i < THREADS; i++)
+            thread_join(threads[i]);
+        assert_string_equal(info_of(&n, "x").state, "ready");
+        node_stop(&n);
+        store_free(store);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -2295,6 +2405,9 @@ int main(void)
         cmocka_unit_test(a_node_stops_in_time_though_the_store_is_silent),
         cmocka_unit_test(too_many_writes_that_wait_are_refused_and_the_others_done),
         cmocka_unit_test(an_open_goes_on_when_the_requests_that_wait_give_up),
+        cmocka_unit_test(a_query_of_a_distant_store_does_not_wait_for_the_open),
+        cmocka_unit_test(a_query_waits_for_the_open_where_the_log_is_long),
+        cmocka_unit_test(queries_that_race_with_an_open_all_see_every_write),
         cmocka_unit_test(an_owner_whose_store_refuses_writes_still_reads),
         cmocka_unit_test(an_index_job_that_fails_waits_and_leaves_nothing_behind),
         cmocka_unit_test(a_reader_that_meets_a_drop_tells_the_catalog),

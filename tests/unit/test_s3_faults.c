@@ -371,6 +371,32 @@ static void an_answer_that_never_comes_is_survived_by_any_operation(void **state
     assert_false(is_there("d/1") || is_there("d/2") || is_there("d/3"));
 }
 
+static void a_store_that_says_nothing_is_silent_until_it_answers(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out = BUF_INIT;
+    prepare(f, NULL);
+    assert_int_equal(store_s3_silent_ms(f->store), 0);
+    order_fault("get", "\"fault\": \"hang\"", 0, 1);
+    int64_t began_ms = clock_ms();
+    f->op.deadline_ms = began_ms + 100;
+    assert_int_equal(store_get(&f->op, f->store, "a/1", 100, &out), ERR_TIMEOUT);
+    /* Who asked has given up, but nothing was heard. */
+    task_sleep_ms(50);
+    int64_t silent_ms = store_s3_silent_ms(f->store);
+    assert_in_range(silent_ms, 50, clock_ms() - began_ms);
+
+    f->op.deadline_ms = OP_NO_DEADLINE;
+    assert_int_equal(do_get(f), ERR_OK);
+    assert_int_equal(store_s3_silent_ms(f->store), 0);
+
+    /* A refusal is an answer too. */
+    order_fault("create", "\"fault\": \"status\", \"status\": 500", 0, 1);
+    assert_int_equal(create(f, "k", "x"), ERR_UNKNOWN);
+    assert_int_equal(store_s3_silent_ms(f->store), 0);
+    buf_release(&out);
+}
+
 /* ---- creates ---- */
 
 static void a_create_that_may_have_landed_is_never_called_a_failure(void **state)
@@ -1057,6 +1083,7 @@ int main(void)
         CASE(any_fault_that_passes_is_survived_by_any_operation),
         CASE(a_fault_that_stays_is_an_error_and_never_a_wrong_answer),
         CASE(an_answer_that_never_comes_is_survived_by_any_operation),
+        CASE(a_store_that_says_nothing_is_silent_until_it_answers),
         CASE(a_create_that_may_have_landed_is_never_called_a_failure),
         CASE(a_create_that_was_refused_is_not_called_unknown),
         CASE(a_create_is_attempted_once_per_call),

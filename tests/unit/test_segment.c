@@ -176,16 +176,14 @@ static void expect_term(struct op *op, const struct text_index *index, struct wo
 static void expect_views(struct op *op, struct segment *s, struct world *w)
 {
     struct segment_view *view;
-    int attrs[SCHEMA_ATTRS_MAX] = {0};
+    struct everything all;
     uint32_t count = w->schema->attr_count;
 
-    for (uint32_t i = 0; i < count; i++)
-        attrs[i] = (int)i;
-    assert_int_equal(segment_view_open(op, s, attrs, count, true, attrs, count, &view),
-                     ERR_OK);
+    want_everything(&all, count);
+    assert_int_equal(segment_view_open(op, s, &all.want, &view), ERR_OK);
     for (uint32_t i = 0; i < count; i++) {
         const struct attr *attr = &w->schema->attrs[i];
-        const struct column *column = segment_view_column(view, attrs[i]);
+        const struct column *column = segment_view_column(view, (int)i);
         bool any = false;
         struct buf wanted = BUF_INIT, got = BUF_INIT;
         for (uint32_t row = 0; row < w->shape.row_count; row++) {
@@ -203,7 +201,7 @@ static void expect_views(struct op *op, struct segment *s, struct world *w)
         }
         buf_release(&wanted);
         buf_release(&got);
-        const struct text_index *text = segment_view_text(view, attrs[i]);
+        const struct text_index *text = segment_view_text(view, (int)i);
         assert_int_equal(column != NULL, any);
         assert_int_equal(text != NULL, any && attr->full_text);
         if (text) expect_term(op, text, w, i, SLICE_LITERAL("word0"));
@@ -1091,6 +1089,232 @@ static void vectors_that_no_index_takes_are_scanned(void **state)
     crowd_release(&c);
 }
 
+/* Stores the segment where requests are dear. */
+struct far_segment {
+    struct store *store;
+    struct cache *cache;
+    struct segment *segment;
+};
+
+static struct far_segment far_open(struct op *op, struct slice bytes)
+{
+    struct far_segment f = {.store = store_mem_new()};
+    f.cache = cache_new(f.store, 256 << 20);
+    cache_gather(f.cache);
+    assert_int_equal(store_put(op, f.store, "segment", &bytes, 1), ERR_OK);
+    assert_int_equal(segment_open(op, f.cache, "segment", bytes.size, &f.segment),
+                     ERR_OK);
+    return f;
+}
+
+static void far_close(struct far_segment *f)
+{
+    segment_unref(f->segment);
+    assert_true(cache_usage(f->cache).pinned_bytes == 0);
+    cache_free(f->cache);
+    store_free(f->store);
+}
+
+static struct buf crowd_bytes(struct crowd *c)
+{
+    struct segment_options options = {.index_from = 500, .index_seed = 3};
+    struct segment_builder *b = segment_builder_new(c->schema, &options);
+    struct buf bytes = BUF_INIT;
+    for (uint32_t i = 0; i < NEAR_ROWS; i++)
+        segment_builder_add(b, &c->docs[i]);
+    assert_int_equal(segment_builder_finish(&c->op, b, &bytes), ERR_OK);
+    return bytes;
+}
+
+static void of_a_distant_segment_only_the_vectors_of_results_are_read(void **state)
+{
+    (void)state;
+    struct crowd c;
+    struct segment_work work = {0};
+    crowd_make(&c);
+    struct buf bytes = crowd_bytes(&c);
+    struct far_segment far = far_open(&c.op, buf_slice(&bytes));
+    struct segment_target target = {far.segment, NULL, 0};
+    double recall = crowd_recall(&c, &target, 1, &work);
+    print_message("recall %.4f, clusters %.1f, vectors %.1f\n", recall,
+                  (double)work.clusters / 300, (double)work.exact / 300);
+    assert_true(recall >= 0.95);
+    assert_int_equal(work.exact, 300 * NEAR_K);
+    far_close(&far);
+    buf_release(&bytes);
+    crowd_release(&c);
+}
+
+/* ---- what an index cannot answer ---- */
+
+enum { SHELL_ROWS = 2000, SHELL_DIM = 64, SHELL_K = 10 };
+
+/* A segment whose even rows lie around the origin, at the distances that are given, in
+ * directions of chance, and odd ones nearer. */
+static struct segment *shell_segment(struct op *op, double (*distance)(uint32_t i))
+{
+    struct segment_options options = {.index_from = 500, .index_seed = 3};
+    struct schema *schema = schema_new(SHELL_DIM, METRIC_L2, NULL, 0);
+    struct segment_builder *b = segment_builder_new(schema, &options);
+    uint64_t rng = 20261123;
+    struct buf bytes = BUF_INIT;
+    struct segment *s;
+    for (uint32_t row = 0; row < SHELL_ROWS; row++) {
+        float vector[SHELL_DIM];
+        double norm = 0, wanted = row % 2 ? 1 : distance(row / 2);
+        for (size_t d = 0; d < SHELL_DIM; d++) {
+            vector[d] = small_random(&rng);
+            norm += (double)vector[d] * (double)vector[d];
+        }
+        for (size_t d = 0; d < SHELL_DIM; d++)
+            vector[d] = (float)((double)vector[d] * wanted / sqrt(norm));
+        segment_builder_add(b, &(struct doc){.id = number_id(row), .vector = vector});
+    }
+    assert_int_equal(segment_builder_finish(op, b, &bytes), ERR_OK);
+    assert_int_equal(segment_open_memory(op, &bytes, &s), ERR_OK);
+    assert_true(segment_indexed(s));
+    schema_unref(schema);
+    return s;
+}
+
+/* Far below what 8 bits a coordinate tell. */
+static double distance_alike(uint32_t i)
+{
+    return 10 + 1e-5 * (i * 7919 % (SHELL_ROWS / 2));
+}
+
+static double distance_apart(uint32_t i)
+{
+    return 10 + 0.1 * (i * 7919 % (SHELL_ROWS / 2));
+}
+
+/* The nearest even rows, by the index, beside a hit that was found before; rows scored
+ * on the way. */
+static uint64_t shell_nearest(struct segment *s, struct hit before, struct hit *hits,
+                              struct topk *best, struct segment_work *work)
+{
+    const float query[SHELL_DIM] = {0};
+    struct segment_near near = {.metric = METRIC_L2, .query = query, .recall = 0.95f};
+    struct rowset *even = rowset_new();
+    struct op op;
+    for (uint32_t row = 0; row < SHELL_ROWS; row += 2)
+        rowset_add(even, row);
+    struct segment_target target = {s, even, 4};
+    op_init(&op, OP_NO_DEADLINE, 0);
+    topk_init(best, hits, SHELL_K, hits_by_row, NULL);
+    topk_push(best, before);
+    assert_int_equal(segment_nearest_from(&op, &target, 1, &near, false, best, work),
+                     ERR_OK);
+    topk_finish(best);
+    uint64_t scored = op.counters.rows_scored;
+    op_release(&op);
+    rowset_unref(even);
+    return scored;
+}
+
+static void assert_shell_results(struct segment *s, struct hit before,
+                                 const struct topk *best)
+{
+    struct rowset *even = rowset_new();
+    struct hit hits[SHELL_K];
+    struct topk exact;
+    struct op op;
+    const float query[SHELL_DIM] = {0};
+    for (uint32_t row = 0; row < SHELL_ROWS; row += 2)
+        rowset_add(even, row);
+    op_init(&op, OP_NO_DEADLINE, 0);
+    topk_init(&exact, hits, SHELL_K, hits_by_row, NULL);
+    topk_push(&exact, before);
+    assert_int_equal(segment_vector_search(&op, s, METRIC_L2, query, even, 4, &exact),
+                     ERR_OK);
+    topk_finish(&exact);
+    assert_int_equal(best->count, SHELL_K);
+    for (size_t i = 0; i < SHELL_K; i++) {
+        assert_int_equal(best->hits[i].row, hits[i].row);
+        assert_int_equal(best->hits[i].source, hits[i].source);
+        assert_true(best->hits[i].score == hits[i].score);
+    }
+    op_release(&op);
+    rowset_unref(even);
+}
+
+static void allowed_rows_that_the_codes_cannot_tell_apart_are_all_compared(void **state)
+{
+    (void)state;
+    const struct hit before = {-4, 9, 77}; /* nearer than any even row */
+    struct hit hits[SHELL_K];
+    struct topk best;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct segment *s = shell_segment(&op, distance_alike);
+    struct segment_work work = {0};
+    uint64_t scored = shell_nearest(s, before, hits, &best, &work);
+    assert_int_equal(work.indexed, 1);
+    assert_true(scored >= work.rows + SHELL_ROWS / 2);
+    assert_shell_results(s, before, &best);
+    assert_int_equal(hits[0].source, before.source);
+    segment_unref(s);
+    op_release(&op);
+}
+
+static void allowed_rows_that_the_codes_tell_apart_are_not_compared_again(void **state)
+{
+    (void)state;
+    const struct hit before = {-4, 9, 77};
+    struct hit hits[SHELL_K];
+    struct topk best;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    struct segment *s = shell_segment(&op, distance_apart);
+    struct segment_work work = {0};
+    uint64_t scored = shell_nearest(s, before, hits, &best, &work);
+    assert_int_equal(work.indexed, 1);
+    assert_int_equal(scored, work.rows);
+    assert_shell_results(s, before, &best);
+    segment_unref(s);
+    op_release(&op);
+}
+
+static void vectors_too_short_for_the_codes_are_scanned(void **state)
+{
+    (void)state;
+    enum { ROWS = 5000 };
+    struct segment_options options = {.index_from = 500, .index_seed = 3};
+    struct schema *schema = schema_new(1, METRIC_L2, NULL, 0);
+    struct segment_builder *b = segment_builder_new(schema, &options);
+    uint64_t rng = 20261123;
+    struct buf bytes = BUF_INIT;
+    struct segment *s;
+    struct op op;
+    op_init(&op, OP_NO_DEADLINE, 0);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        float vector = (float)random_index(&rng, 1u << 24) / (1 << 24);
+        segment_builder_add(b, &(struct doc){.id = number_id(i), .vector = &vector});
+    }
+    assert_int_equal(segment_builder_finish(&op, b, &bytes), ERR_OK);
+    assert_int_equal(segment_open_memory(&op, &bytes, &s), ERR_OK);
+    assert_true(segment_indexed(s));
+    const float query = 0.5f;
+    struct hit hits[2][NEAR_K];
+    struct topk best[2];
+    struct segment_work work = {0};
+    struct segment_target target = {s, NULL, 0};
+    struct segment_near near = {.metric = METRIC_L2, .query = &query, .recall = 0.95f};
+    for (int i = 0; i < 2; i++)
+        topk_init(&best[i], hits[i], NEAR_K, hits_by_row, NULL);
+    assert_int_equal(segment_nearest(&op, &target, 1, &near, &best[0], &work), ERR_OK);
+    assert_int_equal(work.indexed, 0);
+    assert_int_equal(segment_vector_search(&op, s, METRIC_L2, &query, NULL, 0,
+                                           &best[1]),
+                     ERR_OK);
+    for (int i = 0; i < 2; i++)
+        topk_finish(&best[i]);
+    assert_memory_equal(hits[0], hits[1], sizeof hits[0]);
+    segment_unref(s);
+    schema_unref(schema);
+    op_release(&op);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1105,6 +1329,11 @@ int main(void)
         cmocka_unit_test(many_segments_and_their_merge_find_what_they_should),
         cmocka_unit_test(dead_rows_are_not_found_by_an_index),
         cmocka_unit_test(vectors_that_no_index_takes_are_scanned),
+        cmocka_unit_test(of_a_distant_segment_only_the_vectors_of_results_are_read),
+        cmocka_unit_test(
+            allowed_rows_that_the_codes_cannot_tell_apart_are_all_compared),
+        cmocka_unit_test(allowed_rows_that_the_codes_tell_apart_are_not_compared_again),
+        cmocka_unit_test(vectors_too_short_for_the_codes_are_scanned),
         cmocka_unit_test(merging_only_dead_rows_leaves_out_unchanged),
         cmocka_unit_test(later_attributes_are_null_in_older_segments),
         cmocka_unit_test(another_schema_is_refused),

@@ -110,6 +110,33 @@ static void with_rows_known_segments_and_other_ranges_come_in_one_round(void **s
     objects_release(&o);
 }
 
+static void a_known_end_is_read_in_one_round_and_nothing_else_is(void **state)
+{
+    (void)state;
+    struct objects o;
+    struct cache_pin none = CACHE_PIN_INIT;
+    uint64_t ends = 0;
+    objects_make(&o);
+    open_all(&o);
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        o.list[i].end_size = segment_end_size(o.segments[i]);
+        o.list[i].rows = 20000; /* less is known by them */
+        assert_true(o.list[i].end_size > SEGMENT_OPEN_TAIL);
+        ends += o.list[i].end_size;
+    }
+    close_all(&o);
+    cold_cache(&o, CACHE_SIZE);
+    segment_open_ahead(&o.op, o.cache, o.list, SEGMENTS, &none, 0);
+    for (size_t i = 0; i < SEGMENTS; i++)
+        assert_int_equal(segment_open_object(&o.op, o.cache, &o.list[i],
+                                             &o.segments[i]),
+                         ERR_OK);
+    assert_int_equal(o.op.counters.rounds, 1);
+    assert_int_equal(o.op.counters.store_bytes, ends);
+    close_all(&o);
+    objects_release(&o);
+}
+
 static void however_much_is_expected_at_its_end_a_segment_is_the_same(void **state)
 {
     (void)state;
@@ -124,6 +151,7 @@ static void however_much_is_expected_at_its_end_a_segment_is_the_same(void **sta
         struct segment *s;
         cold_cache(&o, CACHE_SIZE);
         o.list[0].rows = rows[i];
+        o.list[0].end_size = i % 2 ? rows[i] % o.list[0].size : 0;
         assert_int_equal(segment_open_object(&o.op, o.cache, &o.list[0], &s), ERR_OK);
         buf_clear(&described);
         segment_describe(s, &described);
@@ -195,21 +223,21 @@ static void views_and_documents_of_many_segments_take_one_round_each(void **stat
 {
     (void)state;
     struct objects o;
-    int attrs[6] = {0, 1, 2, 3, 4, 5};
+    struct everything all;
     uint32_t rows[] = {2999, 7, 8, 1500};
     struct segment_fetch what = {.vector = true, .attributes = true};
     struct segment_view *views[SEGMENTS];
     struct doc docs[COUNT_OF(rows)];
+    want_everything(&all, 6);
     objects_make(&o);
     open_all(&o);
 
     struct segment_ahead *ahead = segment_ahead_new();
     for (size_t i = 0; i < SEGMENTS; i++)
-        segment_ahead_view(ahead, o.segments[i], attrs, 6, true, attrs, 6);
+        segment_ahead_view(ahead, o.segments[i], &all.want);
     assert_int_equal(segment_ahead_read(&o.op, ahead), ERR_OK);
     for (size_t i = 0; i < SEGMENTS; i++)
-        assert_int_equal(segment_view_open(&o.op, o.segments[i], attrs, 6, true, attrs,
-                                           6, &views[i]),
+        assert_int_equal(segment_view_open(&o.op, o.segments[i], &all.want, &views[i]),
                          ERR_OK);
     segment_ahead_free(ahead);
     assert_int_equal(o.op.counters.rounds, 1);
@@ -330,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segments_are_opened_in_two_rounds_however_many),
         cmocka_unit_test(with_rows_known_segments_and_other_ranges_come_in_one_round),
+        cmocka_unit_test(a_known_end_is_read_in_one_round_and_nothing_else_is),
         cmocka_unit_test(however_much_is_expected_at_its_end_a_segment_is_the_same),
         cmocka_unit_test(opening_ahead_leaves_failures_to_those_who_open),
         cmocka_unit_test(a_filter_over_many_segments_takes_one_round),

@@ -115,6 +115,11 @@ static void a_list_longer_than_a_page_of_the_store_is_whole(void **state)
 
 enum { LARGE = (33 << 20) + 5 };
 
+static void count_rest(void *context)
+{
+    ++*(unsigned *)context;
+}
+
 static void a_large_object_is_put_in_parts_and_read_back_by_ranges(void **state)
 {
     struct fixture *f = *state;
@@ -136,8 +141,13 @@ static void a_large_object_is_put_in_parts_and_read_back_by_ranges(void **state)
                                          .data = back + from};
     }
     if (sim.pid) s3sim_do(&sim, "{\"do\": \"set\", \"keep_checks\": false}");
+    unsigned rests = 0;
+    f->op.rest = count_rest;
+    f->op.rest_context = &rests;
     enum err e = store_put(&f->op, f->store, "large", parts, 4);
+    f->op.rest = NULL;
     if (e) fail_msg("%s", f->op.error);
+    assert_true(rests > 0);
     assert_int_equal(store_read(&f->op, f->store, ranges, 9), ERR_OK);
     assert_memory_equal(bytes, back, LARGE);
     assert_int_equal(store_put(&f->op, f->store, "large", parts, 4), ERR_OK);

@@ -1,5 +1,10 @@
 #include "base/task.h"
 
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "unit/test.h"
 
 static void clocks_move_forward_and_agree(void **state)
@@ -173,6 +178,48 @@ static void hooks_replace_clocks_locks_and_chance(void **state)
     mutex_release(&m);
 }
 
+struct priority {
+    int nice, policy;
+};
+
+static struct priority own_priority(void)
+{
+    return (struct priority){getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)),
+                             sched_getscheduler(0)};
+}
+
+static void yield_and_tell(void *arg)
+{
+    thread_yield_to_others(3);
+    *(struct priority *)arg = own_priority();
+}
+
+static void a_thread_that_yields_does_so_alone(void **state)
+{
+    (void)state;
+    struct priority before = own_priority(), yielding = {0};
+    thread_join(thread_start("yielding", yield_and_tell, &yielding));
+    assert_int_equal(yielding.nice, before.nice + 3 < 19 ? before.nice + 3 : 19);
+    assert_int_equal(yielding.policy, SCHED_BATCH);
+    assert_int_equal(own_priority().nice, before.nice);
+    assert_int_equal(own_priority().policy, before.policy);
+}
+
+static void hurry_and_tell(void *arg)
+{
+    thread_take_short_turns();
+    *(struct priority *)arg = own_priority();
+}
+
+static void short_turns_leave_a_thread_its_share(void **state)
+{
+    (void)state;
+    struct priority before = own_priority(), hurrying = {0};
+    thread_join(thread_start("hurrying", hurry_and_tell, &hurrying));
+    assert_int_equal(hurrying.nice, before.nice);
+    assert_int_equal(hurrying.policy, before.policy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +230,8 @@ int main(void)
         cmocka_unit_test(random_bytes_differ_and_fill_everything),
         cmocka_unit_test(random_below_stays_below_and_reaches_all),
         cmocka_unit_test(hooks_replace_clocks_locks_and_chance),
+        cmocka_unit_test(a_thread_that_yields_does_so_alone),
+        cmocka_unit_test(short_turns_leave_a_thread_its_share),
     };
     return cmocka_run_group_tests_name("task", tests, NULL, NULL);
 }

@@ -1,0 +1,29 @@
+/*
+ * pace.h - background work that steps aside while queries run.
+ *
+ * A thread of low priority still shares caches and memory with queries, and now and
+ * then has a turn on the processor that one of them waits for. So between two pieces of
+ * its work it waits until no query runs, but no longer than `patience` times as long as
+ * it has worked since it last waited: whatever the queries, it gets one part in
+ * 1 + patience of its time.
+ *
+ * Threads  a pace belongs to one.
+ */
+#ifndef NS_PACE_H
+#define NS_PACE_H
+
+#include <stdint.h>
+
+struct admission;
+
+struct pace {
+    struct admission *queries; /* borrowed */
+    unsigned patience;
+    int64_t resumed_us;
+};
+
+struct pace pace_start(struct admission *queries, unsigned patience);
+/* Between two pieces; a look at the clock, if the last one was short. */
+void pace_rest(struct pace *p);
+
+#endif
