@@ -39,9 +39,10 @@ static enum err look_at_manifest(struct op *op, void *arg)
     return manifest_newest(op, l->env->store, l->keys, &l->newest);
 }
 
-enum err first_look(struct op *op, const struct registry_options *env,
-                    const struct keys *keys, uint64_t *next_record,
-                    struct manifest **newest)
+enum err
+first_look(struct op *op, const struct registry_options *env,
+           /* NOLINTNEXTLINE(readability-non-const-parameter): calls write it */
+           const struct keys *keys, uint64_t *next_record, struct manifest **newest)
 {
     struct look look = {.env = env, .keys = keys, .next_record = next_record};
     struct round_call calls[] = {{.run = look_at_catalog, .arg = &look},
