@@ -48,19 +48,26 @@ static uint64_t bits_get(struct slice from, size_t at, unsigned bits)
     return bits == 64 ? value : value & (((uint64_t)1 << bits) - 1);
 }
 
-static void block_pack(const uint64_t *ids, uint32_t rows, struct buf *out)
+/* The gap before the i-th of these ids, which need not be aligned. */
+static uint64_t gap_before(const uint8_t *ids, uint32_t i)
+{
+    const uint8_t *id = ids + i * sizeof(uint64_t);
+    return load_u64(id) - load_u64(id - sizeof(uint64_t)) - 1;
+}
+
+static void block_pack(const uint8_t *ids, uint32_t rows, struct buf *out)
 {
     uint64_t any = 0;
     for (uint32_t i = 1; i < rows; i++)
-        any |= ids[i] - ids[i - 1] - 1;
+        any |= gap_before(ids, i);
     unsigned bits = any ? 64 - (unsigned)__builtin_clzll(any) : 0;
 
-    put_u64(out, ids[0]);
+    put_u64(out, load_u64(ids));
     put_u8(out, (uint8_t)bits);
     size_t start = out->size;
     buf_append_zeros(out, gaps_size(rows, bits));
     for (uint32_t i = 1; i < rows && bits; i++)
-        bits_put(out->data + start, (size_t)(i - 1) * bits, ids[i] - ids[i - 1] - 1);
+        bits_put(out->data + start, (size_t)(i - 1) * bits, gap_before(ids, i));
 }
 
 /* False if an id is not above the one before it. */
@@ -112,7 +119,7 @@ static size_t shared_size(struct slice a, struct slice b)
     return n;
 }
 
-static void strings_pack(uint32_t row_count, const uint32_t *ends, struct slice bytes,
+static void strings_pack(uint32_t row_count, const uint8_t *ends, struct slice bytes,
                          int zstd_level, struct buf *out)
 {
     struct buf plain = BUF_INIT;
@@ -120,13 +127,14 @@ static void strings_pack(uint32_t row_count, const uint32_t *ends, struct slice 
     uint32_t start = 0;
 
     for (uint32_t row = 0; row < row_count; row++) {
-        struct slice id = slice_of(bytes.data + start, ends[row] - start);
+        uint32_t end = load_u32(ends + row * sizeof end);
+        struct slice id = slice_of(bytes.data + start, end - start);
         size_t shared = shared_size(before, id);
         put_u8(&plain, (uint8_t)shared);
         put_u8(&plain, (uint8_t)(id.size - shared));
         buf_append(&plain, id.data + shared, id.size - shared);
         before = id;
-        start = ends[row];
+        start = end;
     }
     zstd_append(out, buf_slice(&plain), zstd_level);
     buf_release(&plain);
@@ -191,15 +199,13 @@ static enum err strings_unpack(struct op *op, uint32_t row_count, struct slice p
 void ids_pack(enum id_kind kind, uint32_t row_count, struct slice ids,
               struct slice bytes, int zstd_level, struct buf *out)
 {
-    const uint64_t *numbers = (const void *)ids.data;
-
     assert(row_count > 0);
     if (kind == ID_STRING) {
-        strings_pack(row_count, (const void *)ids.data, bytes, zstd_level, out);
+        strings_pack(row_count, ids.data, bytes, zstd_level, out);
         return;
     }
     for (uint32_t row = 0; row < row_count; row += BLOCK_ROWS)
-        block_pack(numbers + row, block_rows(row_count, row), out);
+        block_pack(ids.data + row * sizeof(uint64_t), block_rows(row_count, row), out);
 }
 
 enum err ids_unpack(struct op *op, enum id_kind kind, uint32_t row_count,

@@ -54,6 +54,31 @@ static size_t expect_back(const struct list *l)
     return size;
 }
 
+static void ids_to_pack_may_lie_at_any_address(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct list l = {.count = 0};
+        struct buf shifted = BUF_INIT, plain = BUF_INIT, moved = BUF_INIT;
+        for (uint64_t i = 0; i < 100; i++)
+            if (kind == 0)
+                list_number(&l, i * 3);
+            else
+                list_string(&l, "abcdefgh", i % 8 + 1);
+        put_u8(&shifted, 0);
+        buf_append_slice(&shifted, buf_slice(&l.ids));
+        ids_pack(l.kind, l.count, buf_slice(&l.ids), buf_slice(&l.bytes), 3, &plain);
+        ids_pack(l.kind, l.count, slice_of(shifted.data + 1, l.ids.size),
+                 buf_slice(&l.bytes), 3, &moved);
+        assert_int_equal(moved.size, plain.size);
+        assert_memory_equal(moved.data, plain.data, plain.size);
+        buf_release(&shifted);
+        buf_release(&plain);
+        buf_release(&moved);
+        list_release(&l);
+    }
+}
+
 static void numbers_in_a_row_take_next_to_nothing(void **state)
 {
     (void)state;
@@ -171,6 +196,7 @@ static void numbers_that_do_not_ascend_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ids_to_pack_may_lie_at_any_address),
         cmocka_unit_test(numbers_in_a_row_take_next_to_nothing),
         cmocka_unit_test(the_largest_gap_and_the_largest_number_come_back),
         cmocka_unit_test(gaps_of_every_width_come_back),
