@@ -11,6 +11,7 @@
 #include "ns/admission.h"
 #include "ns/namespace.h"
 #include "ns/ns_metrics.h"
+#include "ns/orders.h"
 #include "ns/survey.h"
 #include "store/store.h"
 
@@ -60,6 +61,7 @@ struct registry {
     size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
 
+    struct orders orders;
     struct worker maintenance, merger, surveyor;
     bool survey_failed;     /* of the surveyor: something is left to be done */
     int64_t totals_ms;      /* of maintenance: when the gauges are due, … */
@@ -740,31 +742,17 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
-/* Work that was asked for, on a thread of its own. */
-struct order {
-    struct op *op;
-    struct registry *registry;
-    const char *name;
-    enum work work;
-    enum err err;
-};
-
-static void carry_out(void *arg)
+static enum err compact_now(struct op *op, void *context, const char *name)
 {
-    struct order *o = arg;
-    thread_yield_to_others(MAINTENANCE_NICE); /* somebody waits for it */
-    o->err = work_now(o->op, o->registry, o->name, o->work);
+    return work_now(op, context, name, WORK_COMPACT);
 }
 
 enum err registry_maintain(struct op *op, struct registry *r, const char *name,
                            bool force)
 {
-    enum work work = force ? WORK_COMPACT : WORK_IF_DUE;
-    if (!force || !r->options.background) return work_now(op, r, name, work);
     /* A thread that yields to others stays so; the caller's must not. */
-    struct order order = {.op = op, .registry = r, .name = name, .work = work};
-    thread_join(thread_start("compaction", carry_out, &order));
-    return order.err;
+    if (force && r->options.background) return orders_carry_out(op, &r->orders, name);
+    return work_now(op, r, name, force ? WORK_COMPACT : WORK_IF_DUE);
 }
 
 /* A background thread starts on op, which registry_free may cancel. False: stop. */
@@ -1030,6 +1018,7 @@ struct registry *registry_new(const struct registry_options *options)
     mutex_init(&r->lock);
     mutex_init(&r->wake_lock);
     cond_init(&r->wake);
+    orders_init(&r->orders, compact_now, r);
     atomic_init(&r->count, 0);
     ns_metrics_init();
     r->options.queries = admission_new(REGISTRY_QUERIES_MAX);
@@ -1069,7 +1058,9 @@ void registry_free(struct registry *r, int64_t deadline_ms)
         if (workers[i]->working) op_cancel(workers[i]->working);
     cond_broadcast(&r->wake);
     mutex_unlock(&r->wake_lock);
+    orders_cancel(&r->orders);
     opener_cancel(r->opener);
+    orders_release(&r->orders);
     for (size_t i = 0; i < sizeof workers / sizeof workers[0]; i++)
         if (workers[i]->thread) thread_join(workers[i]->thread);
     opener_free(r->opener);

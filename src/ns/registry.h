@@ -158,7 +158,8 @@ enum err registry_info(struct op *op, struct registry *r, const char *name,
                        struct namespace_info *out);
 
 /* One round of background work for one namespace: settle, index, compact, collect.
- * force: index and compact regardless of thresholds. */
+ * force: index and compact regardless of thresholds; with background threads on one of
+ * its own, which goes on after ERR_TIMEOUT (orders.h). */
 enum err registry_maintain(struct op *op, struct registry *r, const char *name,
                            bool force);
 

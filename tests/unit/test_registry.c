@@ -1591,6 +1591,33 @@ static void merge_thread(void *arg)
     call->err = registry_maintain(call->op, call->node->registry, "x", true);
 }
 
+static void a_compaction_outlives_the_request_that_asked_for_it(void **state)
+{
+    (void)state;
+    struct store *store = deaf_new(store_mem_new());
+    struct registry_options o = options_of("a");
+    o.background = true;
+    struct node n = node_with(store, 64 << 20, o);
+    create(&n, "x");
+    (void)write_ok(&n, "x", (struct write){.first = 0, .count = 10, .value = 1});
+    atomic_store(&deaf(store)->hold, 1); /* the segment */
+    struct op op;
+    op_init(&op, clock_ms() + 50, 0);
+    assert_int_equal(registry_maintain(&op, n.registry, "x", true), ERR_TIMEOUT);
+    op_release(&op);
+
+    while (!atomic_load(&deaf(store)->holding))
+        task_sleep_ms(1);
+    assert_int_equal(info_of(&n, "x").segments, 0);
+    atomic_store(&deaf(store)->holding, false);
+    while (info_of(&n, "x").segments == 0)
+        task_sleep_ms(1);
+    assert_int_equal(maintain(&n, "x"), ERR_OK);
+    assert_int_equal(count_of(&n, "x"), 10);
+    node_stop(&n);
+    store_free(store);
+}
+
 static void writes_are_indexed_while_segments_merge(void **state)
 {
     enum { FIRST = 3, ROWS = 100 };
@@ -2414,6 +2441,7 @@ int main(void)
         cmocka_unit_test(opening_takes_few_rounds),
         cmocka_unit_test(a_hole_in_the_log_is_damage_not_a_conflict),
         cmocka_unit_test(a_reader_with_a_long_tail_does_not_read_it_again),
+        cmocka_unit_test(a_compaction_outlives_the_request_that_asked_for_it),
         cmocka_unit_test(writes_are_indexed_while_segments_merge),
         cmocka_unit_test(a_row_is_written_a_logarithmic_number_of_times),
         cmocka_unit_test(a_namespace_dropped_during_its_merge_leaves_nothing),
