@@ -122,7 +122,7 @@ static void more_orders_than_a_node_carries_out_are_refused(void **state)
 {
     (void)state;
     struct works w;
-    char name[8], words[OP_ERROR_MAX];
+    char name[16], words[OP_ERROR_MAX];
     works_init(&w);
     atomic_store(&w.hold, true);
     for (int i = 0; i < ORDERS_MAX; i++) {
