@@ -14,66 +14,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/rowset.h"
 #include "base/simd.h"
 #include "base/topk.h"
-#include "unit/data.h"
+#include "unit/cpu_time.h"
+#include "unit/fashion.h"
 #include "vec/distance.h"
 #include "vec/ivf.h"
 
-enum {
-    FASHION_DIM = 784,
-    K = 10,
-    TRUTH = 100,
-    PASSES = 3,
-    SCANNED = 50,
-    FILTERED = 200
-};
+enum { K = 10, PASSES = 3, SCANNED = 50, FILTERED = 200 };
 
 struct collection {
     uint32_t count, dim, query_count;
     const float *base, *queries, *kth; /* squared distance of the K-th neighbour */
-    float *own[3];                     /* those that were made here */
-    struct buf raw[3];
+    struct fashion fashion;            /* where they are of it */
+    float *own_kth;
+    struct buf raw[3]; /* where they are of a folder */
 };
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static float *to_floats(const uint8_t *bytes, size_t count)
-{
-    float *out = mem_new_array(float, count);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (float)bytes[i];
-    return out;
-}
 
 static bool load_fashion(struct collection *f)
 {
-    if (!data_read("fashion-base.u8.npy", &f->raw[0]) ||
-        !data_read("fashion-query.u8.npy", &f->raw[1]) ||
-        !data_read("fashion-gt100-dist.f32.npy", &f->raw[2]))
-        return false;
+    if (!fashion_load(&f->fashion, f->query_count)) return false;
     f->dim = FASHION_DIM;
-    f->count = (uint32_t)((f->raw[0].size - 128) / FASHION_DIM);
-    f->own[0] = to_floats(npy_data(&f->raw[0]), (size_t)f->count * f->dim);
-    f->own[1] = to_floats(npy_data(&f->raw[1]), (size_t)f->query_count * f->dim);
-    f->own[2] = mem_new_array(float, f->query_count);
+    f->count = FASHION_ROWS;
+    f->base = f->fashion.base;
+    f->queries = f->fashion.queries;
+    f->own_kth = mem_new_array(float, f->query_count);
     for (uint32_t q = 0; q < f->query_count; q++)
-        memcpy(f->own[2] + q,
-               npy_data(&f->raw[2]) + ((size_t)q * TRUTH + K - 1) * sizeof(float),
-               sizeof(float));
-    f->base = f->own[0];
-    f->queries = f->own[1];
-    f->kth = f->own[2];
+        f->own_kth[q] = fashion_kth(&f->fashion, q, K);
+    f->kth = f->own_kth;
     return true;
 }
 
@@ -153,7 +125,7 @@ static uint32_t count_true(const struct collection *f, uint32_t query,
     struct against a = {f, f->queries + (size_t)query * f->dim};
     uint32_t hits = 0;
     for (size_t i = 0; i < found->count; i++)
-        hits += -exact_score(&a, found->hits[i].row) <= kth * (1 + 1e-5f) + 1e-6f;
+        hits += is_within(-exact_score(&a, found->hits[i].row), kth);
     return hits;
 }
 
@@ -323,10 +295,8 @@ static void measure_filters(const struct collection *f, const struct ivf *ivf,
                    {"not label 9", 511, 1}};
     static struct hit hits[FILTERED * K];
     static struct topk truth[FILTERED];
-    struct buf raw = BUF_INIT;
-    if (!data_read("fashion-base-label.u8.npy", &raw)) return;
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
-        struct rowset *allowed = label_filter(npy_data(&raw), f->count,
+        struct rowset *allowed = label_filter(f->fashion.labels, f->count,
                                               filters[i].labels, filters[i].one_in);
         struct filtered o = {0};
         double n = f->query_count < FILTERED ? f->query_count : FILTERED;
@@ -347,7 +317,6 @@ static void measure_filters(const struct collection *f, const struct ivf *ivf,
                      (double)o.counters.codes / n, (double)o.counters.rows / n);
         rowset_unref(allowed);
     }
-    buf_release(&raw);
 }
 
 static bool choose_level(const char *name)
@@ -364,7 +333,7 @@ static bool read_arguments(int argc, char **argv, struct collection *f)
 {
     const char *folder = argc > 2 ? argv[2] : "";
     f->query_count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000;
-    if (f->query_count == 0 || f->query_count > 10000 ||
+    if (f->query_count == 0 || f->query_count > FASHION_QUERIES_MAX ||
         (argc > 3 && !choose_level(argv[3]))) {
         (void)fprintf(stderr, "usage: bench_vector [queries [folder [simd level]]]\n");
         exit(2);
@@ -374,10 +343,10 @@ static bool read_arguments(int argc, char **argv, struct collection *f)
 
 static void release(struct collection *f)
 {
-    for (size_t i = 0; i < 3; i++) {
-        mem_free(f->own[i]);
+    fashion_release(&f->fashion);
+    mem_free(f->own_kth);
+    for (size_t i = 0; i < 3; i++)
         buf_release(&f->raw[i]);
-    }
 }
 
 int main(int argc, char **argv)
@@ -410,7 +379,7 @@ int main(int argc, char **argv)
                  bytes.records.size, bytes.slots.size,
                  resident_mb("VmRSS:") - before_mb, resident_mb("VmHWM:") - before_mb);
     measure(&f, ivf, buf_slice(&bytes.records));
-    if (f.own[0]) measure_filters(&f, ivf, &bytes);
+    if (f.fashion.labels) measure_filters(&f, ivf, &bytes);
     ivf_close(ivf);
     ivf_bytes_release(&bytes);
     op_release(&op);

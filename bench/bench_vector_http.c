@@ -23,13 +23,10 @@
 #include <sys/socket.h>
 
 #include "base/mem.h"
-#include "unit/data.h"
+#include "unit/fashion.h"
 
 enum {
-    DIM = 784,
     K = 10,
-    TRUTH = 100,
-    QUERIES_MAX = 10000,
     CONNECTIONS_MAX = 64,
     ANSWER_MAX = 64 << 10,
     WARM = 300,
@@ -37,11 +34,6 @@ enum {
 };
 
 static const double HIT_SLACK = 1e-5;
-
-struct fashion {
-    struct buf raw[3];
-    const uint8_t *base, *queries, *distances;
-};
 
 struct line {
     int fd;
@@ -70,18 +62,6 @@ static _Noreturn void give_up(const char *what)
     exit(1);
 }
 
-static bool load(struct fashion *f)
-{
-    static const char *const names[] = {"fashion-base.u8.npy", "fashion-query.u8.npy",
-                                        "fashion-gt100-dist.f32.npy"};
-    for (size_t i = 0; i < 3; i++)
-        if (!data_read(names[i], &f->raw[i])) return false;
-    f->base = npy_data(&f->raw[0]);
-    f->queries = npy_data(&f->raw[1]);
-    f->distances = npy_data(&f->raw[2]);
-    return true;
-}
-
 /* ---- requests ---- */
 
 static void append_text(struct buf *out, const char *text)
@@ -104,15 +84,15 @@ static void append_base64(struct buf *out, const uint8_t *bytes, size_t size)
     }
 }
 
-static void append_vector(struct buf *out, const uint8_t *pixels, bool base64)
+static void append_vector(struct buf *out, const float *pixels, bool base64)
 {
-    float vector[DIM];
+    float vector[FASHION_DIM];
     char number[32];
-    for (size_t d = 0; d < DIM; d++)
-        vector[d] = (float)pixels[d] / 255;
+    for (size_t d = 0; d < FASHION_DIM; d++)
+        vector[d] = pixels[d] / 255;
     append_text(out, base64 ? "\"" : "[");
     if (base64) append_base64(out, (const uint8_t *)vector, sizeof vector);
-    for (size_t d = 0; d < DIM && !base64; d++) {
+    for (size_t d = 0; d < FASHION_DIM && !base64; d++) {
         (void)snprintf(number, sizeof number, "%s%.9g", d ? "," : "",
                        (double)vector[d]);
         append_text(out, number);
@@ -120,7 +100,7 @@ static void append_vector(struct buf *out, const uint8_t *pixels, bool base64)
     append_text(out, base64 ? "\"" : "]");
 }
 
-static struct buf request_of(const char *name, const uint8_t *pixels, bool base64)
+static struct buf request_of(const char *name, const float *pixels, bool base64)
 {
     struct buf body = BUF_INIT, out = BUF_INIT;
     char head[512];
@@ -191,16 +171,14 @@ static const char *receive(struct line *l)
 static void count_found(struct run *r, uint32_t query, const char *body)
 {
     const struct fashion *f = r->data;
-    float kth;
-    memcpy(&kth, f->distances + ((size_t)query * TRUTH + K - 1) * sizeof kth,
-           sizeof kth);
+    double limit = (double)fashion_kth(f, query, K) * (1 + HIT_SLACK);
     for (const char *id = strstr(body, "\"id\":"); id; id = strstr(id + 5, "\"id\":")) {
-        const uint8_t *a = f->base + strtoul(id + 5, NULL, 10) * DIM;
-        const uint8_t *b = f->queries + (size_t)query * DIM;
+        const float *a = f->base + strtoul(id + 5, NULL, 10) * FASHION_DIM;
+        const float *b = fashion_query(f, query);
         double distance = 0;
-        for (size_t d = 0; d < DIM; d++)
-            distance += ((double)a[d] - b[d]) * ((double)a[d] - b[d]);
-        r->found += distance <= (double)kth * (1 + HIT_SLACK);
+        for (size_t d = 0; d < FASHION_DIM; d++)
+            distance += ((double)a[d] - (double)b[d]) * ((double)a[d] - (double)b[d]);
+        r->found += distance <= limit;
     }
     r->wanted += K;
 }
@@ -215,7 +193,7 @@ static int by_size(const void *a, const void *b)
 
 static void measure_one(struct run *r, uint16_t port, const char *form)
 {
-    static double took[QUERIES_MAX];
+    static double took[FASHION_QUERIES_MAX];
     struct line *l = mem_new(struct line);
     l->fd = dial(port);
     r->found = r->wanted = 0;
@@ -273,7 +251,7 @@ static void measure_many(struct run *r, uint16_t port, const char *form, uint32_
 
 int main(int argc, char **argv)
 {
-    static struct buf requests[QUERIES_MAX];
+    static struct buf requests[FASHION_QUERIES_MAX];
     static struct fashion data;
     uint32_t queries = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 2000;
     uint32_t connections = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 0;
@@ -281,19 +259,20 @@ int main(int argc, char **argv)
         (void)printf("asks a node: see bench/bench_vector_http.py\n");
         return 0;
     }
-    if (queries == 0 || queries > QUERIES_MAX || connections > CONNECTIONS_MAX) {
+    if (queries == 0 || queries > FASHION_QUERIES_MAX ||
+        connections > CONNECTIONS_MAX) {
         (void)fprintf(stderr, "usage: bench_vector_http PORT NAMESPACE [queries "
                               "[connections]]\n");
         return 2;
     }
-    if (!load(&data)) return 0;
+    if (!fashion_load(&data, queries)) return 0;
     uint16_t port = (uint16_t)strtoul(argv[1], NULL, 10);
     for (int base64 = 1; base64 >= 0; base64--) {
         static const uint32_t several[] = {2, 4, 8, 16};
         const char *form = base64 ? "base64" : "numbers";
         struct run r = {&data, requests, queries, 0, 0};
         for (uint32_t q = 0; q < queries; q++)
-            requests[q] = request_of(argv[2], data.queries + (size_t)q * DIM, base64);
+            requests[q] = request_of(argv[2], fashion_query(&data, q), base64);
         measure_one(&r, port, form);
         for (size_t i = 0; i < sizeof several / sizeof *several && !connections; i++)
             measure_many(&r, port, form, several[i]);
@@ -302,7 +281,6 @@ int main(int argc, char **argv)
         for (uint32_t q = 0; q < queries; q++)
             buf_release(&requests[q]);
     }
-    for (size_t i = 0; i < 3; i++)
-        buf_release(&data.raw[i]);
+    fashion_release(&data);
     return 0;
 }

@@ -7,11 +7,6 @@
 #include "base/op.h"
 #include "ns/keys.h"
 
-enum {
-    ORDER_TIMEOUT_MS = 24 * 3600 * 1000, /* many GiB, on a busy machine */
-    ORDER_NICE = 5                       /* somebody waits for it */
-};
-
 struct order {
     struct order *next;
     struct orders *all;
@@ -36,7 +31,6 @@ static void carry_out(void *arg)
     struct order *order = arg;
     struct orders *o = order->all;
 
-    thread_yield_to_others(ORDER_NICE);
     enum err e = o->run(&order->op, o->context, order->name);
     mutex_lock(&o->lock);
     if (e && !order->awaited && e != ERR_CANCELED)
@@ -97,7 +91,7 @@ static struct order *order_start(struct op *op, struct orders *o, const char *na
     order->all = o;
     order->awaited = true;
     (void)stpncpy(order->name, name, NAMESPACE_NAME_MAX);
-    op_init(&order->op, clock_ms() + ORDER_TIMEOUT_MS, 0);
+    op_init(&order->op, OP_NO_DEADLINE, 0);
     memcpy(order->op.request_id, op->request_id, sizeof op->request_id);
     order->next = o->first;
     o->first = order;

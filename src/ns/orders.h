@@ -36,8 +36,9 @@ void orders_cancel(struct orders *o);
 void orders_release(struct orders *o);
 
 /*
- * Has run carried out for the namespace and returns what it returned. ERR_TIMEOUT: the
- * deadline of op has passed, the order goes on. ERR_BUSY: too many run.
+ * Has run carried out for the namespace, on a thread of its own and with an op without
+ * a deadline, and returns what it returned. ERR_TIMEOUT: the deadline of op has passed,
+ * the order goes on. ERR_BUSY: too many run.
  */
 enum err orders_carry_out(struct op *op, struct orders *o, const char *name);
 

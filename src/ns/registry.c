@@ -742,15 +742,17 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
     return e == ERR_UNKNOWN ? ERR_IO : e; /* no request of the caller's is in doubt */
 }
 
+/* On a thread of its own: one that yields to others stays so. */
 static enum err compact_now(struct op *op, void *context, const char *name)
 {
+    thread_yield_to_others(MAINTENANCE_NICE); /* somebody waits for it */
+    op->deadline_ms = clock_ms() + MERGE_TIMEOUT_MS;
     return work_now(op, context, name, WORK_COMPACT);
 }
 
 enum err registry_maintain(struct op *op, struct registry *r, const char *name,
                            bool force)
 {
-    /* A thread that yields to others stays so; the caller's must not. */
     if (force && r->options.background) return orders_carry_out(op, &r->orders, name);
     return work_now(op, r, name, force ? WORK_COMPACT : WORK_IF_DUE);
 }

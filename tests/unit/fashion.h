@@ -63,14 +63,25 @@ static inline const float *fashion_query(const struct fashion *f, uint32_t query
     return f->queries + (size_t)query * FASHION_DIM;
 }
 
-/* Is that squared distance one of the k least? Ties count. */
-static inline bool fashion_is_near(const struct fashion *f, uint32_t query, uint32_t k,
-                                   float distance)
+/* The squared distance of the k-th neighbour. */
+static inline float fashion_kth(const struct fashion *f, uint32_t query, uint32_t k)
 {
     float kth;
     size_t place = (size_t)query * FASHION_TRUTH + k - 1;
     memcpy(&kth, f->distances + place * sizeof kth, sizeof kth);
+    return kth;
+}
+
+/* Is a squared distance no more than that of the k-th neighbour? Ties count. */
+static inline bool is_within(float distance, float kth)
+{
     return distance <= kth * (1 + 1e-5f) + 1e-6f;
+}
+
+static inline bool fashion_is_near(const struct fashion *f, uint32_t query, uint32_t k,
+                                   float distance)
+{
+    return is_within(distance, fashion_kth(f, query, k));
 }
 
 #endif
