@@ -30,7 +30,7 @@ struct manifest_segment {
     char *key;
     uint64_t size;
     uint8_t tail_hash[16]; /* XXH3-128 of the object's last bytes: tells two segments of
-                              equal size apart (segment_tail_hash in state.c) */
+                              equal size apart (segment_tail_hash) */
     uint64_t end_size;     /* bytes at its end that opening it reads; 0: not known */
     uint32_t row_count;
     uint32_t dead_count;

@@ -185,35 +185,13 @@ struct snapshot *state_empty(const struct keys *keys, struct schema *schema)
 
 /* ---- loading ---- */
 
-void segment_tail_hash(struct slice object, uint8_t hash[16])
-{
-    size_t size = object.size < SEGMENT_TAIL_SIZE ? object.size : SEGMENT_TAIL_SIZE;
-    xxh3_128(object.data + object.size - size, size, hash);
-}
-
-static enum err check_tail(struct op *op, struct cache *cache,
-                           const struct manifest_segment *ms)
-{
-    uint64_t size = ms->size < SEGMENT_TAIL_SIZE ? ms->size : SEGMENT_TAIL_SIZE;
-    struct cache_pin pin = {.key = ms->key, .offset = ms->size - size, .size = size};
-    uint8_t hash[16];
-
-    enum err e = cache_pin(op, cache, &pin, 1);
-    if (e) return e;
-    segment_tail_hash(pin.data, hash);
-    cache_unpin(cache, &pin, 1);
-    if (memcmp(hash, ms->tail_hash, sizeof hash) == 0) return ERR_OK;
-    cache_forget(cache, ms->key, pin.offset, pin.size);
-    return op_fail(op, ERR_CORRUPT, "object %s is not the segment its manifest names",
-                   ms->key);
-}
-
 static struct segment_object object_of(const struct manifest_segment *ms,
                                        const struct schema *schema)
 {
     return (struct segment_object){.key = ms->key,
                                    .size = ms->size,
                                    .end_size = ms->end_size,
+                                   .tail_hash = ms->tail_hash,
                                    .rows = ms->row_count,
                                    .vector_dim = schema->vector_dim};
 }
@@ -232,8 +210,7 @@ static enum err open_segment(struct op *op, struct cache *cache,
         return ERR_OK;
     }
     struct segment_object object = object_of(ms, schema);
-    enum err e = check_tail(op, cache, ms);
-    if (!e) e = segment_open_object(op, cache, &object, out);
+    enum err e = segment_open_object(op, cache, &object, out);
     if (e) return e;
     segment_stats_attach(*out, ms->stats);
     if (segment_row_count(*out) == ms->row_count) return ERR_OK;

@@ -98,8 +98,4 @@ struct snapshot *state_replace(const struct snapshot *frozen,
  * makes room, needs the rest. */
 bool tail_hold(struct cache *cache, uint64_t *held, uint64_t bytes);
 
-/* Hash of an object's last bytes, as manifests carry it. */
-enum { SEGMENT_TAIL_SIZE = 64 << 10 };
-void segment_tail_hash(struct slice object, uint8_t hash[16]);
-
 #endif

@@ -292,12 +292,13 @@ struct segment_end segment_end_of(const struct segment_object *object,
     struct segment_end end = {.tail = {.key = object->key},
                               .body = {.key = object->key}};
 
+    /* One range, and so one request, where a manifest says how long the end is. */
+    if (object->end_size > tail_size) tail_size = object->end_size;
+    if (tail_size > END_SIZE_MAX) tail_size = END_SIZE_MAX;
     if (tail_size > object->size) tail_size = object->size;
     end.tail.offset = object->size - tail_size;
     end.tail.size = (size_t)tail_size;
-    uint64_t wanted = guess > tail_size ? guess : 0;
-    if (object->end_size)
-        wanted = object->end_size > tail_size ? object->end_size - tail_size : 0;
+    uint64_t wanted = !object->end_size && guess > tail_size ? guess : 0;
     if (wanted > END_SIZE_MAX) wanted = END_SIZE_MAX;
     if (wanted == 0) return end;
     end.body.size = (size_t)(wanted < end.tail.offset ? wanted : end.tail.offset);
@@ -313,9 +314,28 @@ static void hold(struct segment *s, const struct cache_pin *pin)
         buf_append(&s->held, pin->data.data + skip, pin->data.size - (size_t)skip);
 }
 
+void segment_tail_hash(struct slice object, uint8_t hash[16])
+{
+    size_t size = object.size < SEGMENT_TAIL_SIZE ? object.size : SEGMENT_TAIL_SIZE;
+    xxh3_128(object.data + object.size - size, size, hash);
+}
+
+/* Is it the segment that the manifest means? end: its last bytes, SEGMENT_TAIL_SIZE of
+ * them or all. */
+static enum err check_tail(struct op *op, const struct segment_object *object,
+                           struct slice end)
+{
+    uint8_t hash[16];
+    if (!object->tail_hash) return ERR_OK;
+    segment_tail_hash(end, hash);
+    if (memcmp(hash, object->tail_hash, sizeof hash) == 0) return ERR_OK;
+    return op_fail(op, ERR_CORRUPT, "it is not the segment its manifest names");
+}
+
 /* Reads the end of the object: a guess, and in a second round what the footer says it
  * missed. */
 static enum err read_end(struct op *op, struct cache *cache, struct segment *s,
+                         const struct segment_object *object,
                          const struct segment_end *end)
 {
     struct cache_pin first[2] = {end->tail, end->body}, rest = {.key = s->key};
@@ -329,7 +349,8 @@ static enum err read_end(struct op *op, struct cache *cache, struct segment *s,
     if (e) goto done;
     last = slice_of(tail->data.data + tail->size - SEGMENT_FOOTER_SIZE,
                     SEGMENT_FOOTER_SIZE);
-    e = segment_footer_decode(op, last, s->size, &footer);
+    e = check_tail(op, object, tail->data);
+    if (!e) e = segment_footer_decode(op, last, s->size, &footer);
     if (e) goto done;
 
     s->held_offset = tail->offset == 0 ? 0 : footer.resident_offset;
@@ -386,7 +407,7 @@ static enum err open_object(struct op *op, struct cache *cache,
     assert(tail_size >= SEGMENT_FOOTER_SIZE);
     if (s->size < SEGMENT_HEADER_SIZE + SEGMENT_FOOTER_SIZE)
         e = op_fail(op, ERR_CORRUPT, "too short for a segment");
-    if (!e) e = read_end(op, cache, s, &end);
+    if (!e) e = read_end(op, cache, s, object, &end);
     if (!e) e = open_held(op, s);
     if (!e) e = reserve_held(op, cache, s);
     if (e) {

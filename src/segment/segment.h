@@ -91,15 +91,20 @@ struct segment_needs segment_merge_needs(const struct segment_options *options,
  * ERR_BUSY when there is no room. */
 enum err segment_open(struct op *op, struct cache *cache, const char *key,
                       uint64_t size, struct segment **out);
-/* What a manifest knows of a stored segment. 0 of end_size or rows: not known. */
+/* What a manifest knows of a stored segment. 0 of end_size or rows, NULL: not known. */
 struct segment_object {
     const char *key;
     uint64_t size;
-    uint64_t end_size; /* segment_end_size */
+    uint64_t end_size;        /* segment_end_size */
+    const uint8_t *tail_hash; /* 16 bytes, segment_tail_hash */
     uint32_t rows, vector_dim;
 };
+/* XXH3-128 of a segment's last bytes, which tells two of equal size apart. */
+enum { SEGMENT_TAIL_SIZE = 64 << 10 };
+void segment_tail_hash(struct slice object, uint8_t hash[16]);
 /* As segment_open; with the end's size known it reads that in one round. With the rows
- * known it guesses, so that there is seldom a second one. */
+ * known it guesses, so that there is seldom a second one. ERR_CORRUPT too when it is
+ * another segment than the hash tells. */
 enum err segment_open_object(struct op *op, struct cache *cache,
                              const struct segment_object *object, struct segment **out);
 /* A segment in memory; takes bytes over, also on failure. */

@@ -194,8 +194,11 @@ void segment_open_ahead(struct op *op, struct cache *cache,
     if (n > AHEAD_PINS_MAX / 4) n = AHEAD_PINS_MAX / 4;
     if (more_count > AHEAD_PINS_MAX / 4) more_count = AHEAD_PINS_MAX / 4;
     struct cache_pin *pins = mem_new_array(struct cache_pin, 2 * n + more_count);
-    for (; tails < n && objects[tails].size >= SEGMENT_FOOTER_SIZE; tails++)
+    for (; tails < n && objects[tails].size >= SEGMENT_FOOTER_SIZE; tails++) {
         pins[tails] = segment_end_of(&objects[tails], SEGMENT_OPEN_TAIL).tail;
+        if (pins[tails].size > AHEAD_BYTES_MAX - bytes) break;
+        bytes += pins[tails].size;
+    }
     count = tails;
     for (size_t i = 0; i < tails; i++) {
         struct cache_pin body = segment_end_of(&objects[i], SEGMENT_OPEN_TAIL).body;

@@ -126,7 +126,7 @@ enum err record_cursor_get(struct op *op, struct record_cursor *c,
                            struct slice *record);
 void record_cursor_release(struct record_cursor *c);
 
-enum { SEGMENT_OPEN_TAIL = 64 << 10 }; /* what segment_open reads first */
+enum { SEGMENT_OPEN_TAIL = SEGMENT_TAIL_SIZE }; /* what segment_open reads first */
 /* segment_nearest that, without `scans`, looks for few allowed rows by the index too;
  * for tests. */
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,
@@ -138,7 +138,8 @@ enum err segment_open_tail(struct op *op, struct cache *cache, const char *key,
                            uint64_t size, uint64_t tail_size, struct segment **out);
 
 /* The ranges at the end of an object that are read first: the tail, which has the
- * footer, and before it what so many rows need. A range of no bytes: not wanted. */
+ * footer, and all that is held where its size is known; else a body before it, as long
+ * as so many rows need. A range of no bytes: not wanted. */
 struct segment_end {
     struct cache_pin tail, body;
 };
