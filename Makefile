@@ -63,7 +63,16 @@ SRC_C := $(filter-out src/main.c,$(sort $(wildcard src/*/*.c)))
 SRC_CC := $(sort $(wildcard src/*/*.cpp))
 OBJ := $(SRC_C:%.c=$(B)/%.o) $(SRC_CC:%.cpp=$(B)/%.o)
 LIB := $(B)/libelacsym.a
-UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+UNIT_NAMES := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/test_*.c)))
+# Seconds or minutes of work in one thread: nothing for a thread sanitizer to watch. The
+# linker sees to it that they start none.
+THREADLESS := test_api_v1_query test_api_v1_write test_attr_filter test_clusters \
+  test_column test_gather test_http_parse test_ivf test_ns_formats test_powerfail test_query \
+  test_query_plan test_query_random test_rabitq test_registry_time test_relevance \
+  test_rotate test_rowset test_segment_ahead test_segment_damage test_segment_nearest \
+  test_segment_stats test_segment_terms test_sim test_text_index test_text_query test_value
+UNIT := $(addprefix $(B)/tests/,$(filter-out $(if $(filter thread,$(SAN)),$(THREADLESS)),\
+  $(UNIT_NAMES)))
 PROGRAM_FOLDERS := $(foreach d,$(notdir $(patsubst %/,%,$(wildcard tests/*/))),\
   $(if $(wildcard tests/$d/run_$d.c),$d))
 PROGRAMS := $(PROGRAM_FOLDERS:%=$(B)/tests/run_%)
@@ -108,6 +117,9 @@ $(B)/tests/run_$1: $(call program_objects,$1) $(LIB)
 	$(CXX) $$(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIB) $(LIBS)
 endef
 $(foreach d,$(PROGRAM_FOLDERS),$(eval $(call PROGRAM_RULE,$d)))
+
+$(THREADLESS:%=$(B)/tests/%): $(B)/tests/unit/threadless.o
+$(THREADLESS:%=$(B)/tests/%): LDFLAGS_ALL += -Wl,--wrap=pthread_create
 
 # The simulator's runtime, for whoever runs real code on it.
 SIM := $(B)/tests/sim/sim.o $(B)/tests/sim/store_sim.o
@@ -161,7 +173,7 @@ ioerr oom: $(B)/tests/run_ioerr
 .PHONY: check-history
 check-history: all
 	@tools/setup.sh test
-	$(VENV) -m pytest -q tests/history
+	$(PYTEST) tests/history
 	mkdir -p $(B)/history
 	$(VENV) tests/history/broken.py --keep $(B)/history/broken.jsonl $(if $(SEED),--seed $(SEED))
 	$(CRASH_KILL) --program $(B)/elacsym --kills $(or $(KILLS),30) --history $(B)/history/kills.jsonl
@@ -238,22 +250,21 @@ unit: $(UNIT)
 # gcc 12's TSan cannot start where the kernel scatters addresses widely.
 STILL := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 VENV := build/venv/bin/python
+PYTEST := $(VENV) -m pytest -q -rs
 CRASH_KILL := $(VENV) tests/crash/crash_kill.py
-CLUSTER := $(VENV) -m pytest -q tests/cluster
-E2E := $(VENV) -m pytest -q tests/e2e
-ABUSE := $(VENV) -m pytest -q tests/abuse
+CLUSTER := $(PYTEST) tests/cluster
+E2E := $(PYTEST) tests/e2e
+ABUSE := $(PYTEST) tests/abuse
 # The whole server under the sanitizers too, without the large collections.
 E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test_s3_trouble.py
-
-# Numbers in, numbers out, minutes of them: no thread for a thread sanitizer to watch.
-THREADLESS := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random
 
 # memcheck on the unit tests, but for those that compute for minutes at its pace (the vector
 # index, long comparisons of text) and start no code that the others do not, and two whose
 # deadlines its slowness passes.
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind.supp
-TOO_SLOW := $(THREADLESS) test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment
+TOO_SLOW := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random \
+  test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment
 .PHONY: valgrind
 valgrind: $(UNIT)
 	@command -v valgrind >/dev/null || { echo "make valgrind needs Debian's valgrind"; exit 2; }
@@ -263,7 +274,11 @@ valgrind: $(UNIT)
 
 # What make test runs besides the unit tests; each program's last line is
 # "N passed, N failed[, N skipped]". The longest come first.
-PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
+WITH = env ELACSYM_BINARY=$(CURDIR)/build/$1/elacsym
+PROOFS := --test '$(call WITH,thread) TSAN_OPTIONS=halt_on_error=1 $(STILL) $(E2E_SAN)' \
+  --test '$(E2E)' --test '$(S3_TEST) minio' \
+  --test '$(call WITH,address-undefined) $(E2E_SAN)' \
+  --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/release/tests/run_lucene 200' \
   --test build/release/tests/run_model --test build/release/tests/run_fault \
   --test 'build/release/tests/run_corrupt --stride 97' \
@@ -273,13 +288,14 @@ PROOFS := --test 'build/release/tests/run_sim --seeds 10000' \
   --test 'build/address-undefined/tests/run_ioerr --stride 181' \
   --test 'build/release/tests/run_fuzz --rounds 20000' \
   --test 'build/address-undefined/tests/run_fuzz --rounds 5000'
-PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(S3_TEST) minio' --alone '$(E2E)' \
-  --alone '$(CLUSTER)' --alone '$(VENV) -m pytest -q tests/history' --alone '$(ABUSE)' \
-  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(ABUSE)' \
-  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(E2E_SAN)' \
-  --alone 'env ELACSYM_BINARY=$(CURDIR)/build/address-undefined/elacsym $(CLUSTER)/test_guide.py' \
-  --alone 'env TSAN_OPTIONS=halt_on_error=1 ELACSYM_BINARY=$(CURDIR)/build/thread/elacsym \
-    $(STILL) $(E2E_SAN)'
+# Other nodes and clients wait for those that are late.
+PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(CLUSTER)' \
+  --alone '$(PYTEST) tests/history' --alone '$(ABUSE)' \
+  --alone '$(call WITH,address-undefined) $(ABUSE)' \
+  --alone '$(call WITH,address-undefined) $(CLUSTER)/test_guide.py'
+# Those with minutes in them before the others.
+LONG := test_s3_faults test_ivf test_registry test_registry_merge test_segment test_query_random
+UNIT_LONG_FIRST := $(filter $(LONG),$(UNIT_NAMES)) $(filter-out $(LONG),$(UNIT_NAMES))
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)
 
@@ -291,9 +307,9 @@ test:
 	  --build '$(MAKE_ALL) SAN=thread all tests' \
 	  --check '$(MAKE_ALL) layers' --check '$(MAKE_ALL) format' \
 	  --check '$(MAKE_ALL) tidy' $(PROOFS) \
-	  $(foreach t,$(UNIT:$(B)/%=%),--test build/release/$t \
-	    --test build/address-undefined/$t \
-	    $(if $(filter $(notdir $t),$(THREADLESS)),,--test '$(STILL) build/thread/$t')) \
+	  $(foreach t,$(UNIT_LONG_FIRST),$(if $(filter $t,$(THREADLESS)),, \
+	      --test '$(STILL) build/thread/tests/$t') \
+	    --test build/address-undefined/tests/$t --test build/release/tests/$t) \
 	  $(PROOFS_ALONE)
 
 # ---- running ----
@@ -374,4 +390,4 @@ clean:
 
 -include $(patsubst %.o,%.d,$(OBJ) $(B)/src/main.o $(UNIT:$(B)/tests/%=$(B)/tests/unit/%.o) \
   $(foreach d,$(PROGRAM_FOLDERS) engine,$(call program_objects,$d)) \
-  $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o $(B)/bench/namespaces.o)
+  $(B)/tests/unit/threadless.o $(BENCH:%=%.o) $(B)/bench/bench_json_dom.o $(B)/bench/namespaces.o)

@@ -42,12 +42,12 @@ def start(server):
 
 def commands(server, args):
     if server == "s3rver":
-        return [f"{PYTHON} -m pytest -q tests/e2e/test_s3_refused.py"]
+        return [f"{PYTHON} -m pytest -q -rs tests/e2e/test_s3_refused.py"]
     programs = {
         "contract": "build/release/tests/test_store_s3",
         "crash": f"{PYTHON} tests/crash/crash_kill.py --s3 --kills {args.kills} "
                  f"--pauses {args.pauses}",
-        "e2e": f"{PYTHON} -m pytest -q -m 'not folder' {' '.join(E2E)}",
+        "e2e": f"{PYTHON} -m pytest -q -rs -m 'not folder' {' '.join(E2E)}",
     }
     return [command for name, command in programs.items() if args.only in (None, name)]
 

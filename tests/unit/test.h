@@ -19,7 +19,22 @@
 
 #include <cmocka.h>
 
+/* Sizes of what takes minutes under the sanitizers: they look for what a part of the
+ * work shows too. The release flavour does all of it. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define BY_FLAVOUR(release, sanitized) (sanitized)
+#else
+#define BY_FLAVOUR(release, sanitized) (release)
+#endif
+
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Ends a test that cannot be made here; tools/run_tests.py repeats why. */
+#define SKIP(why)                                                                      \
+    do {                                                                               \
+        print_message("NOT RUN: %s: %s\n", __func__, why);                             \
+        skip();                                                                        \
+    } while (0)
 
 static inline uint64_t test_seed(void)
 {

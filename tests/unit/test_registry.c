@@ -779,7 +779,7 @@ static void however_many_objects_were_removed_all_are_deleted(void **state)
     o.gc_grace_ms = 3600000;
     struct node n = node_with(store, 64 << 20, o);
     create(&n, "x");
-    for (uint64_t i = 0; segment_objects(store) < 2200; i++) {
+    for (uint64_t i = 0; i % 100 || segment_objects(store) < 2200; i++) {
         (void)write_ok(&n, "x", (struct write){.first = i % 7, .count = 1, .value = 1});
         assert_int_equal(maintain(&n, "x"), ERR_OK);
     }
@@ -872,7 +872,7 @@ static void too_many_segments_become_fewer_even_if_they_do_not_fit(void **state)
 static void a_reader_whose_segments_were_collected_reads_on(void **state)
 {
     (void)state;
-    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    enum { ROWS = BY_FLAVOUR(20000, 5000) }; /* opening does not read all of it */
     struct store *store = store_mem_new();
     struct registry_options o = options_of("a");
     o.tail_index_rows = 1;
@@ -912,7 +912,7 @@ static void a_reader_whose_segments_were_collected_reads_on(void **state)
 static void a_lost_segment_is_damage_not_an_absent_namespace(void **state)
 {
     (void)state;
-    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    enum { ROWS = BY_FLAVOUR(20000, 5000) }; /* opening does not read all of it */
     struct store *store = store_mem_new();
     struct node n = node_start(store, "a", false);
     struct op op;
@@ -1806,7 +1806,7 @@ static void a_row_is_written_a_logarithmic_number_of_times(void **state)
 
 static void a_damaged_segment_is_named_and_the_others_merge(void **state)
 {
-    enum { ROWS = 20000 }; /* so that opening does not read all of it */
+    enum { ROWS = BY_FLAVOUR(20000, 5000) }; /* opening does not read all of it */
     (void)state;
     struct store *store = store_mem_new();
     struct registry_options o = options_of("a");
@@ -1934,7 +1934,7 @@ static void deletions_that_fail_are_counted_and_tried_again(void **state)
 
 static void a_large_merge_goes_through_a_file_and_without_one_stays_small(void **state)
 {
-    enum { ROWS = 20000 };
+    enum { ROWS = BY_FLAVOUR(20000, 2000) };
     static const char *const folders[] = {"/tmp", "/no/such/folder"};
     (void)state;
     for (size_t i = 0; i < COUNT_OF(folders); i++) {
@@ -1969,7 +1969,7 @@ static void a_large_merge_goes_through_a_file_and_without_one_stays_small(void *
 
 static void tails_stay_inside_the_budget_and_indexing_makes_room(void **state)
 {
-    enum { BUDGET = 4 << 20, ROWS = 500 };
+    enum { BUDGET = BY_FLAVOUR(4 << 20, 1 << 20), ROWS = 500 };
     (void)state;
     struct store *store = store_mem_new();
     struct node n = node_with(store, BUDGET, options_of("a"));
@@ -2041,8 +2041,9 @@ static void a_reader_refuses_a_tail_beyond_its_budget_and_recovers(void **state)
     assert_int_equal(count_of(&q, "x"), ROWS);
     assert_true(cache_usage(q.cache).reserved_bytes > 0);
     for (uint64_t i = 1; i < 100; i++)
-        (void)write_ok(&a, "x",
-                       (struct write){.first = i * ROWS, .count = ROWS, .value = 1});
+        (void)write_ok(
+            &a, "x",
+            (struct write){.first = i * ROWS, .count = ROWS, .value = 1, .bare = true});
     init_op(&op);
     assert_int_equal(registry_snapshot(&op, q.registry, "x", &strong, &s), ERR_BUSY);
     assert_int_equal(cache_usage(q.cache).reserved_bytes, 0);
@@ -2085,7 +2086,7 @@ static void idle_namespaces_make_room_for_others(void **state)
 
 static void namespaces_that_fill_the_memory_make_room_for_each_other(void **state)
 {
-    enum { BUDGET = 1 << 20, NAMES = 30, ROWS = 4000 };
+    enum { BUDGET = 1 << 20, NAMES = 30, ROWS = 5000 };
     (void)state;
     struct store *store = store_mem_new();
     struct registry_options o = options_of("q");
@@ -2096,7 +2097,7 @@ static void namespaces_that_fill_the_memory_make_room_for_each_other(void **stat
     for (uint64_t i = 0; i < NAMES; i++) {
         (void)snprintf(name, sizeof name, "n%llu", (unsigned long long)i);
         create(&a, name);
-        (void)write_ok(&a, name, (struct write){.first = 0, .count = ROWS});
+        (void)write_ok(&a, name, (struct write){.count = ROWS, .bare = true});
         assert_int_equal(maintain(&a, name), ERR_OK);
         struct snapshot *s = read_strong(&a, name);
         all += segment_memory(s->sources[0].segment);

@@ -228,7 +228,7 @@ static void what_moves_on_leaves_room_for_the_largest_piece(void **state)
 {
     (void)state;
     struct world w;
-    enum { PIECES = 400 }; /* eight times what fits */
+    enum { PIECES = BY_FLAVOUR(400, 150) }; /* 50 fit */
     world_init(&w, SMALL);
     assert_int_equal(slab_piece_max(w.slab), SIZE_MAX_OF_TEST);
     for (uint64_t i = 0; i < PIECES; i++) {

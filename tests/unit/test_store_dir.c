@@ -555,10 +555,7 @@ static void short_and_interrupted_writes_are_finished(void **state)
 static void the_ballast_gives_small_objects_room(void **state)
 {
     struct fixture *f = *state;
-    if (!there(f, ".ballast")) {
-        print_message("skipped: less than 1 GiB free, so there is no ballast\n");
-        skip();
-    }
+    if (!there(f, ".ballast")) SKIP("less than 1 GiB free, so there is no ballast");
     begin_trouble();
     trouble.no_space_while = path_of(f, ".ballast");
     assert_int_equal(put_large(f, "s/large", 1 << 20), ERR_FULL);
@@ -587,8 +584,7 @@ static void a_full_file_system_refuses_cleanly_and_recovers(void **state)
     scratch_make(&disk);
     if (mount("none", disk.path, "tmpfs", 0, "size=4m,mode=700") != 0) {
         scratch_remove(&disk);
-        print_message("skipped: mounting a small tmpfs is not permitted\n");
-        skip();
+        SKIP("mounting a small tmpfs is not permitted");
     }
     small.scratch = disk;
     op_init(&small.op, OP_NO_DEADLINE, 0);
