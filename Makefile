@@ -13,7 +13,8 @@
 #                        STORE=radosgw: on Ceph
 #   make check-history   what clients saw, against one register a document; broken programs
 #   make model | sim | crash-sweep | crash-kill | powerfail | query-random   the proofs (docs/testing.md)
-#   make soak | ingest-1m   half an hour of mixed load with kills; a million documents
+#   make soak | churn | ingest-1m   half an hour of mixed load with kills; the same ids
+#                        written over and over; a million documents
 #   make corrupt | ioerr | oom   every bit of every stored file damaged; every call to the
 #                        system, every allocation failing (docs/testing.md)
 #   make http-abuse | api-abuse   hostile clients, while its health is asked for
@@ -135,7 +136,7 @@ $(B)/tests/run_fault: $(SIM) $(B)/tests/sim/ledger.o $(B)/tests/sim/node.o
 
 # The proofs by name: the protocol's model, whole clusters, every point of death, kill -9
 # of a real process, every prefix of what reached the disk.
-.PHONY: model sim crash-sweep crash-kill powerfail query-random soak ingest-1m
+.PHONY: model sim crash-sweep crash-kill powerfail query-random soak churn ingest-1m
 model: $(B)/tests/run_model
 	$< $(if $(FULL),--full)
 sim: $(B)/tests/run_sim
@@ -151,6 +152,11 @@ powerfail: $(B)/tests/test_powerfail
 soak: all
 	@tools/setup.sh test
 	$(VENV) tests/soak/soak.py --program $(B)/elacsym --minutes $(or $(MINUTES),30) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
+# The same 50,000 ids written and deleted over and over.
+churn: all
+	@tools/setup.sh test
+	$(VENV) tests/soak/churn.py --program $(B)/elacsym $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 # A million documents with vectors, text and attributes over HTTP, with queries beside it.
 ingest-1m: all

@@ -2,7 +2,7 @@
 """Documents loaded through HTTP for long, with queries beside it: documents a second, query times
 and memory over time.
 
-    bench/bench_ingest.py [--count 1000000] [--memory-mib 2048] [--svg FILE] [--peers]
+    bench/bench_ingest.py [--count 1000000] [--memory-mib 2048] [--svg FILE] [--peers N]
 
 A node of its own in a folder of its own. Each document has a 768-d vector, a text of 40 words,
 an indexed string, an indexed number and a price. One client writes batches of 500, as quickly as
@@ -15,8 +15,8 @@ under a filter. What is measured comes in this order:
   idle      and for 30 s more
   log       a minute after the last write: objects of the log that segments have replaced
 
-With --peers LanceDB and qdrant-edge load the same vectors, a tenth of them, in this process, and
-are asked between the batches.
+With --peers 100000 so many of the same documents are loaded by LanceDB and qdrant-edge (PyPI: lancedb,
+qdrant-edge-py) in this process, and they are asked for vectors between the batches and once indexed.
 """
 import argparse
 import base64
@@ -225,8 +225,10 @@ def report(run, memory_mib):
             times = [t for t in run.times if t[1] == phase and t[2] == kind]
             ms = [t[3] * 1000 for t in times]
             print(line_of(phase, [kind, f"{quantile(ms, .5):.1f}", f"{quantile(ms, .99):.1f}", len(ms), sum(t[4] != 200 for t in times)]))
-    tail, merged = (sum(float(line.rsplit(" ", 1)[1]) for line in run.client.get("/metrics").content.decode().splitlines()
-                        if line.startswith(f'elacsym_index_bytes_total{{from="{kind}"}}')) for kind in ("tail", "segments"))
+    tail, merged = (metric(run.client, f'elacsym_index_bytes_total{{from="{kind}"}}') for kind in ("tail", "segments"))
+    for kind, size in (("tail", tail), ("segments", merged)):
+        seconds, jobs = (metric(run.client, f'elacsym_index_seconds_{what}{{from="{kind}"}}') for what in ("sum", "count"))
+        print(f"from {kind}: {jobs:.0f} jobs, {size / 2**20:.0f} MiB written in {seconds:.0f} s, {size / 2**20 / max(seconds, 1e-9):.0f} MiB a second")
     print(f"write amplification of segments {(tail + merged) / max(tail, 1):.2f}; largest heap {max(s[6] for s in run.samples):.0f} MiB, "
           f"resident {max(s[5] for s in run.samples):.0f} MiB, cache.memory_size {memory_mib} MiB")
 
@@ -283,40 +285,72 @@ def plot(run, path):
 
 # ---- peers ----
 
-def peer(name, count, add, ask):
-    documents, times, asked = Documents(2), [], []
-    began = time.perf_counter()
+def rows_of(documents, first, count):
+    """Vectors, texts, sources, years, as a batch has them."""
+    return (documents.vectors(count), documents.texts(count), [f"source-{(first + i) % 5000}" for i in range(count)],
+            documents.random.integers(1900, 2025, count))
+
+
+def peer(name, count, add, finish, ask):
+    """Loads documents, with five queries for vectors behind each batch, builds the index, and asks 500 more."""
+    documents, spent, asked = Documents(2), 0, {"loading": [], "indexed": []}
+
+    def timed(call, *arguments):
+        began = time.perf_counter()
+        call(*arguments)
+        return time.perf_counter() - began
+
     for first in range(0, count, 5 * BATCH):
-        vectors = documents.vectors(min(5 * BATCH, count - first))
-        now = time.perf_counter()
-        add(first, vectors)
-        times.append(time.perf_counter() - now)
-        for vector in documents.vectors(5):
-            now = time.perf_counter()
-            ask(vector)
-            asked.append((time.perf_counter() - now) * 1000)
-    print(f"{name}: {count / sum(times):.0f} vectors a second in process, {time.perf_counter() - began:.0f} s in all; "
-          f"queries between the batches p50 {quantile(asked, .5):.1f} ms, p99 {quantile(asked, .99):.1f} ms")
+        rows = rows_of(documents, first, min(5 * BATCH, count - first))
+        spent += timed(add, first, *rows)
+        asked["loading"] += [timed(ask, vector) * 1000 for vector in documents.vectors(5)]
+    built = timed(finish)
+    asked["indexed"] = [timed(ask, vector) * 1000 for vector in documents.vectors(500)]
+    print(f"{name}: {count / spent:.0f} documents a second in process, then {built:.0f} s for its indexes; "
+          + "; ".join(f"queries {when} p50 {quantile(ms, .5):.1f} ms, p99 {quantile(ms, .99):.1f} ms" for when, ms in asked.items()), flush=True)
 
 
 def lance(count, folder):
     import lancedb
     import pyarrow
 
-    def table_of(first, vectors):
-        items = pyarrow.array(vectors.reshape(-1))
-        return pyarrow.table({"id": pyarrow.array(range(first, first + len(vectors))),
-                              "vector": pyarrow.FixedSizeListArray.from_arrays(items, DIM)})
-
     state = {}
 
-    def add(first, vectors):
+    def add(first, vectors, texts, sources, years):
+        items = pyarrow.array(vectors.reshape(-1))
+        rows = pyarrow.table({"id": pyarrow.array(range(first, first + len(vectors))),
+                              "vector": pyarrow.FixedSizeListArray.from_arrays(items, DIM),
+                              "text": texts, "source": sources, "year": pyarrow.array(years)})
         if "table" in state:
-            state["table"].add(table_of(first, vectors))
+            state["table"].add(rows)
         else:
-            state["table"] = lancedb.connect(folder).create_table("load", table_of(first, vectors))
+            state["table"] = lancedb.connect(folder).create_table("load", rows)
 
-    peer("LanceDB " + lancedb.__version__ + ", without an index", count, add, lambda v: state["table"].search(v).limit(10).to_list())
+    def finish():
+        state["table"].create_index(metric="cosine", vector_column_name="vector", index_type="IVF_RQ")
+        state["table"].create_fts_index("text")
+        state["table"].create_scalar_index("year")
+
+    peer("LanceDB " + lancedb.__version__, count, add, finish,
+         lambda v: state["table"].search(v).distance_type("cosine").select(["id", "text", "source", "year", "_distance"]).limit(10).to_list())
+
+
+def qdrant(count, folder):
+    import importlib.metadata
+
+    import qdrant_edge as q
+
+    pathlib.Path(folder).mkdir()
+    shard = q.EdgeShard.create(folder, q.EdgeConfig(vectors=q.EdgeVectorParams(size=DIM, distance=q.Distance.Cosine)))
+
+    def add(first, vectors, texts, sources, years):
+        points = [q.Point(first + i, vector, {"text": text, "source": source, "year": int(year)})
+                  for i, (vector, text, source, year) in enumerate(zip(vectors.tolist(), texts, sources, years))]
+        shard.update(q.UpdateOperation.upsert_points(points))
+
+    peer("qdrant-edge " + importlib.metadata.version("qdrant-edge-py"), count, add, shard.optimize,
+         lambda v: shard.search(q.SearchRequest(query=q.Query.Nearest(v.tolist()), limit=10, with_payload=True)))
+    shard.close()
 
 
 def main():
@@ -325,7 +359,7 @@ def main():
     parser.add_argument("--memory-mib", type=int, default=2048)
     parser.add_argument("--svg", type=pathlib.Path)
     parser.add_argument("--folder", default=".")
-    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peers", type=int, default=0)
     options = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ingest-", dir=options.folder)).resolve()
     server = elacsym.Server(folder, ELACSYM_CACHE_MEMORY_SIZE=str(options.memory_mib << 20), ELACSYM_TAIL_INDEX_IDLE_SECS="5")
@@ -342,7 +376,8 @@ def main():
               f"deletions failed, {run.client.namespace('load').info()['document_count']} documents")
         server.stop()
         if options.peers:
-            lance(options.count // 10, str(folder / "lance"))
+            lance(options.peers, str(folder / "lance"))
+            qdrant(options.peers, str(folder / "qdrant"))
     finally:
         if server.process and server.process.poll() is None:
             server.kill()

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Query times while segments merge, beside those of the idle node, in one run.
 
-    bench/bench_throttle.py [--count 60000] [--seconds 15] [--clients 1,4] [--rate 0]
+    bench/bench_throttle.py [--count 60000] [--seconds 15] [--clients 1,4] [--rate 0] [--loaded DIR]
 
 A node of its own with so many documents (768-d vectors, a text of 40 words, attributes, as
 bench_ingest.py has them) in one segment. Clients ask in turn for vectors, words, both, and vectors
 under a filter, each as quickly as it is answered, or `rate` times a second. Idle and merging take
-turns, three times each: while it merges, a few documents join the large segment again and again, so that
-the merger has no pause. ELACSYM_BINARY picks the program.
+turns: while it merges, a few documents join the large segment again and again, so that
+the merger has no pause. With --loaded the documents are loaded once, into that folder, and found there
+the next time. ELACSYM_BINARY picks the program.
+
+A line for all queries and one for each kind; below them, of the slowest hundredth of each phase, mean
+milliseconds by stage (as explain has them) and outside of all stages.
 """
 import argparse
 import json
@@ -18,28 +22,31 @@ import tempfile
 import threading
 import time
 
-from bench_ingest import BATCH, SCHEMA, Documents, elacsym, quantile
+from bench_ingest import BATCH, KINDS, SCHEMA, Documents, elacsym, quantile
 
 PATH = "/v1/namespaces/load/query"
-ROUNDS = 3
+BACKGROUND = {"merger", "maintenance", "compaction", "surveyor"}
 
 
 def ask(port, number, rate, seconds, times):
-    """A process: a client. Puts its list of milliseconds into times."""
+    """A process: a client. Puts its list of (milliseconds, kind, milliseconds by stage or None) into times."""
     client = elacsym.Client(port)
     documents = Documents(3 + number)
-    bodies = [json.dumps(documents.query(i)[1]).encode() for i in range(400)]
+    queries = [documents.query(i) for i in range(400)]
+    bodies = [(kind, json.dumps({**query, "explain": True}).encode()) for kind, query in queries]
     taken, asked, due, end = [], number * 100, time.time(), time.time() + seconds
     while time.time() < end:
+        kind, body = bodies[asked % len(bodies)]
         began = time.perf_counter()
-        answer = client.ask("POST", PATH, bodies[asked % len(bodies)])
+        answer = client.ask("POST", PATH, body)
         if answer.status == 200:
-            taken.append((time.perf_counter() - began) * 1000)
+            taken.append(((time.perf_counter() - began) * 1000, kind, answer.json))
         asked += 1
         if rate:
             due += 1 / rate
             time.sleep(max(0, due - time.time()))
-    times.put(taken)
+    slow = quantile([ms for ms, _, _ in taken], .97)
+    times.put([(ms, kind, found["explain"]["stages_ms"] if ms >= slow else None) for ms, kind, found in taken])
 
 
 def asked(port, clients, rate, seconds):
@@ -47,10 +54,19 @@ def asked(port, clients, rate, seconds):
     processes = [multiprocessing.Process(target=ask, args=(port, i, rate, seconds, times)) for i in range(clients)]
     for process in processes:
         process.start()
-    taken = [ms for _ in processes for ms in times.get()]
+    taken = [one for _ in processes for one in times.get()]
     for process in processes:
         process.join()
     return taken
+
+
+def waited(server):
+    """Milliseconds that the threads behind queries were ready to run and had no processor."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+        if (task / "comm").read_text().strip() not in BACKGROUND:
+            total += int((task / "schedstat").read_text().split()[1]) / 1e6
+    return total
 
 
 class Merging:
@@ -105,19 +121,49 @@ def load(server, count):
     wait_until_settled(server)
 
 
-def compare(server, clients, rate, seconds):
+LINE = "{:<18}" + "{:>10}" * 6 + "{:>16}"
+
+
+def compared(name, taken):
+    row, ms = [name], {phase: [t[0] for t in taken[phase]] for phase in taken}
+    for q in (.5, .99):
+        a, b = (quantile(ms[phase], q) for phase in ("idle", "merging"))
+        row += [f"{a:.2f}", f"{b:.2f}", f"{b / a:.1f}"]
+    print(LINE.format(*row, f"{len(ms['idle'])}, {len(ms['merging'])}"), flush=True)
+
+
+def slowest(phase, taken):
+    last = sorted((t for t in taken if t[2]), key=lambda t: -t[0])[:max(len(taken) // 100, 1)]
+    mean = {stage: sum(t[2][stage] for t in last) / len(last) for stage in last[0][2]}
+    inside = mean.pop("total")
+    parts = [f"{stage} {ms:.2f}" for stage, ms in mean.items() if ms >= 0.01]
+    kinds = [f"{kind} {sum(t[1] == kind for t in last)}" for kind in KINDS]
+    print(f"  slowest, {phase}: mean {sum(t[0] for t in last) / len(last):.2f}, of it outside the query "
+          f"{sum(t[0] for t in last) / len(last) - inside:.2f}, {', '.join(parts)}; {', '.join(kinds)}", flush=True)
+
+
+def compare(server, clients, rate, seconds, rounds):
     taken, merges, busy = {"idle": [], "merging": []}, 0, 0
-    for _ in range(ROUNDS):
-        taken["idle"] += asked(server.port, clients, rate, seconds / ROUNDS)
+    waits = {"idle": 0, "merging": 0}
+
+    def measure(phase):
+        before = waited(server)
+        taken[phase] += asked(server.port, clients, rate, seconds / rounds)
+        waits[phase] += waited(server) - before
+
+    for _ in range(rounds):
+        measure("idle")
         with Merging(server) as merging:
-            taken["merging"] += asked(server.port, clients, rate, seconds / ROUNDS)
+            measure("merging")
         merges, busy = merges + merging.count, busy + merging.seconds
         wait_until_settled(server)
-    row = [f"{clients} clients" + (f", {rate}/s" if rate else "")]
-    for q in (.5, .99):
-        a, b = (quantile(taken[phase], q) for phase in ("idle", "merging"))
-        row += [f"{a:.2f}", f"{b:.2f}", f"{b / a:.1f}"]
-    print(("{:<18}" + "{:>10}" * 6 + "{:>16}{:>12}").format(*row, f"{len(taken['idle'])}, {len(taken['merging'])}", f"{merges:.0f}, {busy:.0f} s"), flush=True)
+    compared(f"{clients} clients" + (f", {rate}/s" if rate else ""), taken)
+    for kind in KINDS:
+        compared("  " + kind, {phase: [t for t in taken[phase] if t[1] == kind] for phase in taken})
+    for phase in taken:
+        slowest(phase, taken[phase])
+        print(f"  threads behind queries waited for a processor, {phase}: {waits[phase] / len(taken[phase]) * 1000:.0f} us a query")
+    print(f"  {merges:.0f} merges, {busy:.0f} s")
 
 
 def main():
@@ -128,19 +174,26 @@ def main():
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--folder", default=".")
     parser.add_argument("--memory-mib", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loaded", type=pathlib.Path)
     options = parser.parse_args()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="throttle-", dir=options.folder)).resolve()
+    folder = options.loaded or pathlib.Path(tempfile.mkdtemp(prefix="throttle-", dir=options.folder))
+    folder = folder.resolve()
+    found = (folder / "data").exists()
+    folder.mkdir(exist_ok=True)
     server = elacsym.Server(folder, ELACSYM_CACHE_MEMORY_SIZE=str(options.memory_mib << 20), ELACSYM_TAIL_INDEX_IDLE_SECS="1")
     try:
         server.start()
-        load(server, options.count)
+        if not found:
+            load(server, options.count)
         asked(server.port, 1, 0, 3)
-        print(("{:<18}" + "{:>10}" * 6 + "{:>16}{:>12}").format("", "p50 idle", "merging", "ratio", "p99 idle", "merging", "ratio", "queries", "merges"))
+        print(LINE.format("", "p50 idle", "merging", "ratio", "p99 idle", "merging", "ratio", "queries"))
         for clients in options.clients.split(","):
-            compare(server, int(clients), options.rate, options.seconds)
+            compare(server, int(clients), options.rate, options.seconds, options.rounds)
     finally:
         server.kill()
-        shutil.rmtree(folder)
+        if not options.loaded:
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

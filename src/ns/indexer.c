@@ -43,6 +43,7 @@ enum {
     ZSTD_LEVEL = 3,
     VECTOR_INDEX_FROM = 2048, /* vectors; fewer are scanned in half a millisecond */
     DISCARD_TIMEOUT_MS = 10000,
+    SCRATCH_PAUSE_MS = 60000,
     LEFTOVERS_MAX = 64,
     /* While queries run, tails get a half of their time, merges a fifth. */
     TAIL_PATIENCE = 1,
@@ -114,11 +115,17 @@ static uint64_t live_rows(const struct source *s)
     return segment_row_count(s->segment) - s->dead_count;
 }
 
+/* Is there a folder for files that merges work in, as far as we know? */
+static bool has_scratch(const struct namespace *ns)
+{
+    return ns->env->scratch && clock_ms() >= ns->scratch_after_ms;
+}
+
 /* How much a merge may read: what its result and its indexes take must fit a quarter of
  * the memory that all share. */
 static uint64_t merge_bytes_max(const struct namespace *ns)
 {
-    if (ns->env->scratch && !ns->scratch_failed) return MERGE_SPOOLED_MAX;
+    if (has_scratch(ns)) return MERGE_SPOOLED_MAX;
     uint64_t quarter = cache_usage(ns->env->cache).memory_max / 4;
     return quarter < MERGE_HEAP_MAX ? quarter : MERGE_HEAP_MAX;
 }
@@ -217,7 +224,8 @@ bool indexer_merge_due(struct namespace *ns, bool eager)
                  ns->merged_epoch == ns->tenure.epoch;
     if (base && !known && may_merge(ns->env, base, eager))
         due = choose_merge(ns, base, eager, NULL) > 0;
-    if (base && !due && !eager) {
+    /* Unless with a file more could be merged. */
+    if (base && !due && !eager && (has_scratch(ns) || !ns->env->scratch)) {
         ns->merged_version = base->manifest_version;
         ns->merged_epoch = ns->tenure.epoch;
     }
@@ -325,14 +333,14 @@ static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
 }
 
 /* A file for what a merge writes and works on. Without one, merges are kept small
- * enough for memory from now on. */
+ * enough for memory for a while. */
 static enum err open_spool(struct op *op, struct namespace *ns,
                            const struct segment_needs *needs, struct spool *spool)
 {
     enum { SPARE = 16 << 20 };
     size_t result = (size_t)(needs->result + needs->result / 8 + SPARE);
     enum err e = spool_open(op, ns->env->scratch, result, (size_t)needs->room, spool);
-    if (e) ns->scratch_failed = true;
+    if (e) ns->scratch_after_ms = clock_ms() + SCRATCH_PAUSE_MS;
     return e;
 }
 
@@ -347,7 +355,8 @@ static void rest(void *context)
     int64_t now_us = clock_us();
     if (now_us - j->rested_us < REST_US) return;
     j->rested_us = now_us;
-    spool_rest(&j->spool);
+    while (spool_rest(&j->spool))
+        pace_rest(&j->pace);
 }
 
 /* What a merge reads queries need not find in the cache; of what it makes they do. */
@@ -370,8 +379,7 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
     struct segment_options options = {.zstd_level = ZSTD_LEVEL,
                                       .index_from = VECTOR_INDEX_FROM};
     struct segment_needs needs = segment_merge_needs(&options, inputs, n);
-    bool spooled =
-        needs.result >= ns->env->spool_from && ns->env->scratch && !ns->scratch_failed;
+    bool spooled = needs.result >= ns->env->spool_from && has_scratch(ns);
     uint64_t memory = needs.heap + (spooled ? 0 : needs.room + needs.result);
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);

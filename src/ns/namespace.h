@@ -87,10 +87,11 @@ struct namespace
     int64_t collected_wall_ms; /* … and removed objects were deleted */
     uint64_t
         gc_version; /* of the manifest after which nothing was left to be deleted, … */
-    int64_t gc_again_ms;        /* … but for what has to wait until then */
-    uint64_t orphans_epoch;     /* the epoch in which orphans were last looked for */
-    atomic_bool scratch_failed; /* large merges had no file */
-    char **leftovers;           /* objects of jobs that failed */
+    int64_t gc_again_ms;    /* … but for what has to wait until then */
+    uint64_t orphans_epoch; /* the epoch in which orphans were last looked for */
+    /* A large merge had no file: until then the others do without. */
+    atomic_int_fast64_t scratch_after_ms;
+    char **leftovers; /* objects of jobs that failed */
     uint32_t leftover_count;
 
     struct tickets refreshes;  /* strong reads as follower; guarded by lock */

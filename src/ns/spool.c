@@ -11,7 +11,10 @@
 
 #include "base/op.h"
 
-enum { MAPPED_MAX = 128 << 20 };
+enum {
+    MAPPED_MAX = 32 << 20,
+    LET_GO_SIZE = 2 << 20 /* at once: a page takes up to a microsecond */
+};
 
 static enum err fail(struct op *op, int error, const char *folder, size_t capacity)
 {
@@ -57,11 +60,14 @@ static uint64_t mapped_bytes(void)
     return (uint64_t)pages[2] * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void spool_rest(struct spool *s)
+bool spool_rest(struct spool *s)
 {
-    if (s->map && mapped_bytes() > MAPPED_MAX)
-        (void)madvise(s->map, s->size,
-                      MADV_DONTNEED); /* of the mapping, not the file */
+    if (!s->map || (s->let_go == 0 && mapped_bytes() <= MAPPED_MAX)) return false;
+    size_t left = s->size - s->let_go, size = left < LET_GO_SIZE ? left : LET_GO_SIZE;
+    /* Of the mapping, not the file. */
+    (void)madvise(s->map + s->let_go, size, MADV_DONTNEED);
+    s->let_go = size < left ? s->let_go + size : 0;
+    return s->let_go > 0;
 }
 
 void spool_close(struct spool *s)

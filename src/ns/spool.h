@@ -19,15 +19,16 @@ struct spool {
     struct buf_room room; /* for more */
     uint8_t *map;
     size_t size;
+    size_t let_go; /* how far, of the round that spool_rest is in */
 };
 
 /* A file in folder of so many bytes for the buf and for the room, whose space is set
  * aside: writing cannot fail later. ERR_FULL, ERR_IO: there is none. */
 enum err spool_open(struct op *op, const char *folder, size_t buf_size,
                     size_t room_size, struct spool *out);
-/* Takes the pages out of the process's memory, if it has many pages of files; they come
- * back when they are touched. Microseconds, where there is nothing to be done. */
-void spool_rest(struct spool *s);
+/* Takes pages out of the process's memory, if it has many pages of files; they come
+ * back when they are touched. A millisecond at most: true if there are more of them. */
+bool spool_rest(struct spool *s);
 void spool_close(struct spool *s); /* harmless on zeros */
 
 #endif

@@ -25,8 +25,10 @@
 
 enum {
     WINDOW_MAX = 16,
+    WINDOW_BYTES = 4 << 20, /* read in one go, without a rest, and a unit more */
     WINDOWS_PINS_MAX = 128,
-    ROWS_PER_CHECK = 256,
+    ROWS_PER_CHECK = 32,
+    ROWS_PER_LISTING = 1024,
     CLUSTERS_KEPT_FROM = 64 /* an index of at least one in so many vectors */
 };
 
@@ -72,9 +74,11 @@ static enum err window_get(struct op *op, const struct merge *m, struct merge_in
     if (index - w->first >= w->count) {
         window_release(in->segment, w);
         uint32_t left = count - index;
-        uint32_t size = left < m->window_size ? left : m->window_size;
-        for (uint32_t i = 0; i < size; i++)
-            w->pins[i] = range(in->segment, index + i);
+        uint32_t most = left < m->window_size ? left : m->window_size, size = 0;
+        for (uint64_t bytes = 0; size < most && bytes < WINDOW_BYTES; size++) {
+            w->pins[size] = range(in->segment, index + size);
+            bytes += w->pins[size].size;
+        }
         enum err e = segment_pin(op, in->segment, w->pins, size);
         if (e) return e;
         w->first = index;
@@ -142,7 +146,7 @@ static bool cursor_to(struct merge_input *in, uint32_t row)
 
 /* Lists the living rows of all inputs by id: each input's ascend, so the least of the
  * inputs' next ones comes next. */
-static void list_rows(struct merge *m)
+static void list_rows(struct op *op, struct merge *m)
 {
     struct merge_heap heap;
 
@@ -151,6 +155,7 @@ static void list_rows(struct merge *m)
         if (cursor_to(&m->inputs[i], 0)) merge_heap_add(&heap, i);
     while (heap.count > 0) {
         size_t input = heap.walks[0];
+        if (m->row_count % ROWS_PER_LISTING == 0) op_rest(op);
         struct merge_input *in = &m->inputs[input];
         m->rows[m->row_count++] = (struct live_row){(uint32_t)input, in->next};
         m->vector_count += segment_has_vector(in->segment, in->next);
@@ -177,7 +182,8 @@ static enum err check_inputs(struct op *op, const struct schema *schema,
     return ERR_OK;
 }
 
-static void merge_init(struct merge *m, const struct segment_input *inputs, size_t n)
+static void merge_init(struct op *op, struct merge *m,
+                       const struct segment_input *inputs, size_t n)
 {
     size_t row_count = 0;
     m->inputs = mem_new_array(struct merge_input, n);
@@ -191,7 +197,7 @@ static void merge_init(struct merge *m, const struct segment_input *inputs, size
         row_count += inputs[i].segment->layout.row_count;
     }
     m->rows = mem_new_array(struct live_row, row_count);
-    list_rows(m);
+    list_rows(op, m);
 }
 
 static void merge_release(struct merge *m)
@@ -343,7 +349,7 @@ enum err segment_merge(struct op *op, struct schema *schema,
 
     enum err e = check_inputs(op, schema, inputs, n);
     if (e) return op_fail(op, e, "merge");
-    merge_init(&m, inputs, n);
+    merge_init(op, &m, inputs, n);
     if (m.row_count > 0) e = merge_write(op, &m, schema, options, inputs, out);
     if (!e) *row_count = m.row_count;
     merge_release(&m);

@@ -9,7 +9,7 @@
 #include "text/text_merge.h"
 
 enum {
-    STEP_SIZE = 1 << 20, /* read at once, about */
+    STEP_SIZE = 256 << 10, /* read at once, about */
     SPARE = 64 << 10,    /* what a small result may be larger by, … */
     CELL_SIZE = 8        /* … and a cell of a column */
 };

@@ -46,7 +46,7 @@ static void section_finish(struct segment_writer *w, struct section *s)
 /* Appends what may be large. */
 static void append(struct segment_writer *w, const struct buf *bytes)
 {
-    enum { STEP = 4 << 20 };
+    enum { STEP = 256 << 10 };
     for (size_t at = 0; at < bytes->size; at += STEP) {
         size_t left = bytes->size - at;
         op_rest(w->op);

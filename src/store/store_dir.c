@@ -39,7 +39,7 @@ enum {
     FULL_UNTIL_PERCENT = 5,
     FULL_PAUSE_MS = 500, /* a quota may be used up though statvfs sees free space */
     LINK_ATTEMPTS = 8,
-    WRITE_STEP = 4 << 20
+    WRITE_STEP = 512 << 10
 };
 
 struct store_dir {

@@ -12,7 +12,7 @@
 #include "base/op.h"
 #include "text/text_layout.h"
 
-enum { TERMS_PER_CHECK = 1024, ROOM_SPARE = 256 << 10, ROOM_GAP = 64 };
+enum { TERMS_PER_CHECK = 128, ROOM_SPARE = 256 << 10, ROOM_GAP = 64 };
 
 /* A posting under its new row, and where its numbers are. */
 struct entry {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/op.h"
 #include "vec/distance.h"
 #include "vec/kmeans.h"
 #include "vec/vec_random.h"
@@ -59,7 +60,8 @@ static struct kmeans *train(const struct row_source *s, uint32_t clusters,
 {
     uint32_t count = sample_size(s, clusters);
     float *sample = read_sample(s, count, seed);
-    struct kmeans *m = kmeans_train(sample, count, s->dim, clusters, ROUNDS, seed);
+    struct kmeans *m =
+        kmeans_train(s->op, sample, count, s->dim, clusters, ROUNDS, seed);
     mem_free(sample);
     return m;
 }
@@ -71,7 +73,7 @@ static void assign_all(const struct row_source *s, const struct kmeans *m,
     for (uint32_t first = 0; first < s->count; first += READ_ROWS) {
         uint32_t count = at_most(s->count - first, READ_ROWS);
         s->read(s->context, first, count, rows);
-        kmeans_nearest(m, rows, count, of_row + first);
+        kmeans_nearest(s->op, m, rows, count, of_row + first);
     }
     mem_free(rows);
 }
@@ -96,7 +98,7 @@ static void assign_unknown(const struct row_source *s, const struct kmeans *m,
             which[count++] = i;
         }
         if (count < READ_ROWS && i + 1 < s->count) continue;
-        kmeans_nearest(m, rows, count, nearest);
+        kmeans_nearest(s->op, m, rows, count, nearest);
         for (uint32_t j = 0; j < count; j++)
             of_row[which[j]] = nearest[j];
         count = 0;
@@ -107,8 +109,9 @@ static void assign_unknown(const struct row_source *s, const struct kmeans *m,
 /* ---- small clusters go ---- */
 
 /* The centroids of clusters that are large enough; numbers[c] is where c went. */
-static struct kmeans *keep_large(const struct kmeans *m, const uint32_t *sizes,
-                                 uint32_t size_min, uint32_t *numbers)
+static struct kmeans *keep_large(struct op *op, const struct kmeans *m,
+                                 const uint32_t *sizes, uint32_t size_min,
+                                 uint32_t *numbers)
 {
     float *kept = mem_new_array(float, m->count * m->dim);
     uint32_t count = 0, largest = 0;
@@ -120,7 +123,7 @@ static struct kmeans *keep_large(const struct kmeans *m, const uint32_t *sizes,
         memcpy(kept + count * m->dim, m->centroids + c * m->dim, m->dim * sizeof *kept);
         numbers[c] = count++;
     }
-    return kmeans_of(kept, count, m->dim);
+    return kmeans_of(op, kept, count, m->dim);
 }
 
 /* Gives the rows of dropped clusters to the nearest that remain. */
@@ -129,7 +132,7 @@ static struct kmeans *drop_small(const struct row_source *s, struct kmeans *m,
 {
     uint32_t *sizes = sizes_of(of_row, s->count, m->count);
     uint32_t *numbers = mem_new_array(uint32_t, m->count);
-    struct kmeans *kept = keep_large(m, sizes, size_min, numbers);
+    struct kmeans *kept = keep_large(s->op, m, sizes, size_min, numbers);
     for (uint32_t i = 0; i < s->count; i++)
         of_row[i] = numbers[of_row[i]]; /* UINT32_MAX is CLUSTER_UNKNOWN */
     assign_unknown(s, kept, of_row);
@@ -164,7 +167,8 @@ static float find_line(const struct row_source *s, const struct placed *rows,
     for (uint32_t i = 0; i < picked; i++)
         s->read(s->context, rows[(uint64_t)count * i / picked].row, 1,
                 sample + i * s->dim);
-    struct kmeans *two = kmeans_train(sample, picked, s->dim, 2, HALVE_ROUNDS, seed);
+    struct kmeans *two =
+        kmeans_train(s->op, sample, picked, s->dim, 2, HALVE_ROUNDS, seed);
     for (size_t d = 0; d < s->dim; d++)
         line[d] = two->centroids[s->dim + d] - two->centroids[d];
     float middle = (two->norms[1] - two->norms[0]) / 2;
@@ -222,6 +226,7 @@ static uint32_t split_large(const struct row_source *source, uint32_t clusters,
     struct splitting s = {source, size_max, seed, of_row, clusters};
     for (uint32_t c = 0; c < clusters; c++) {
         if (sizes[c] <= size_max) continue;
+        op_rest(source->op);
         struct placed *rows = mem_new_array(struct placed, sizes[c]);
         uint32_t count = 0;
         for (uint32_t i = 0; i < source->count; i++)
@@ -379,7 +384,7 @@ static struct kmeans *means_of(const struct row_source *source, uint32_t count,
     assert(kept > 0);
     mem_free(s.sizes);
     mem_free(numbers);
-    return kmeans_of(s.centroids, kept, source->dim);
+    return kmeans_of(source->op, s.centroids, kept, source->dim);
 }
 
 /* Marks what is nearest to a cluster, itself included. */
@@ -410,8 +415,10 @@ static void reassign(const struct row_source *source, const struct kmeans *m,
                      const bool *changed, uint32_t *of_row)
 {
     bool *marks = mem_new_array(bool, m->count);
-    for (uint32_t c = 0; c < m->count; c++)
+    for (uint32_t c = 0; c < m->count; c++) {
+        op_rest(source->op);
         if (changed[c]) mark_near(m, c, marks);
+    }
     for (uint32_t i = 0; i < source->count; i++)
         if (marks[of_row[i]]) of_row[i] = CLUSTER_UNKNOWN;
     assign_unknown(source, m, of_row);
@@ -466,12 +473,14 @@ static struct kmeans *start_anew(const struct row_source *source,
 struct held {
     float *rows;
     size_t dim;
+    struct op *op;
 };
 
 /* struct row_source's read. */
 static void read_held(const void *context, uint32_t first, uint32_t count, float *out)
 {
     const struct held *h = context;
+    op_rest(h->op);
     memcpy(out, h->rows + first * h->dim, count * h->dim * sizeof *out);
 }
 
@@ -507,8 +516,9 @@ void clusters_find(const struct row_source *source,
     }
     /* Nothing is trained: in the memory of a sample lie all rows, which are read many
      * times. */
-    struct held held = {mem_new_array(float, source->count * source->dim), source->dim};
-    struct row_source rows = {read_held, &held, source->count, source->dim};
+    struct held held = {mem_new_array(float, source->count * source->dim), source->dim,
+                        source->op};
+    struct row_source rows = {read_held, &held, source->count, source->dim, source->op};
     source->read(source->context, 0, source->count, held.rows);
     find(&rows, options, out);
     mem_free(held.rows);

@@ -18,12 +18,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct op;
+
 /* Rows first .. first + count - 1, dim floats each, into out. */
 struct row_source {
     void (*read)(const void *context, uint32_t first, uint32_t count, float *out);
     const void *context;
     uint32_t count;
-    size_t dim; /* multiple of 16 */
+    size_t dim;    /* multiple of 16 */
+    struct op *op; /* the work it is a part of, which rests between steps */
 };
 
 struct clusters_options {

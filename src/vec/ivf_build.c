@@ -33,7 +33,7 @@ enum {
     SUPER_SIZE = 64,
     SUPERS_FROM = 512, /* clusters, below which all are compared */
     SUPER_ROUNDS = 8,
-    READ_ROWS = 128,
+    READ_ROWS = 32,
     AUGMENT = 16, /* floats that make room for one coordinate */
     CALIBRATION_QUERIES = 1024,
     CALIBRATION_PART = 16, /* of the vectors at most, but a few */
@@ -177,11 +177,13 @@ static const float *centroid_of(const struct build *b, uint32_t found)
 
 /* Puts the clusters of one super cluster next to their neighbours: a chain that starts
  * anywhere and goes on with the nearest left. */
-static void chain(const struct build *b, uint32_t *clusters, uint32_t count)
+static void chain(struct op *op, const struct build *b, uint32_t *clusters,
+                  uint32_t count)
 {
     for (uint32_t i = 0; i + 1 < count; i++) {
         uint32_t nearest = i + 1;
         float best = INFINITY;
+        op_rest(op);
         for (uint32_t j = i + 1; j < count; j++) {
             float distance = distance_l2(centroid_of(b, clusters[i]),
                                          centroid_of(b, clusters[j]), b->ivf.padded);
@@ -202,7 +204,8 @@ struct supers {
 };
 
 /* Order of the clusters: order[place] is a cluster as found. */
-static void order_all(const struct build *b, uint32_t *order, struct supers *supers)
+static void order_all(struct op *op, const struct build *b, uint32_t *order,
+                      struct supers *supers)
 {
     uint32_t clusters = b->clusters.count, end = 0;
     uint64_t seed = b->ivf.seed;
@@ -210,14 +213,14 @@ static void order_all(const struct build *b, uint32_t *order, struct supers *sup
     for (uint32_t c = 0; c < clusters; c++)
         order[c] = c;
     if (clusters < SUPERS_FROM) {
-        chain(b, order, clusters);
+        chain(op, b, order, clusters);
         return;
     }
     size_t dim = clustered_dim(b);
-    struct kmeans *m = kmeans_train(b->clusters.centroids, clusters, dim,
+    struct kmeans *m = kmeans_train(op, b->clusters.centroids, clusters, dim,
                                     clusters / SUPER_SIZE, SUPER_ROUNDS, &seed);
     uint32_t *nearest = mem_new_array(uint32_t, clusters);
-    kmeans_nearest(m, b->clusters.centroids, clusters, nearest);
+    kmeans_nearest(op, m, b->clusters.centroids, clusters, nearest);
     supers->sizes = mem_new_array(uint32_t, m->count);
     supers->centroids = mem_new_array(float, m->count * b->ivf.padded);
     for (uint32_t s = 0; s < m->count; s++) {
@@ -225,7 +228,7 @@ static void order_all(const struct build *b, uint32_t *order, struct supers *sup
         for (uint32_t c = 0; c < clusters; c++)
             if (nearest[c] == s) order[end++] = c;
         if (end == first) continue;
-        chain(b, order + first, end - first);
+        chain(op, b, order + first, end - first);
         memcpy(supers->centroids + supers->count * b->ivf.padded,
                m->centroids + s * dim, b->ivf.padded * sizeof(float));
         supers->sizes[supers->count++] = end - first;
@@ -364,11 +367,11 @@ static void find_places(struct build *b, const uint32_t *order)
     b->firsts[clusters] = slot;
 }
 
-static void write_head(struct build *b)
+static void write_head(struct op *op, struct build *b)
 {
     struct supers supers;
     uint32_t *order = mem_new_array(uint32_t, b->clusters.count);
-    order_all(b, order, &supers);
+    order_all(op, b, order, &supers);
     find_places(b, order);
     b->ivf.supers.count = supers.count;
     b->ivf.clusters.count = b->clusters.count;
@@ -380,14 +383,24 @@ static void write_head(struct build *b)
 
 /* ---- slots and records ---- */
 
+/* Where memory is touched first, it takes its time. */
+static void append_zeros(struct op *op, struct buf *b, size_t size)
+{
+    enum { STEP = 256 << 10 };
+    for (size_t done = 0; done < size; done += STEP) {
+        op_rest(op);
+        buf_append_zeros(b, size - done < STEP ? size - done : STEP);
+    }
+}
+
 /* Offsets of the records; their centroids are written. */
-static uint64_t *start_records(struct build *b)
+static uint64_t *start_records(struct op *op, struct build *b)
 {
     uint32_t clusters = b->clusters.count, padded = b->ivf.padded;
     uint64_t *offsets = mem_new_array(uint64_t, clusters);
     uint64_t offset = 0;
     b->out->records = buf_cut(b->room, b->ivf.records_size);
-    buf_append_zeros(&b->out->records, b->ivf.records_size);
+    append_zeros(op, &b->out->records, b->ivf.records_size);
     for (uint32_t place = 0; place < clusters; place++) {
         offsets[place] = offset;
         offset += ivf_record_size(padded, b->firsts[place + 1] - b->firsts[place]);
@@ -425,7 +438,7 @@ static double encode_row(struct build *b, const float *row, uint32_t vector,
 static enum err encode(struct op *op, struct build *b)
 {
     uint32_t count = b->source->count, padded = b->ivf.padded;
-    uint64_t *offsets = start_records(b);
+    uint64_t *offsets = start_records(op, b);
     uint32_t *filled = mem_new_array(uint32_t, b->clusters.count);
     float *rows = mem_new_array(float, (READ_ROWS + 1) * (size_t)padded);
     float *residual = rows + READ_ROWS * (size_t)padded;
@@ -434,7 +447,7 @@ static enum err encode(struct op *op, struct build *b)
     uint32_t *counted = mem_new_array(uint32_t, b->clusters.count);
     enum err e = ERR_OK;
     b->out->slots = buf_cut(b->room, b->source->row_count * sizeof(uint32_t));
-    buf_append_zeros(&b->out->slots, b->source->row_count * sizeof(uint32_t));
+    append_zeros(op, &b->out->slots, b->source->row_count * sizeof(uint32_t));
     memset(b->out->slots.data, 0xff, b->out->slots.size);
     for (uint32_t first = 0; first < count && !e; first += READ_ROWS) {
         uint32_t now = count - first < READ_ROWS ? count - first : READ_ROWS;
@@ -510,12 +523,13 @@ static void choose_queries(struct build *b)
         b->queries[i] = (uint32_t)((uint64_t)count * i / b->query_count);
 }
 
-static void find_clusters(struct build *b, uint32_t wanted)
+static void find_clusters(struct op *op, struct build *b, uint32_t wanted)
 {
     struct row_source rows = {.read = read_clustered,
                               .context = b,
                               .count = b->source->count,
-                              .dim = clustered_dim(b)};
+                              .dim = clustered_dim(b),
+                              .op = op};
     struct clusters_options options = {.size = wanted ? wanted : CLUSTER_SIZE,
                                        .size_min = CLUSTER_SIZE_MIN,
                                        .size_max = IVF_CLUSTER_ROWS_MAX,
@@ -546,8 +560,8 @@ enum err ivf_build(struct op *op, const struct ivf_source *source,
     enum err e = plan_coding(op, &b);
     if (!e) {
         choose_queries(&b);
-        find_clusters(&b, options->cluster_size);
-        write_head(&b);
+        find_clusters(op, &b, options->cluster_size);
+        write_head(op, &b);
         e = encode(op, &b);
     }
     if (!e) e = calibrate(op, &b);

@@ -129,6 +129,14 @@ static float exact(const void *context, uint32_t row)
     return norms > 0 ? (float)(2 * dot / norms - 2) : -2;
 }
 
+/* A search is a part of the work of op: it rests where that does. */
+static void search_op_init(struct op *search, const struct op *op)
+{
+    op_init(search, op->deadline_ms, 0);
+    search->rest = op->rest;
+    search->rest_context = op->rest_context;
+}
+
 /* The count nearest. */
 static enum err find_nearest(struct op *op, struct calibration *c, uint32_t q,
                              uint32_t count)
@@ -145,7 +153,7 @@ static enum err find_nearest(struct op *op, struct calibration *c, uint32_t q,
     struct topk found;
     struct op search;
     topk_init(&found, hits, count + 1, by_row, NULL);
-    op_init(&search, op->deadline_ms, 0);
+    search_op_init(&search, op);
     enum err e = ivf_search(&search, ivf, c->records, raw, &options, exact, &asking, 0,
                             &found, NULL);
     op_release(&search);
@@ -318,11 +326,12 @@ static struct looks looks_new(const struct calibration *c, const struct depth *d
                                                (size_t)c->queries->count * depth->k)};
 }
 
-static void look_for_all(const struct calibration *c, struct looks *one,
+static void look_for_all(struct op *op, const struct calibration *c, struct looks *one,
                          struct looks *other)
 {
     double *distances = mem_new_array(double, c->ivf->clusters.count);
     for (uint32_t q = 0; q < c->queries->count; q++) {
+        op_rest(op);
         measure_clusters(c, c->queries->coded + (size_t)q * c->ivf->padded, distances);
         look_for(c, q, distances, one);
         look_for(c, q, distances, other);
@@ -398,7 +407,7 @@ static enum err try_query(struct op *op, const struct calibration *c, uint32_t q
     struct topk best;
     struct op search;
     topk_init(&best, hits, keep, by_row, NULL);
-    op_init(&search, op->deadline_ms, 0);
+    search_op_init(&search, op);
     enum err e = ivf_search(&search, c->ivf, c->records,
                             c->queries->raw + (size_t)q * c->ivf->dim, &options, NULL,
                             NULL, 0, &best, &counters);
@@ -517,7 +526,7 @@ static enum err measure_capped(struct op *op, const struct calibration *c,
 static enum err fill_tables(struct op *op, const struct calibration *c, struct ivf *ivf)
 {
     struct looks far = looks_new(c, &deep), near = looks_new(c, &shallow);
-    look_for_all(c, &far, &near);
+    look_for_all(op, c, &far, &near);
     enum err e = measure_cuts(op, c, &near, &ivf->shallow);
     if (!e) e = measure_cuts(op, c, &far, &ivf->deep);
     if (!e) e = measure_capped(op, c, &far, &ivf->capped);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/op.h"
 #include "vec/distance.h"
 #include "vec/vec_kernels.h"
 #include "vec/vec_random.h"
@@ -59,11 +60,12 @@ static void compare_tile(const struct kmeans *m, const struct contest *c, size_t
         }
 }
 
-static void compare(const struct kmeans *m, const struct contest *c,
+static void compare(struct op *op, const struct kmeans *m, const struct contest *c,
                     const uint32_t *centroids, size_t count, struct found *found)
 {
     for (size_t first = 0; first < count; first += CENTROIDS_AT_ONCE) {
         size_t end = at_most(first + CENTROIDS_AT_ONCE, count);
+        op_rest(op);
         for (size_t point = 0; point < c->count; point += TILE)
             for (size_t j = first; j < end; j += TILE)
                 compare_tile(m, c, point, centroids + j, at_most(end - j, TILE), found);
@@ -92,8 +94,8 @@ static void nearest_groups(const struct kmeans *groups, const float *point,
     }
 }
 
-static void nearest_in_groups(const struct kmeans *m, const float *points, size_t n,
-                              struct found *found)
+static void nearest_in_groups(struct op *op, const struct kmeans *m,
+                              const float *points, size_t n, struct found *found)
 {
     uint32_t groups[BATCH][GROUPS_SEARCHED];
     size_t searched = at_most(GROUPS_SEARCHED, m->groups->count);
@@ -108,13 +110,13 @@ static void nearest_in_groups(const struct kmeans *m, const float *points, size_
                     c.points[c.count] = points + i * m->dim;
                     c.picks[c.count++] = (uint32_t)i;
                 }
-        compare(m, &c, m->members + m->group_first[g],
+        compare(op, m, &c, m->members + m->group_first[g],
                 m->group_first[g + 1] - m->group_first[g], found);
     }
 }
 
-void kmeans_nearest(const struct kmeans *m, const float *points, size_t n,
-                    uint32_t *nearest)
+void kmeans_nearest(struct op *op, const struct kmeans *m, const float *points,
+                    size_t n, uint32_t *nearest)
 {
     struct found *found = mem_new(struct found);
     for (size_t first = 0; first < n; first += BATCH) {
@@ -127,9 +129,9 @@ void kmeans_nearest(const struct kmeans *m, const float *points, size_t n,
             found->nearest[i] = 0; /* where every distance is NaN or infinite */
         }
         if (m->groups)
-            nearest_in_groups(m, points + first * m->dim, count, found);
+            nearest_in_groups(op, m, points + first * m->dim, count, found);
         else
-            compare(m, &c, m->members, m->count, found);
+            compare(op, m, &c, m->members, m->count, found);
         memcpy(nearest + first, found->nearest, count * sizeof *nearest);
     }
     mem_free(found);
@@ -174,19 +176,20 @@ static void sort_by_label(const uint32_t *label, size_t n, size_t labels,
         members[--first[label[i - 1]]] = (uint32_t)(i - 1);
 }
 
-static struct kmeans *train_flat(const float *points, size_t n, size_t dim,
-                                 size_t count, unsigned rounds, uint64_t *seed);
+static struct kmeans *train_flat(struct op *op, const float *points, size_t n,
+                                 size_t dim, size_t count, unsigned rounds,
+                                 uint64_t *seed);
 
-struct kmeans *kmeans_of(float *centroids, size_t count, size_t dim)
+struct kmeans *kmeans_of(struct op *op, float *centroids, size_t count, size_t dim)
 {
     struct kmeans *m = flat_of(centroids, count, dim);
     if (count <= KMEANS_FLAT_MAX) return m;
     uint64_t seed = count;
     uint32_t *group = mem_new_array(uint32_t, count);
     m->groups =
-        train_flat(centroids, count, dim, count / GROUP_SIZE, GROUP_ROUNDS, &seed);
+        train_flat(op, centroids, count, dim, count / GROUP_SIZE, GROUP_ROUNDS, &seed);
     m->group_first = mem_new_array(uint32_t, m->groups->count + 1);
-    kmeans_nearest(m->groups, centroids, count, group);
+    kmeans_nearest(op, m->groups, centroids, count, group);
     sort_by_label(group, count, m->groups->count, m->group_first, m->members);
     mem_free(group);
     return m;
@@ -244,8 +247,8 @@ static size_t draw(const double *squares, size_t count, uint64_t *seed)
  * from each other all get one. Drawn among a few candidates for each: looking at every
  * point would cost as much as all rounds together.
  */
-static float *choose(const float *points, size_t n, size_t dim, size_t count,
-                     uint64_t *seed)
+static float *choose(struct op *op, const float *points, size_t n, size_t dim,
+                     size_t count, uint64_t *seed)
 {
     size_t candidates = at_most(n, count * CANDIDATES);
     uint32_t *some = pick_some(n, candidates, seed);
@@ -256,6 +259,7 @@ static float *choose(const float *points, size_t n, size_t dim, size_t count,
         squares[i] = DBL_MAX;
     for (size_t i = 0; i < count; i++) {
         const float *point = points + some[next] * dim;
+        op_rest(op);
         memcpy(chosen + i * dim, point, dim * sizeof *chosen);
         squares[next] = -1;
         for (size_t j = 0; j < candidates; j++) {
@@ -287,14 +291,15 @@ static void repair(struct kmeans *m, size_t empty, const float *points, size_t n
     sizes[largest] -= sizes[empty];
 }
 
-static void move_to_means(struct kmeans *m, const float *points, size_t n,
-                          const uint32_t *nearest, uint64_t *seed)
+static void move_to_means(struct op *op, struct kmeans *m, const float *points,
+                          size_t n, const uint32_t *nearest, uint64_t *seed)
 {
     uint32_t *sizes = mem_new_array(uint32_t, m->count);
     memset(m->centroids, 0, m->count * m->dim * sizeof(float));
     for (size_t i = 0; i < n; i++) {
         float *sum = m->centroids + nearest[i] * m->dim;
         const float *point = points + i * m->dim;
+        if (i % BATCH == 0) op_rest(op);
         sizes[nearest[i]]++;
         for (size_t d = 0; d < m->dim; d++)
             sum[d] += point[d];
@@ -308,49 +313,51 @@ static void move_to_means(struct kmeans *m, const float *points, size_t n,
     measure(m);
 }
 
-static struct kmeans *train_flat(const float *points, size_t n, size_t dim,
-                                 size_t count, unsigned rounds, uint64_t *seed)
+static struct kmeans *train_flat(struct op *op, const float *points, size_t n,
+                                 size_t dim, size_t count, unsigned rounds,
+                                 uint64_t *seed)
 {
-    struct kmeans *m = flat_of(choose(points, n, dim, count, seed), count, dim);
+    struct kmeans *m = flat_of(choose(op, points, n, dim, count, seed), count, dim);
     uint32_t *nearest = mem_new_array(uint32_t, n);
     for (unsigned round = 0; round < rounds; round++) {
-        kmeans_nearest(m, points, n, nearest);
-        move_to_means(m, points, n, nearest, seed);
+        kmeans_nearest(op, m, points, n, nearest);
+        move_to_means(op, m, points, n, nearest, seed);
     }
     mem_free(nearest);
     return m;
 }
 
 /* The points of one branch, copied together and trained on their own. */
-static struct kmeans *train_branch(const float *points, const uint32_t *members,
-                                   size_t n, size_t dim, size_t count, unsigned rounds,
-                                   uint64_t *seed)
+static struct kmeans *train_branch(struct op *op, const float *points,
+                                   const uint32_t *members, size_t n, size_t dim,
+                                   size_t count, unsigned rounds, uint64_t *seed)
 {
     float *branch = mem_new_array(float, n *dim);
     for (size_t i = 0; i < n; i++)
         memcpy(branch + i * dim, points + members[i] * dim, dim * sizeof *branch);
-    struct kmeans *m = kmeans_train(branch, n, dim, count, rounds, seed);
+    struct kmeans *m = kmeans_train(op, branch, n, dim, count, rounds, seed);
     mem_free(branch);
     return m;
 }
 
-static struct kmeans *train_tree(const float *points, size_t n, size_t dim,
-                                 size_t count, unsigned rounds, uint64_t *seed)
+static struct kmeans *train_tree(struct op *op, const float *points, size_t n,
+                                 size_t dim, size_t count, unsigned rounds,
+                                 uint64_t *seed)
 {
     size_t branches = (size_t)ceil(sqrt((double)count));
-    struct kmeans *top = kmeans_train(points, n, dim, branches, rounds, seed);
+    struct kmeans *top = kmeans_train(op, points, n, dim, branches, rounds, seed);
     uint32_t *branch = mem_new_array(uint32_t, n),
              *members = mem_new_array(uint32_t, n);
     uint32_t *first = mem_new_array(uint32_t, top->count + 1);
     float *all = NULL;
     size_t total = 0;
-    kmeans_nearest(top, points, n, branch);
+    kmeans_nearest(op, top, points, n, branch);
     sort_by_label(branch, n, top->count, first, members);
     for (size_t b = 0; b < top->count; b++) {
         size_t size = first[b + 1] - first[b];
         size_t share = (size_t)((double)count * (double)size / (double)n + 0.5);
         if (size == 0) continue;
-        struct kmeans *part = train_branch(points, members + first[b], size, dim,
+        struct kmeans *part = train_branch(op, points, members + first[b], size, dim,
                                            share ? share : 1, rounds, seed);
         all = mem_realloc(all, (total + part->count) * dim * sizeof *all);
         memcpy(all + total * dim, part->centroids, part->count * dim * sizeof *all);
@@ -361,14 +368,15 @@ static struct kmeans *train_tree(const float *points, size_t n, size_t dim,
     mem_free(branch);
     mem_free(members);
     mem_free(first);
-    return kmeans_of(all, total, dim);
+    return kmeans_of(op, all, total, dim);
 }
 
-struct kmeans *kmeans_train(const float *points, size_t n, size_t dim, size_t count,
-                            unsigned rounds, uint64_t *seed)
+struct kmeans *kmeans_train(struct op *op, const float *points, size_t n, size_t dim,
+                            size_t count, unsigned rounds, uint64_t *seed)
 {
     assert(n > 0 && count > 0);
     count = at_most(count, n);
-    if (count > KMEANS_FLAT_MAX) return train_tree(points, n, dim, count, rounds, seed);
-    return train_flat(points, n, dim, count, rounds, seed);
+    if (count > KMEANS_FLAT_MAX)
+        return train_tree(op, points, n, dim, count, rounds, seed);
+    return train_flat(op, points, n, dim, count, rounds, seed);
 }

@@ -29,12 +29,15 @@ def server(tmp_path_factory):
 
 
 def verify(server):
-    """What is in its store is what its manifests and logs say."""
+    """What is in its store is what its manifests and logs say, and, unless it was killed, nothing else."""
     if not buckets.ENDPOINT:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ELACSYM_")}
         environment["ELACSYM_STORAGE_LOCAL_ROOT_PATH"] = str(server.root / "data")
         found = subprocess.run([str(server.binary), "verify"], env=environment, cwd=server.root, text=True, capture_output=True, timeout=300, check=False)
         assert found.returncode == 0, found
+        rows = [line.split() for line in found.stdout.splitlines() if re.match(r"\S+ +ok ", line)]
+        orphans = [row for row in rows if row[-1] != "0"]
+        assert server.killed or not orphans, orphans
 
 
 @pytest.fixture

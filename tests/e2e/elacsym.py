@@ -128,6 +128,7 @@ class Server:
         self.binary = binary or os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym")
         self.environment = environment
         self.process = None
+        self.killed = False
         self.port = None
         self.bucket = None
 
@@ -187,6 +188,7 @@ class Server:
 
     def kill(self):
         """As a power cut would: no chance to tidy up."""
+        self.killed = True
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 

@@ -2,10 +2,13 @@
 
 #include <math.h>
 
+#include "base/op.h"
 #include "unit/test.h"
 #include "unit/vectors.h"
 #include "vec/distance.h"
 #include "vec/kmeans.h"
+
+static struct op op; /* zeros: it never rests */
 
 struct points {
     float *values;
@@ -21,7 +24,7 @@ static void read_points(const void *context, uint32_t first, uint32_t count, flo
 static struct clusters find(const struct points *p, uint32_t count, uint32_t size)
 {
     struct clusters c;
-    struct row_source source = {read_points, p, count, p->dim};
+    struct row_source source = {read_points, p, count, p->dim, &op};
     struct clusters_options options = {.size = size,
                                        .size_min = size / 4,
                                        .size_max = 2 * size,
@@ -119,7 +122,7 @@ static struct clusters take_over(const struct points *p, uint32_t count, uint32_
                                  const uint32_t *known, uint32_t known_count)
 {
     struct clusters c;
-    struct row_source source = {read_points, p, count, p->dim};
+    struct row_source source = {read_points, p, count, p->dim, &op};
     struct clusters_options options = {.size = size,
                                        .size_min = size / 4,
                                        .size_max = 2 * size,
@@ -177,11 +180,38 @@ static void rows_stay_where_they_are_and_others_join_them(void **state)
     mem_free(p.values);
 }
 
+static void count_rest(void *context)
+{
+    ++*(size_t *)context;
+}
+
+/* Training compares at most 512 points with 64 centroids between two rests, and passes
+ * over rows in memory look at no more than 256. */
+static void clusters_are_found_in_small_steps(void **state)
+{
+    enum { COUNT = 5003, DIM = 16, SIZE = 16, ROUNDS = 10 };
+    (void)state;
+    uint64_t seed = test_seed();
+    struct points p = {gaussians((size_t)COUNT * DIM, &seed), DIM};
+    size_t rests = 0;
+    op.rest = count_rest;
+    op.rest_context = &rests;
+    struct clusters c = find(&p, COUNT, SIZE);
+    assert_true(rests >= (size_t)ROUNDS * (COUNT / 512) * (COUNT / SIZE / 64));
+    rests = 0;
+    struct clusters again = take_over(&p, COUNT, SIZE, c.of_row, c.count);
+    assert_true(rests >= 4 * COUNT / 256); /* two means, distances, what is far */
+    op.rest = NULL;
+    clusters_release(&c);
+    clusters_release(&again);
+    mem_free(p.values);
+}
+
 static double squared_error(const struct kmeans *m, const float *points, size_t n)
 {
     uint32_t *nearest = mem_new_array(uint32_t, n);
     double sum = 0;
-    kmeans_nearest(m, points, n, nearest);
+    kmeans_nearest(&op, m, points, n, nearest);
     for (size_t i = 0; i < n; i++)
         sum += (double)distance_l2(points + i * m->dim,
                                    m->centroids + nearest[i] * m->dim, m->dim);
@@ -197,7 +227,7 @@ static void more_rounds_come_nearer(void **state)
     double before = INFINITY;
     for (unsigned rounds = 0; rounds <= 4; rounds += 2) {
         same = 5;
-        struct kmeans *m = kmeans_train(points, 3000, 16, 40, rounds, &same);
+        struct kmeans *m = kmeans_train(&op, points, 3000, 16, 40, rounds, &same);
         double error = squared_error(m, points, 3000);
         assert_true(error < before);
         before = error;
@@ -211,9 +241,9 @@ static void the_nearest_centroid_is_the_nearest(void **state)
     (void)state;
     uint64_t seed = test_seed();
     float *points = gaussians(777 * 32, &seed);
-    struct kmeans *m = kmeans_of(gaussians(131 * 32, &seed), 131, 32);
+    struct kmeans *m = kmeans_of(&op, gaussians(131 * 32, &seed), 131, 32);
     uint32_t nearest[777];
-    kmeans_nearest(m, points, 777, nearest);
+    kmeans_nearest(&op, m, points, 777, nearest);
     for (size_t i = 0; i < 777; i++) {
         float got = distance_l2(points + i * 32, m->centroids + nearest[i] * 32, 32);
         for (size_t c = 0; c < 131; c++)
@@ -231,11 +261,11 @@ static void a_tree_of_centroids_is_nearly_as_good_as_all(void **state)
     enum { N = 9000, COUNT = 1500, DIM = 16 };
     uint64_t seed = test_seed();
     float *points = gaussians((size_t)N * DIM, &seed);
-    struct kmeans *m = kmeans_train(points, N, DIM, COUNT, 5, &seed);
+    struct kmeans *m = kmeans_train(&op, points, N, DIM, COUNT, 5, &seed);
     uint32_t *nearest = mem_new_array(uint32_t, N), missed = 0;
     assert_non_null(m->groups);
     assert_in_range(m->count, COUNT * 9 / 10, COUNT * 11 / 10);
-    kmeans_nearest(m, points, N, nearest);
+    kmeans_nearest(&op, m, points, N, nearest);
     for (size_t i = 0; i < N; i += 10) {
         float got = distance_l2(points + i * DIM, m->centroids + nearest[i] * DIM, DIM);
         float best = INFINITY;
@@ -259,6 +289,7 @@ int main(void)
         cmocka_unit_test(separate_groups_are_found),
         cmocka_unit_test(clusters_from_any_start_are_sound),
         cmocka_unit_test(rows_stay_where_they_are_and_others_join_them),
+        cmocka_unit_test(clusters_are_found_in_small_steps),
         cmocka_unit_test(more_rounds_come_nearer),
         cmocka_unit_test(the_nearest_centroid_is_the_nearest),
         cmocka_unit_test(a_tree_of_centroids_is_nearly_as_good_as_all),

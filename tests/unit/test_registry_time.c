@@ -1,4 +1,6 @@
 /* What a node does while nobody asks: whole days, in the simulator's virtual time. */
+#include <sys/stat.h>
+
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/op.h"
@@ -8,6 +10,7 @@
 #include "sim/sim.h"
 #include "store/store_fault.h"
 #include "store/store_mem.h"
+#include "unit/scratch.h"
 #include "unit/test.h"
 
 enum { SECOND_MS = 1000, HOUR_MS = 3600 * SECOND_MS };
@@ -355,6 +358,108 @@ static void gauges_tell_what_waits_to_be_indexed(void **state)
         assert_int_equal(w.found[i], wanted[i]);
 }
 
+/* ---- merges that need a file ---- */
+
+enum { WIDE_DIM = 80, WIDE_ROWS = 500, WIDE_WRITES = 4 };
+static struct scratch scratch;
+
+static void write_wide(struct world *w, uint64_t first)
+{
+    static float vectors[WIDE_ROWS * WIDE_DIM];
+    static struct doc docs[WIDE_ROWS];
+    struct op op = op_soon();
+    struct schema *schema = NULL;
+    struct batch batch = {.docs = docs, .doc_count = WIDE_ROWS};
+    struct write_request request = {.batch = &batch};
+    struct write_result result;
+    for (size_t i = 0; i < WIDE_ROWS * WIDE_DIM; i++)
+        vectors[i] = (float)(random_below(2000)) / 1000 - 1;
+    for (size_t i = 0; i < WIDE_ROWS; i++)
+        docs[i] = (struct doc){.id = {.kind = ID_U64, .u64 = first + i},
+                               .vector = vectors + i * WIDE_DIM};
+    note(w, registry_schema(&op, w->registry, "x", &schema));
+    request.schema = schema;
+    if (schema) note(w, registry_write(&op, w->registry, "x", &request, &result));
+    schema_unref(schema);
+    op_release(&op);
+}
+
+/* A look at what is due; how many segments there are then. */
+static uint64_t tick(struct world *w, enum err *e)
+{
+    struct namespace_info info = {0};
+    struct op op = op_soon();
+    *e = registry_maintain(&op, w->registry, "x", false);
+    op_clear_error(&op);
+    note(w, registry_info(&op, w->registry, "x", &info));
+    op_release(&op);
+    schema_unref(info.schema);
+    return info.segments;
+}
+
+/* Four segments are due, too large for memory together, and their file has no place. */
+static void merge_without_a_file(void *arg)
+{
+    struct world *w = arg;
+    struct registry_options o = registry_options_default();
+    char parent[sizeof scratch.path + 8], folder[sizeof parent + 8];
+    enum err e = ERR_OK;
+
+    (void)snprintf(parent, sizeof parent, "%s/away", scratch.path);
+    (void)snprintf(folder, sizeof folder, "%s/work", parent);
+    w->cache = cache_new(w->store, 2 << 20);
+    o.store = w->store;
+    o.cache = w->cache;
+    o.background = false;
+    o.tail_index_rows = 1;
+    o.scratch = folder;
+    o.spool_from = 500 << 10;
+    w->registry = registry_new(&o);
+    struct op op = op_soon();
+    struct schema *schema = schema_new(WIDE_DIM, METRIC_L2, NULL, 0);
+    struct commit_token token;
+    bool created;
+    note(w, registry_create(&op, w->registry, "x", schema, &created, &token));
+    schema_unref(schema);
+    op_release(&op);
+
+    for (uint64_t i = 0; i < WIDE_WRITES; i++) {
+        if (i > 0) (void)tick(w, &e);
+        write_wide(w, i * WIDE_ROWS);
+    }
+    w->found[0] = tick(w, &e);
+    w->found[1] = e;
+    task_sleep_ms(5 * SECOND_MS);
+    w->found[2] = tick(w, &e);
+    w->found[3] = e;
+    task_sleep_ms(MINUTE_MS);
+    (void)tick(w, &e);
+    w->found[4] = e;
+    (void)mkdir(parent, 0700);
+    w->found[5] = tick(w, &e);
+    task_sleep_ms(MINUTE_MS);
+    w->found[6] = tick(w, &e);
+    w->found[7] = e;
+    node_stop(w);
+}
+
+static void after_a_minute_without_a_file_merges_may_be_large_again(void **state)
+{
+    struct world w;
+    (void)state;
+    scratch_make(&scratch);
+    play(merge_without_a_file, &w);
+    scratch_remove(&scratch);
+    assert_int_equal(w.found[0], WIDE_WRITES);
+    assert_int_equal(w.found[1], ERR_IO);
+    assert_int_equal(w.found[2], WIDE_WRITES); /* in memory they have no room */
+    assert_int_equal(w.found[3], ERR_OK);
+    assert_int_equal(w.found[4], ERR_IO); /* tried again, the folder is still missing */
+    assert_int_equal(w.found[5], WIDE_WRITES);
+    assert_int_equal(w.found[6], 1);
+    assert_int_equal(w.found[7], ERR_OK);
+}
+
 static void stay_silent(void *arg)
 {
     struct world *w = arg;
@@ -422,6 +527,7 @@ int main(void)
             a_store_that_is_away_for_ten_minutes_delays_a_merge_and_no_more),
         cmocka_unit_test(after_the_interval_what_could_be_fewer_is_joined),
         cmocka_unit_test(gauges_tell_what_waits_to_be_indexed),
+        cmocka_unit_test(after_a_minute_without_a_file_merges_may_be_large_again),
         cmocka_unit_test(after_days_of_silence_an_owner_writes_on),
         cmocka_unit_test(the_log_of_a_dropped_namespace_goes_after_a_month),
     };
