@@ -327,21 +327,17 @@ double ivf_required_cosine(enum rabitq_kind kind, double distance, double radius
     return beyond <= 0 ? -1 : beyond < reach * CUT_ALL ? beyond / reach : CUT_ALL;
 }
 
+/*
+ * The first measurement that is enough. A cut between two would promise a recall that
+ * nobody measured: where many neighbours require the same cosine, recall jumps.
+ */
 static struct ivf_calibration look_up(const struct ivf *ivf,
                                       const struct ivf_table *table, float wanted,
                                       bool reranked)
 {
-    struct ivf_calibration before = {.cut = -1};
     for (uint32_t i = 0; i < table->count; i++) {
-        struct ivf_calibration c = table->entries[i];
-        float low = reranked ? before.recall_reranked : before.recall;
-        float high = reranked ? c.recall_reranked : c.recall;
-        if (high >= wanted) {
-            float part = i && high > low ? (wanted - low) / (high - low) : 1;
-            c.cut = before.cut + part * (c.cut - before.cut);
-            return c;
-        }
-        before = c;
+        const struct ivf_calibration *c = &table->entries[i];
+        if ((reranked ? c->recall_reranked : c->recall) >= wanted) return *c;
     }
     return (struct ivf_calibration){.cut = (float)CUT_ALL,
                                     .clusters = ivf->clusters.count};
@@ -368,6 +364,8 @@ static uint32_t between(uint32_t low, uint32_t high, float part)
     return low + (more ? more : 1);
 }
 
+/* With fewer clusters where a step in their number is several: each further one adds
+ * less than the one before. */
 static bool look_up_capped(const struct ivf *ivf, float wanted, bool reranked,
                            struct ivf_calibration *out)
 {
@@ -379,9 +377,7 @@ static bool look_up_capped(const struct ivf *ivf, float wanted, bool reranked,
         if (high >= wanted) {
             float part = i && high > low ? (wanted - low) / (high - low) : 1;
             *out = c;
-            if (c.clusters == before.clusters)
-                out->cut = before.cut + part * (c.cut - before.cut);
-            else
+            if (c.clusters > before.clusters)
                 out->clusters = between(before.clusters, c.clusters, part);
             return true;
         }

@@ -128,8 +128,8 @@ static inline enum rabitq_kind ivf_kind(enum ivf_metric metric)
 
 /*
  * What a recall takes, for so many neighbours out of this index: the rarer neighbours
- * are, the more they leave their clusters' centroids, measured in cosines. Between two
- * measurements; every cluster for a recall above all that were measured.
+ * are, the more they leave their clusters' centroids, measured in cosines. The first
+ * measurement that is enough; every cluster for a recall above all that were measured.
  */
 struct ivf_calibration ivf_calibrated(const struct ivf *ivf, float wanted,
                                       double neighbours, bool reranked);

@@ -300,9 +300,11 @@ def package_filters():
     return cases
 
 
-def check_recall(shares):
-    """The queries are a sample, and segments are cut differently on a busy machine: a mean more than two standard errors below fails."""
-    assert numpy.mean(shares) + 2 * numpy.std(shares) / len(shares) ** 0.5 >= 0.95
+@functools.cache
+def package_directions():
+    """The vectors with a length of 1. Those of the file are up to 5e-5 longer or shorter: ranked by product, 2 % of the neighbours are others."""
+    vectors = package_vectors().astype(float)
+    return vectors / numpy.linalg.norm(vectors, axis=1)[:, None]
 
 
 def found_share(packages, query, filter, matching, scores, top_k=10):
@@ -310,17 +312,17 @@ def found_share(packages, query, filter, matching, scores, top_k=10):
     wanted = min(top_k, int(matching.sum()))
     assert len(results) == wanted
     bound = numpy.partition(scores[matching], -wanted)[-wanted]
-    return sum(result["score"] >= bound - 1e-5 for result in results) / wanted
+    return sum(result["score"] >= bound - 1e-6 for result in results) / wanted
 
 
 @pytest.mark.parametrize("name", ["one registry"] + [f"{kind}, 1 in {part}" for part in (2, 10, 100, 1000) for kind in ("ids", "latest")])
 def test_a_filter_costs_no_recall_among_packages(packages, name):
     filter, matching = package_filters()[name]
     shares = []
-    for number in range(0, 20000, 400):
-        query = package_vectors()[number]
-        shares.append(found_share(packages, query, filter, matching, package_vectors() @ query))
-    check_recall(shares)
+    for number in range(0, 20000, 200):
+        scores = package_directions() @ package_directions()[number]
+        shares.append(found_share(packages, package_vectors()[number], filter, matching, scores))
+    assert numpy.mean(shares) >= 0.95
 
 
 @pytest.mark.parametrize("part", [2, 10, 100, 1000])
@@ -328,14 +330,13 @@ def test_a_filter_against_the_query_costs_no_recall(packages, part):
     """What matches are the rows farthest from the query: an index that looks near it first finds nothing there."""
     shares = []
     for number in range(150, 20000, 1000):
-        query = package_vectors()[number]
-        scores = package_vectors() @ query
+        scores = package_directions() @ package_directions()[number]
         far = numpy.argsort(scores)[: len(scores) // part]
         matching = numpy.zeros(len(scores), bool)
         matching[far] = True
         filter = condition("id", "in", [int(10 * i) for i in far])
-        shares.append(found_share(packages, query, filter, matching, scores))
-    check_recall(shares)
+        shares.append(found_share(packages, package_vectors()[number], filter, matching, scores))
+    assert numpy.mean(shares) >= 0.95
 
 
 # ---- text ----

@@ -354,6 +354,34 @@ static void an_index_whose_codes_are_too_rough_says_so(void **state)
     }
 }
 
+/*
+ * Of products in two or three dimensions the few longest rows are everybody's
+ * neighbours: many require the very same cosine, so recall jumps where a cut reaches it
+ * and says nothing of cuts before.
+ */
+static void the_same_few_neighbours_of_all_keep_recall(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t seed;
+        uint32_t dim;
+        float wanted;
+    } sets[] = {{8479986987551406356U, 2, 0.95f},
+                {10966759489792393338U, 3, 0.95f},
+                {8055195530795046028U, 2, 0.99f}};
+    for (size_t i = 0; i < COUNT_OF(sets); i++) {
+        uint64_t seed = sets[i].seed;
+        struct world w = {.metric = IVF_DOT, .count = 6000, .dim = sets[i].dim};
+        struct ivf_options options = {.k = K,
+                                      .recall = sets[i].wanted,
+                                      .rerank = ivf_rerank(K)};
+        w.vectors = clustered(w.count, w.dim, &seed);
+        build(&w);
+        assert_true(mean_recall(&w, options, 500, &seed) >= (double)options.recall);
+        release(&w);
+    }
+}
+
 /* ---- odd data ---- */
 
 static void few_vectors_are_found(void **state)
@@ -723,6 +751,7 @@ int main(void)
         cmocka_unit_test(all_clusters_and_a_rerank_find_nearly_all),
         cmocka_unit_test(many_clusters_keep_recall),
         cmocka_unit_test(clusters_that_are_taken_over_keep_recall),
+        cmocka_unit_test(the_same_few_neighbours_of_all_keep_recall),
         cmocka_unit_test(an_index_whose_codes_are_too_rough_says_so),
         cmocka_unit_test(scores_without_rerank_are_nearly_exact),
         cmocka_unit_test(few_vectors_are_found),
