@@ -10,6 +10,7 @@
  * of ids need no more than the first ones that are allowed.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "attr/column.h"
 #include "base/op.h"
@@ -155,23 +156,52 @@ static bool is_passed(const struct listing *l, uint32_t first, uint32_t end)
     return l->descending ? order >= 0 : order <= 0;
 }
 
-/* The allowed rows of [first, end), at most COLUMN_BLOCK of them. */
-static void consider_window(struct listing *l, uint32_t first, uint32_t end)
+/* By id each row that is found comes behind those before it, so nothing is left to
+ * sort. */
+static bool is_backward(const struct listing *l)
+{
+    return !l->by_attr && l->descending;
+}
+
+static bool has_all(const struct listing *l)
+{
+    return !l->by_attr && l->count >= l->wanted;
+}
+
+/* A bit for each row of [first, end) that is allowed; at most COLUMN_BLOCK rows. */
+static void allowed_bits(const struct listing *l, uint32_t first, uint32_t end,
+                         uint64_t bits[COLUMN_BLOCK / 64])
 {
     const struct rowset *allowed = l->x->allowed.rows[l->source];
-    uint64_t bits[COLUMN_BLOCK / 64];
+    uint32_t rows = end - first;
+    size_t words = (rows + 63) / 64;
 
-    if (!allowed) {
-        for (uint32_t row = first; row < end; row++)
-            consider(l, row);
+    if (allowed) {
+        rowset_bits(allowed, first, bits, words);
         return;
     }
+    memset(bits, 0xff, words * sizeof *bits);
+    if (rows % 64) bits[words - 1] = (UINT64_C(1) << rows % 64) - 1;
+}
+
+/* The allowed rows of [first, end), until there are enough. */
+static void consider_window(struct listing *l, uint32_t first, uint32_t end)
+{
     size_t words = (end - first + 63) / 64;
-    rowset_bits(allowed, first, bits, words);
-    for (size_t word = 0; word < words; word++)
-        for (uint64_t left = bits[word]; left; left &= left - 1)
-            consider(l,
-                     first + (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left));
+    bool backward = is_backward(l);
+    uint64_t bits[COLUMN_BLOCK / 64];
+
+    allowed_bits(l, first, end, bits);
+    for (size_t i = 0; i < words && !has_all(l); i++) {
+        size_t word = backward ? words - 1 - i : i;
+        uint64_t left = bits[word];
+        while (left && !has_all(l)) {
+            unsigned bit = (unsigned)(backward ? 63 - __builtin_clzll(left)
+                                               : __builtin_ctzll(left));
+            left &= ~(UINT64_C(1) << bit);
+            consider(l, first + (uint32_t)(word * 64) + bit);
+        }
+    }
 }
 
 /* Window by window, in the order of ids: when the listing is by id, it ends with the
@@ -180,16 +210,16 @@ static enum err scan_source(struct op *op, struct listing *l)
 {
     uint32_t rows = segment_row_count(l->x->snapshot->sources[l->source].segment);
     uint32_t windows = rows / COLUMN_BLOCK + (rows % COLUMN_BLOCK != 0);
-    bool backward = !l->by_attr && l->descending;
 
     for (uint32_t i = 0; i < windows; i++) {
-        uint32_t window = backward ? windows - 1 - i : i, first = window * COLUMN_BLOCK;
+        uint32_t window = is_backward(l) ? windows - 1 - i : i,
+                 first = window * COLUMN_BLOCK;
         uint32_t end = rows - first < COLUMN_BLOCK ? rows : first + COLUMN_BLOCK;
         enum err e = op_check(op);
         if (e) return e;
         if (is_passed(l, first, end) || is_hopeless(l, window)) continue;
         consider_window(l, first, end);
-        if (!l->by_attr && l->count >= l->wanted) break;
+        if (has_all(l)) break;
         if (l->count > 2 * l->wanted) cut(l);
     }
     cut(l);

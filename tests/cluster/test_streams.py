@@ -103,20 +103,33 @@ def test_an_answer_is_packed_once_by_its_owner(cluster, large):
     connection.close()
 
 
+def large_answer(node, path):
+    """A connection on which an answer of 57 MiB has begun, and who gives it."""
+    query = json.dumps({"order_by": {"field": "id"}, "top_k": 3000, "include_attributes": ["text"]}).encode()
+    slow = socket.create_connection(("127.0.0.1", node.port))
+    slow.sendall(b"POST %s/query HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(query), query))
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += slow.recv(1024)
+    return slow, re.search(rb"X-Elacsym-Node: (\S+)", head)[1].decode()
+
+
 def test_a_client_that_reads_slowly_holds_up_the_answer_and_nobody_else(cluster, large):
     path, _ = large
     node = cluster.queries[0]
-    query = json.dumps({"order_by": {"field": "id"}, "top_k": 3000, "include_attributes": ["text"]}).encode()
-    with Growth(node) as growth:
-        slow = socket.create_connection(("127.0.0.1", node.port))
-        slow.sendall(b"POST %s/query HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(query), query))
-        got, end = 0, time.monotonic() + 1.5
-        while time.monotonic() < end:
-            got += len(slow.recv(64 << 10))
-            assert ask(node.port, "GET", path + "/documents/7")[0] == 200
-            time.sleep(0.02)
-        assert 0 < got < 50 * MIB
-        slow.close()
+    for _ in range(5):  # of an owner that is slow to begin, the node answers itself
+        with Growth(node) as growth:
+            slow, answerer = large_answer(node, path)
+            got, end = 0, time.monotonic() + 1.5
+            while time.monotonic() < end:
+                got += len(slow.recv(64 << 10))
+                assert ask(node.port, "GET", path + "/documents/7")[0] == 200
+                time.sleep(0.02)
+            assert 0 < got < 50 * MIB
+            slow.close()
+        if answerer == cluster.indexers[0].name:
+            break
+    assert answerer == cluster.indexers[0].name
     assert growth.bytes < GROWTH_MAX
 
 
