@@ -9,14 +9,16 @@ synthetic  1,000,000 x 128, l2: around 3334 centres, as tests/recall has them
 The same queries, measure and clock as bench_vector, which runs first so that both stand
 in one table of one machine: recall@10 by true distance, queries a second of CPU time of
 one thread (all queries in one call, so Python costs nothing; LanceDB has no such call
-and is asked fewer times). Each library has a process of its own. Memory is what that has
+and is asked fewer times). Each library has a process of its own; all build and warm up
+first, one after the other, then they are measured in turns, so that a quiet machine is
+needed for a minute or two only. Memory is what that has
 more after the build than with the vectors alone, a vector, and at most. Wants numpy,
 hnswlib, faiss-cpu, rabitqlib, usearch, scann and lancedb from PyPI, for the words scipy
 and zstandard; what is not installed is left out. The curves go into plot.svg.
 ELACSYM_DATA names the folder of the data, BENCH_VECTOR our program
 (build/release/bench/bench_vector), COLLECTIONS those wanted (all), PEERS the libraries, as
 "faiss,scann" (all), ROWS a file in which rows are kept: those of earlier runs, of other
-libraries, then stand in the table too.
+libraries, then stand in the table too; GO a file without which nothing is measured.
 """
 
 import io
@@ -40,6 +42,7 @@ K = 10
 PASSES = 3
 LANCEDB_QUERIES = 100
 HIT_SLACK = 1e-5
+BUILT = "built"
 ENOUGH = 0.997  # recall from which on a curve is not followed
 FOLDER = pathlib.Path(os.environ.get("ELACSYM_DATA", "../shared/data"))
 
@@ -220,22 +223,22 @@ def rabitq_runs(data):
     tuned = TUNED[data.name]
     lists = tuned["lists"]
     faiss.omp_set_num_threads(1)
-    for bits in tuned["bits"]:
 
-        def make():
-            means = faiss.Kmeans(data.dim, lists, niter=12, seed=1)
-            means.train(data.base)
-            _, nearest = means.index.search(data.base, 1)
-            index = rabitqlib.IvfIndex(data.dim, data.count, lists, bits)
-            index.build(
-                data.base,
-                np.ascontiguousarray(means.centroids.reshape(lists, data.dim)),
-                nearest.ravel().astype(np.uint32),
-                num_threads=1,
-            )
-            return index
+    def make(bits):
+        means = faiss.Kmeans(data.dim, lists, niter=12, seed=1)
+        means.train(data.base)
+        _, nearest = means.index.search(data.base, 1)
+        index = rabitqlib.IvfIndex(data.dim, data.count, lists, bits)
+        index.build(
+            data.base,
+            np.ascontiguousarray(means.centroids.reshape(lists, data.dim)),
+            nearest.ravel().astype(np.uint32),
+            num_threads=1,
+        )
+        return index
 
-        index, seconds = build(make)
+    built = [(bits, *build(lambda bits=bits: make(bits))) for bits in tuned["bits"]]
+    for bits, index, seconds in built:
         for accurate in (False, True):
             for probes in PROBES:
                 name = f"rabitqlib IVF{lists} {bits} bit" + (" accurate" if accurate else "")
@@ -296,8 +299,9 @@ def scann_runs(data):
 
 
 def lancedb_runs(data):
-    os.environ["LANCE_CPU_THREADS"] = "1"
-    os.environ["LANCE_IO_THREADS"] = "1"
+    # With one thread each it waits for itself for ever; the clock counts all threads.
+    os.environ["LANCE_CPU_THREADS"] = "2"
+    os.environ["LANCE_IO_THREADS"] = "2"
     import lancedb
     import pyarrow as pa
 
@@ -375,11 +379,22 @@ def show(row):
     print(f"{name:32} {setting:12} recall {recall:.4f} {rate:9.0f} q/s", flush=True)
 
 
-def run_peer(name, folder, peer, rows):
+def wait_for_go():
+    """Until the file of that name is there, if there is a name."""
+    while "GO" in os.environ and not pathlib.Path(os.environ["GO"]).exists():
+        time.sleep(0.1)
+
+
+def run_peer(name, folder, peer, turn, rows):
     reached, data = {}, Collection.read(name, folder)
     try:
         for name, setting, cost, search in PEERS[peer](data):
+            if not turn.is_set():
+                search(data.queries)  # warms it
+                rows.put(BUILT)
+                turn.wait()
             if reached.get(name, 0) < ENOUGH:
+                wait_for_go()
                 recall, rate = measure(data, search)
                 reached[name] = recall
                 rows.put((name, setting, cost, recall, rate))
@@ -388,27 +403,37 @@ def run_peer(name, folder, peer, rows):
     rows.put(None)
 
 
-def peer_rows(name, folder, peer):
-    """What a library answers, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    rows = context.Queue()
-    process = context.Process(target=run_peer, args=(name, folder, peer, rows))
-    process.start()
-    while process.is_alive() or not rows.empty():
-        try:
-            row = rows.get(timeout=1)
-        except queue.Empty:
-            continue
-        if row is None:
-            break
-        yield row
-    process.join()
+class Peer:
+    """A library in a fresh process, which builds its indexes and waits for its turn."""
+
+    def __init__(self, name, folder, peer):
+        context = multiprocessing.get_context("spawn")
+        self.turn, self.queue = context.Event(), context.Queue()
+        arguments = (name, folder, peer, self.turn, self.queue)
+        self.process = context.Process(target=run_peer, args=arguments)
+        self.process.start()
+        list(self.until(lambda row: row == BUILT))
+
+    def until(self, is_last):
+        while self.process.is_alive() or not self.queue.empty():
+            try:
+                row = self.queue.get(timeout=1)
+            except queue.Empty:
+                continue
+            if is_last(row) or row is None:
+                break
+            yield row
+
+    def rows(self):
+        self.turn.set()
+        yield from self.until(lambda row: row is None)
+        self.process.join()
 
 
 # ---- the plot ----
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 420, 60, 20, 190, 45
-COLOURS = ("#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#bcbd22")
+COLOURS = ("#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#bcbd22", "#e377c2", "#000000")
 
 
 def front(points):
@@ -494,7 +519,10 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             data.write(folder)
-            for some in [ours(name, folder, queries)] + [peer_rows(name, folder, peer) for peer in chosen]:
+            peers = [Peer(name, folder, peer) for peer in chosen]
+            print(f"{name}: all is built", flush=True)
+            for some in [ours(name, folder, queries)] + [peer.rows() for peer in peers]:
+                wait_for_go()
                 for row in some:
                     rows = [old for old in rows if old[:2] != row[:2]] + [row]
                     keep(path, name, row)
