@@ -10,8 +10,8 @@
 
 enum {
     STEP_SIZE = 256 << 10, /* read at once, about */
-    SPARE = 64 << 10,    /* what a small result may be larger by, … */
-    CELL_SIZE = 8        /* … and a cell of a column */
+    SPARE = 64 << 10,      /* what a small result may be larger by, … */
+    CELL_SIZE = 8          /* … and a cell of a column */
 };
 
 /* What is open of one attribute of one input. */
