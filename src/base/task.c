@@ -36,6 +36,14 @@ int64_t clock_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+int64_t clock_thread_us(void)
+{
+    struct timespec t;
+    if (hooks) return hooks->clock_us();
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 int64_t clock_ms(void)
 {
     return clock_us() / 1000;

@@ -30,6 +30,8 @@ struct thread;
 
 int64_t clock_ms(void);
 int64_t clock_us(void);
+/* Processor time of the calling thread; the simulator has only clock_us. */
+int64_t clock_thread_us(void);
 int64_t clock_wall_ms(void);
 void task_sleep_ms(int64_t ms);
 

@@ -47,7 +47,8 @@ enum {
     LEFTOVERS_MAX = 64,
     /* While queries run, tails get a half of their time, merges a fifth. */
     TAIL_PATIENCE = 1,
-    MERGE_PATIENCE = 4
+    MERGE_PATIENCE = 4,
+    TAILS_BEHIND = 2
 };
 /* Of what a merge reads: when its result may go to a file, and at most otherwise. */
 #define MERGE_SPOOLED_MAX ((uint64_t)64 << 30)
@@ -373,6 +374,17 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
     return e;
 }
 
+/* A tail so long that another should have been indexed before it makes each query look
+ * at all its rows: to wait for them would make it longer still. */
+static unsigned patience_of(const struct namespace *ns, const struct job *j)
+{
+    const struct registry_options *env = ns->env;
+    if (j->merge) return MERGE_PATIENCE;
+    bool behind = j->frozen->tail_rows >= TAILS_BEHIND * env->tail_index_rows ||
+                  j->frozen->tail_bytes >= TAILS_BEHIND * env->tail_index_bytes;
+    return behind ? 0 : TAIL_PATIENCE;
+}
+
 static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
                              const struct segment_input *inputs, size_t n)
 {
@@ -386,7 +398,7 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
     enum err e = reserve(op, ns, j, memory);
     if (!e && spooled) e = open_spool(op, ns, &needs, &j->spool);
     if (!e && spooled) options.room = &j->spool.room;
-    j->pace = pace_start(ns->env->queries, j->merge ? MERGE_PATIENCE : TAIL_PATIENCE);
+    j->pace = pace_start(ns->env->queries, patience_of(ns, j));
     op->rest = rest;
     op->rest_context = j;
     if (!e) e = merge_inputs(op, ns, j, &options, inputs, n);

@@ -5,21 +5,33 @@
 
 enum {
     PIECE_US = 1000, /* less is not worth a look */
-    WAIT_MAX_MS = 100
+    WAIT_MAX_US = 100000
 };
 
 struct pace pace_start(struct admission *queries, unsigned patience)
 {
-    return (struct pace){queries, patience, clock_us()};
+    return (struct pace){queries, patience, clock_us(), clock_thread_us()};
+}
+
+static int64_t at_most(int64_t us, int64_t limit_us)
+{
+    return us < limit_us ? us : limit_us;
 }
 
 void pace_rest(struct pace *p)
 {
-    int64_t now_us = clock_us(), worked_us = now_us - p->resumed_us;
-    if (worked_us < PIECE_US || admission_count(p->queries) == 0) return;
+    int64_t now_us = clock_us();
+    if (now_us - p->resumed_us < PIECE_US || admission_count(p->queries) == 0) return;
+    int64_t worked_us = clock_thread_us() - p->worked_us;
+    if (worked_us < PIECE_US) return;
 
-    int64_t wait_ms = worked_us * p->patience / 1000;
-    if (wait_ms > WAIT_MAX_MS) wait_ms = WAIT_MAX_MS;
-    admission_await_none(p->queries, now_us / 1000 + wait_ms);
-    p->resumed_us = clock_us();
+    /* What others had of the time since then is a part of the wait. */
+    int64_t wait_us = worked_us * (1 + (int64_t)p->patience) - (now_us - p->resumed_us);
+    int64_t due_us = now_us + at_most(wait_us, WAIT_MAX_US);
+    if (due_us > now_us) admission_await_none(p->queries, due_us / 1000);
+    /* So is the time for which they keep us from going on when it is over. */
+    now_us = clock_us();
+    int64_t late_us = at_most(now_us - due_us, WAIT_MAX_US);
+    p->resumed_us = now_us - (late_us > 0 ? late_us : 0);
+    p->worked_us = clock_thread_us();
 }

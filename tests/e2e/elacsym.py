@@ -128,7 +128,7 @@ class Server:
         self.binary = binary or os.environ.get("ELACSYM_BINARY", REPOSITORY / "build/release/elacsym")
         self.environment = environment
         self.process = None
-        self.killed = False
+        self.broken_off = False  # some process of it did not end in good order
         self.port = None
         self.bucket = None
 
@@ -140,6 +140,7 @@ class Server:
 
     def launch(self):
         """Starts the process and does not wait for it."""
+        self.broken_off |= self.process is not None and self.process.poll() != 0
         self.port = free_port()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ELACSYM_")}
         environment.update(
@@ -188,7 +189,6 @@ class Server:
 
     def kill(self):
         """As a power cut would: no chance to tidy up."""
-        self.killed = True
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 

@@ -9,6 +9,7 @@
 static struct {
     int64_t now_us;
     int64_t waited_us;        /* in all */
+    int64_t late_us;          /* so much later than asked for */
     struct admission *leaves; /* the query of it ends at … */
     int64_t leaves_us;
 } world;
@@ -33,7 +34,7 @@ static bool fake_wait(struct cond *c, struct mutex *m, int64_t deadline_ms)
     (void)c;
     (void)m;
     bool left = world.leaves && world.leaves_us <= deadline_ms * 1000;
-    int64_t until_us = left ? world.leaves_us : deadline_ms * 1000;
+    int64_t until_us = left ? world.leaves_us : deadline_ms * 1000 + world.late_us;
     if (until_us > world.now_us) {
         world.waited_us += until_us - world.now_us;
         world.now_us = until_us;
@@ -130,6 +131,18 @@ static void a_long_piece_is_paid_for_by_a_tenth_of_a_second_at_most(void **state
     admission_leave(*state, "x");
 }
 
+static void what_others_took_of_its_time_is_a_wait_too(void **state)
+{
+    enum { WORK_US = 1000000, LATE_US = 40000 };
+    struct pace p = pace_start(*state, 4);
+    enter(*state);
+    world.late_us = LATE_US;
+    work(&p, WORK_US, 1000);
+    assert_true(world.waited_us >= 4 * WORK_US - LATE_US);
+    assert_true(world.waited_us <= 4 * WORK_US + LATE_US);
+    admission_leave(*state, "x");
+}
+
 static void a_short_piece_is_not_worth_a_wait(void **state)
 {
     struct pace p = pace_start(*state, 4);
@@ -153,6 +166,8 @@ int main(void)
                                         begin, end),
         cmocka_unit_test_setup_teardown(
             a_long_piece_is_paid_for_by_a_tenth_of_a_second_at_most, begin, end),
+        cmocka_unit_test_setup_teardown(what_others_took_of_its_time_is_a_wait_too,
+                                        begin, end),
         cmocka_unit_test_setup_teardown(a_short_piece_is_not_worth_a_wait, begin, end),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
