@@ -262,7 +262,8 @@ enum err api_call_json(struct op *op, const struct api_call *call, struct json *
     return json_open(op, call->request->body, json, root);
 }
 
-enum err api_call_no_body(struct op *op, const struct api_call *call)
+/* ERR_INVALID unless the body is empty or an empty object. */
+static enum err expect_no_body(struct op *op, const struct api_call *call)
 {
     struct json *json = NULL;
     struct json_value root, member;
@@ -444,7 +445,7 @@ static enum err prepare(struct op *op, const struct route *route,
     enum err e = ERR_OK;
     if (!route->params)
         e = route_params(op, call->request->query_string, NULL, 0, NULL);
-    if (!e && route->body == BODY_NONE) e = api_call_no_body(op, call);
+    if (!e && route->body == BODY_NONE) e = expect_no_body(op, call);
     if (!e && parts[0].data) {
         e = route_decode(op, parts[0], &name);
         if (e) return op_fail(op, e, "namespace name");

@@ -38,7 +38,5 @@ typedef enum err api_call_handler(struct op *op, struct api_call *call);
 /* Opens the body as JSON; an empty body is ERR_INVALID. Close with json_close. */
 enum err api_call_json(struct op *op, const struct api_call *call, struct json **json,
                        struct json_value *root);
-/* ERR_INVALID unless the body is empty or an empty object. */
-enum err api_call_no_body(struct op *op, const struct api_call *call);
 
 #endif

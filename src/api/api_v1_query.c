@@ -716,9 +716,11 @@ static void score_write(struct json_writer *w, double score)
         json_put_f64(w, score);
 }
 
-void v1_document_write(struct json_writer *w, const struct schema *schema,
-                       const struct doc *doc, const double *score,
-                       const struct v1_picks *picks, bool attributes)
+/* A document's fields, without the braces: id, score (NULL: none), vector, attributes.
+ * Null attributes are left out. */
+static void document_write(struct json_writer *w, const struct schema *schema,
+                           const struct doc *doc, const double *score,
+                           const struct v1_picks *picks, bool attributes)
 {
     json_key(w, "id");
     v1_id_write(w, &doc->id);
@@ -953,8 +955,8 @@ static void results_write(struct buf *body, const struct op *op, const struct ru
     for (size_t i = 0; i < run->result.count; i++) {
         const struct query_hit *hit = &run->result.hits[i];
         json_begin_object(&w);
-        v1_document_write(&w, run->snapshot->schema, &hit->doc, &hit->score,
-                          &run->picks, run->query.include_attributes);
+        document_write(&w, run->snapshot->schema, &hit->doc, &hit->score, &run->picks,
+                       run->query.include_attributes);
         if (run->parsed.highlight_count > 0)
             highlights_write(&w, run->snapshot->schema, hit);
         json_end_object(&w);
@@ -1119,7 +1121,7 @@ static enum err write_document(struct op *op, struct buf *body,
     if (e) return e;
     json_writer_init(&w, body);
     json_begin_object(&w);
-    v1_document_write(&w, schema, doc, NULL, &picks, true);
+    document_write(&w, schema, doc, NULL, &picks, true);
     json_end_object(&w);
     return ERR_OK;
 }

@@ -72,12 +72,6 @@ enum err v1_query_bind(struct op *op, const struct v1_query *parsed,
                        const struct snapshot *snapshot, struct query *out,
                        struct v1_picks *picks);
 
-/* A document's fields, without the braces: id, score (NULL: none), vector, attributes.
- * Null attributes are left out. */
-void v1_document_write(struct json_writer *w, const struct schema *schema,
-                       const struct doc *doc, const double *score,
-                       const struct v1_picks *picks, bool attributes);
-
 /* What "search" says: the recall wanted, 1 for exact. Leaves *recall alone where it
  * says nothing. */
 enum err v1_search_parse(struct op *op, struct json_value *v, float *recall);

@@ -209,8 +209,9 @@ static enum err find_id(struct op *op, struct json_value *root, size_t index,
     return e;
 }
 
-bool v1_upsert_find_id(struct op *op, struct slice body, size_t index,
-                       struct doc_id *out)
+/* The id of documents[index], wherever in the document it stands. False if there is
+ * none to be read. For the words of an error. */
+static bool id_at(struct op *op, struct slice body, size_t index, struct doc_id *out)
 {
     struct json *json = NULL;
     struct json_value root;
@@ -333,7 +334,7 @@ static enum err name_document(struct op *op, enum err e, struct slice body,
 
     if (index == SIZE_MAX || (e != ERR_INVALID && e != ERR_LIMIT)) return e;
     op_init(&search, op->deadline_ms, op->arena.size_max);
-    if (v1_upsert_find_id(&search, body, index, &id))
+    if (id_at(&search, body, index, &id))
         (void)op_fail(op, e, "document %s", doc_id_text(&id, text));
     op_release(&search);
     return e;

@@ -24,10 +24,6 @@ enum { DOCUMENT_SIZE_MAX = 64 << 20 };
 enum err v1_upsert_parse(struct op *op, struct json_value *root,
                          const struct schema *schema, struct batch *out,
                          size_t *failed_index);
-/* The id of documents[index], wherever in the document it stands. False if there is
- * none to be read. For the words of an error. */
-bool v1_upsert_find_id(struct op *op, struct slice body, size_t index,
-                       struct doc_id *out);
 /* Reads {"ids": […], "filter": …}; *filter is NULL where there is none. */
 enum err v1_delete_parse(struct op *op, struct json_value *root, struct batch *out,
                          struct v1_filter **filter);

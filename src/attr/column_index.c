@@ -358,8 +358,9 @@ static size_t next_rows(const struct column_index *x, const struct span *span,
     return n;
 }
 
-enum err column_index_add(struct op *op, const struct column_index *x,
-                          const struct spans *spans, uint64_t *bits)
+/* Adds the rows of the spans to the bits of row_count rows. ERR_CORRUPT. */
+static enum err add_bits(struct op *op, const struct column_index *x,
+                         const struct spans *spans, uint64_t *bits)
 {
     uint64_t rows[CELL_BLOCK];
 
@@ -383,7 +384,7 @@ static enum err add_listed(struct op *op, const struct column_index *x,
 {
     size_t words = ((size_t)x->row_count + 63) / 64;
     uint64_t *bits = mem_new_array(uint64_t, words);
-    enum err e = column_index_add(op, x, spans, bits);
+    enum err e = add_bits(op, x, spans, bits);
     if (!e) {
         struct rowset *set = rowset_from_bits(bits, words);
         rowset_or(out, set);

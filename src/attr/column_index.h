@@ -69,10 +69,7 @@ uint32_t column_index_number(const struct column_index *x, uint64_t key);
 /* Is the value a frequent one, whose rows are this set? Then *out is a new rowset. */
 enum err column_index_set(struct op *op, const struct column_index *x, uint32_t number,
                           struct rowset **out);
-/* Adds the rows of the spans to the bits of row_count rows. ERR_CORRUPT. */
-enum err column_index_add(struct op *op, const struct column_index *x,
-                          const struct spans *spans, uint64_t *bits);
-/* Adds their rows to out, for few. */
+/* Adds the rows of the spans to out, for few. ERR_CORRUPT. */
 enum err column_index_collect(struct op *op, const struct column_index *x,
                               const struct spans *spans, struct rowset *out);
 

@@ -81,7 +81,7 @@ void ranges_init(struct ranges *r, uint64_t memory_max)
 
 /* ---- entries ---- */
 
-uint64_t range_hash(const struct cache_pin *pin)
+static uint64_t range_hash(const struct cache_pin *pin)
 {
     uint64_t parts[3] = {xxh3_64(pin->key, strlen(pin->key)), pin->offset, pin->size};
     return xxh3_64(parts, sizeof parts);
@@ -273,12 +273,6 @@ bool ranges_grant(struct ranges *r, uint64_t bytes)
     if (fits) add(&r->granted, bytes);
     mutex_unlock(&r->room);
     return fits;
-}
-
-void ranges_give_back(struct ranges *r, uint64_t bytes)
-{
-    subtract(&r->granted, bytes);
-    subtract(&r->used, bytes);
 }
 
 bool ranges_reserve(struct ranges *r, uint64_t bytes)

@@ -83,7 +83,6 @@ void ranges_init(struct ranges *r, uint64_t memory_max);
 void ranges_release(struct ranges *r); /* nothing may be pinned */
 uint64_t ranges_table_bytes(const struct ranges *r);
 
-uint64_t range_hash(const struct cache_pin *pin);
 /* Of the budget, for a range of this key and size. */
 uint64_t range_cost(const struct cache_pin *pin);
 
@@ -105,10 +104,9 @@ struct range_found {
 struct cache_entry *ranges_pin(struct ranges *r, const struct cache_pin *pin,
                                enum range_use use, struct range_found *found);
 
-/* Room for ranges of so many bytes in all, evicting others: take it with ranges_add or
- * give it back. False if pins, grants and reservations leave none. */
+/* Room for ranges of so many bytes in all, evicting others, which ranges_add takes.
+ * False if pins, grants and reservations leave none. */
 bool ranges_grant(struct ranges *r, uint64_t bytes);
-void ranges_give_back(struct ranges *r, uint64_t bytes);
 /* A pinned entry for a range, out of a grant of its cost. *mine: it is new, to be
  * fetched and settled by the caller; otherwise somebody was quicker, and the grant was
  * given back. */

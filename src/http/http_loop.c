@@ -152,7 +152,7 @@ void loop_post(struct loop *l, struct loop_message *m)
     if (asleep) ring(l);
 }
 
-void loop_wake(struct loop *l)
+static void loop_wake(struct loop *l)
 {
     mutex_lock(&l->lock);
     bool asleep = must_ring(l);

@@ -7,7 +7,7 @@
  * queue wait equally long, so the oldest is always next: a timer costs nothing but two
  * links, and ten thousand idle clients cost no time.
  *
- * Threads  loop_post, loop_set_wait, loop_stop and loop_wake from any. The others on
+ * Threads  loop_post, loop_set_wait and loop_stop from any. The others on
  *          the loop's own thread only; all calls to clients are made there.
  * Memory   clients are their owners'; they may remove themselves in any call.
  */
@@ -70,7 +70,6 @@ void loop_join(struct loop *l);
 void loop_free(struct loop *l); /* after loop_join, or never started */
 
 void loop_post(struct loop *l, struct loop_message *m);
-void loop_wake(struct loop *l);
 /* Those who wait already are included. */
 void loop_set_wait(struct loop *l, enum loop_wait queue, int64_t ms);
 

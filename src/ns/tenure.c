@@ -26,7 +26,7 @@ void tenure_release(struct tenure *t)
     *t = (struct tenure){0};
 }
 
-void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms)
+static void add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms)
 {
     t->fences = mem_realloc(t->fences, (t->fence_count + 1) * sizeof *t->fences);
     t->fences[t->fence_count++] = (struct manifest_fence){slot, wall_ms};
@@ -325,7 +325,7 @@ static enum err apply_entry(struct op *op, const struct keys *keys, struct tenur
     snapshot_unref(t->snapshot);
     t->snapshot = next;
     *prev = entry->put_id;
-    if (entry->kind == OBJECT_FENCE) tenure_add_fence(t, entry->slot, entry->wall_ms);
+    if (entry->kind == OBJECT_FENCE) add_fence(t, entry->slot, entry->wall_ms);
     e = state_join_tail(op, t->snapshot, 0, &next);
     if (e || !next) return e;
     snapshot_unref(t->snapshot);

@@ -69,6 +69,4 @@ void tenure_lost_words(const struct registry_options *env, const struct keys *ke
                        struct slice node, uint64_t fingerprint,
                        char out[TENURE_WORDS_MAX]);
 
-void tenure_add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms);
-
 #endif

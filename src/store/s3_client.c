@@ -390,7 +390,8 @@ static bool damaged_on_the_way(const struct s3_request *r)
     return r->answer.status == 400 && strcmp(r->method, "HEAD") == 0;
 }
 
-enum s3_class s3_classify(const struct s3_request *r, bool good)
+/* The table of PROTOCOL.md section 7. good: the body of a success is well formed. */
+static enum s3_class classify(const struct s3_request *r, bool good)
 {
     bool ambiguous = r->kind != S3_READ && r->ambiguous;
     if (r->too_large) return S3_NOT_APPLIED;
@@ -443,7 +444,7 @@ static void judge(struct s3_client *c, struct s3_request *r)
                    a->received > r->body_max;
     bool good = a->end == S3_END_ANSWERED && a->status / 100 == 2 &&
                 (!r->check || r->check(r, r->context));
-    r->class = s3_classify(r, good);
+    r->class = classify(r, good);
     if (r->class == S3_UNKNOWN) r->ambiguous = true;
     if (!throttled(r)) return;
     int64_t slow_ms = SLOW_MS / 2 + (int64_t)random_below(SLOW_MS / 2);

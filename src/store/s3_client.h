@@ -92,7 +92,4 @@ bool s3_client_tls(const struct s3_client *c);
 /* As s3_http_silent_ms. */
 int64_t s3_client_silent_ms(struct s3_client *c);
 
-/* The table of PROTOCOL.md section 7. good: the body of a success is well formed. */
-enum s3_class s3_classify(const struct s3_request *r, bool good);
-
 #endif
