@@ -163,7 +163,10 @@ class Node:
         return answer.status, content
 
     def good(self, method, path, body=None, connection=None):
-        status, content = self.ask(method, path, body, connection)
+        """The answer; asked again while the node has no room for it."""
+        while (answer := self.ask(method, path, body, connection))[0] == 429:
+            time.sleep(0.1)
+        status, content = answer
         assert status == 200, content
         return json.loads(content)
 
