@@ -45,11 +45,17 @@ static const struct query *query_of(const struct listing *l)
     return l->x->query;
 }
 
+/* Of two rows, does the greater id come first? */
+static bool is_backward(const struct listing *l)
+{
+    return !l->by_attr && l->descending;
+}
+
 static int compare_ids(const struct listing *l, uint32_t a, uint32_t b)
 {
     struct hit x = {.source = l->source, .row = a}, y = {.source = l->source, .row = b};
     int order = exec_compare_ids(l->x->snapshot, &x, &y);
-    return !l->by_attr && l->descending ? -order : order;
+    return is_backward(l) ? -order : order;
 }
 
 /* Without ids: <0, 0, >0. */
@@ -98,7 +104,7 @@ static bool is_behind(const struct listing *l, const struct entry *entry)
     struct doc_id id =
         segment_id(l->x->snapshot->sources[l->source].segment, entry->row);
     int ids = doc_id_compare(&id, &after->id);
-    return !l->by_attr && l->descending ? ids < 0 : ids > 0;
+    return is_backward(l) ? ids < 0 : ids > 0;
 }
 
 static void source_start(struct listing *l, uint32_t source)
@@ -156,13 +162,7 @@ static bool is_passed(const struct listing *l, uint32_t first, uint32_t end)
     return l->descending ? order >= 0 : order <= 0;
 }
 
-/* By id each row that is found comes behind those before it, so nothing is left to
- * sort. */
-static bool is_backward(const struct listing *l)
-{
-    return !l->by_attr && l->descending;
-}
-
+/* By id rows are found in their order: further ones would come behind. */
 static bool has_all(const struct listing *l)
 {
     return !l->by_attr && l->count >= l->wanted;
@@ -212,8 +212,8 @@ static enum err scan_source(struct op *op, struct listing *l)
     uint32_t windows = rows / COLUMN_BLOCK + (rows % COLUMN_BLOCK != 0);
 
     for (uint32_t i = 0; i < windows; i++) {
-        uint32_t window = is_backward(l) ? windows - 1 - i : i,
-                 first = window * COLUMN_BLOCK;
+        uint32_t window = is_backward(l) ? windows - 1 - i : i;
+        uint32_t first = window * COLUMN_BLOCK;
         uint32_t end = rows - first < COLUMN_BLOCK ? rows : first + COLUMN_BLOCK;
         enum err e = op_check(op);
         if (e) return e;

@@ -12,8 +12,6 @@
 enum { WIDTH = 8 };
 typedef __m256 lanes;
 
-#define KERNEL static inline __attribute__((always_inline))
-
 /* Eight lanes from rest_masks + 8 - n: the first n are taken. */
 static const int32_t rest_masks[2 * WIDTH] = {-1, -1, -1, -1, -1, -1, -1, -1};
 

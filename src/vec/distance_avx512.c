@@ -11,8 +11,6 @@
 enum { WIDTH = 16 };
 typedef __m512 lanes;
 
-#define KERNEL static inline __attribute__((always_inline))
-
 KERNEL lanes step(lanes sum, lanes a, lanes b, bool squares)
 {
     if (!squares) return _mm512_fmadd_ps(a, b, sum);

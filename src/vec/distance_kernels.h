@@ -9,6 +9,9 @@
 
 #include <stddef.h>
 
+/* A part of a loop: what is constant where it is called costs nothing. */
+#define KERNEL static inline __attribute__((always_inline))
+
 struct distance_kernels {
     float (*dot)(const float *a, const float *b, size_t dim);
     float (*l2)(const float *a, const float *b, size_t dim);

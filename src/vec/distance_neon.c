@@ -13,8 +13,6 @@
 enum { WIDTH = 4 };
 typedef float32x4_t lanes;
 
-#define KERNEL static inline __attribute__((always_inline))
-
 KERNEL lanes load4(const float *p)
 {
     return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p));
