@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/op.h"
 #include "base/simd.h"
 #include "base/task.h"
@@ -244,6 +245,7 @@ int main(int argc, char **argv)
     struct arguments arguments = read_arguments(argc, argv);
     struct config *c;
     struct op op;
+    mem_keep_compact();
     op_init(&op, OP_NO_DEADLINE, 0);
     if (config_load(&op, arguments.config, (const char *const *)environ, &c)) {
         (void)fprintf(stderr, "elacsym: %s\n", op.error);

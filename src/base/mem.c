@@ -58,6 +58,13 @@ void mem_free(void *p)
     free(p);
 }
 
+void mem_keep_compact(void)
+{
+    enum { LARGE = 256 << 10, LARGE_MAX = 32768 }; /* Linux maps 65530 pieces */
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE);
+    (void)mallopt(M_MMAP_MAX, LARGE_MAX);
+}
+
 void mem_trim(void)
 {
     (void)malloc_trim(0);

@@ -51,7 +51,7 @@ void cond_broadcast(struct cond *c);
 /* Starts a thread; name (at most 15 bytes) shows in ps and gdb. Join it, once. */
 struct thread *thread_start(const char *name, void (*run)(void *), void *arg);
 void thread_join(struct thread *t);
-/* The calling thread gets the processor when others want it less: nice, 1 to 19, as of
+/* The calling thread gets the processor when others want it less: nice, 0 to 19, as of
  * nice(2), and never as soon as it wakes up. For work that nobody waits for; it stays
  * so. */
 void thread_yield_to_others(int nice);

@@ -14,6 +14,7 @@
 #include "base/op.h"
 #include "base/rowset.h"
 #include "ns/ns_metrics.h"
+#include "ns/slowdown.h"
 #include "ns/wal.h"
 
 enum {
@@ -413,7 +414,7 @@ static bool refuse(struct namespace *ns, struct pending *p, uint64_t gathered_by
     }
     uint64_t tail_bytes = s->tail_bytes + gathered_bytes + pending_memory(p);
     if (tail_bytes > ns->env->tail_bytes_max ||
-        !tail_hold(ns->env->cache, &ns->reserved, tail_bytes)) {
+        !tail_hold(ns->env, &ns->reserved, tail_bytes)) {
         ns->tail_full = true;
         p->retry_after_ms = BUSY_RETRY_MS;
         pending_finish(p, ERR_BUSY,
@@ -809,8 +810,12 @@ enum err namespace_write(struct op *op, struct namespace *ns,
         e = prepared_make(op, request->batch, request->schema, &p->prepared);
         if (!e) e = encode_batch(op, ns, request->batch, request->schema, &p->batch);
     }
-    if (!e) return commit(op, ns, p, result);
-    pending_unref(p);
+    if (e) {
+        pending_unref(p);
+        return e;
+    }
+    e = commit(op, ns, p, result);
+    if (!e && !result->repeated) slowdown_wait(op, ns, request->batch->doc_count);
     return e;
 }
 

@@ -19,9 +19,9 @@ enum {
     LARGE_ENTRY_SIZE = 4 << 20 /* not several of them at once */
 };
 
-void follower_release(struct follower *f, struct cache *cache)
+void follower_release(struct follower *f, const struct registry_options *env)
 {
-    (void)tail_hold(cache, &f->reserved, 0);
+    (void)tail_hold(env, &f->reserved, 0);
     manifest_unref(f->manifest);
     snapshot_unref(f->snapshot);
     idempotency_free(f->table);
@@ -121,7 +121,7 @@ static enum err reload(struct op *op, const struct registry_options *env,
         look.table = idempotency_new();
     }
     uint64_t next_record = f->next_record;
-    follower_release(f, env->cache);
+    follower_release(f, env);
     *f = (struct follower){.manifest = m,
                            .snapshot = look.snapshot,
                            .table = look.table,
@@ -210,7 +210,7 @@ static enum err follow(struct op *op, const struct registry_options *env,
     next = NULL;
     f->last = entry.put_id;
     *chained = true;
-    if (!tail_hold(env->cache, &f->reserved, f->snapshot->tail_bytes))
+    if (!tail_hold(env, &f->reserved, f->snapshot->tail_bytes))
         e = op_fail(&step, ERR_BUSY,
                     "there is no memory for the writes of namespace \"%s\" that wait "
                     "to be indexed",
@@ -397,7 +397,7 @@ enum err follower_refresh(struct op *op, const struct registry_options *env,
             refresh_once(op, env, keys, schema, how, stale, f, &complete, &broken);
         if (!e && !complete && broken != UINT64_MAX)
             e = judge(op, env, keys, f, broken, &breach);
-        if (e == ERR_BUSY) follower_release(f, env->cache);
+        if (e == ERR_BUSY) follower_release(f, env);
         if (e) return op_fail(op, e, "read namespace \"%s\"", keys->name);
         if (!complete) continue;
         f->validated_ms = began_ms;

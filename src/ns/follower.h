@@ -16,7 +16,6 @@
 #include "ns/manifest.h"
 #include "ns/snapshot.h"
 
-struct cache;
 struct op;
 struct registry_options;
 
@@ -31,7 +30,7 @@ struct follower {
     uint64_t reserved;    /* bytes of the cache's budget held for the tail */
 };
 
-void follower_release(struct follower *f, struct cache *cache);
+void follower_release(struct follower *f, const struct registry_options *env);
 
 struct refresh {
     const struct snapshot

@@ -34,6 +34,7 @@
 #include "cache/cache.h"
 #include "ns/ns_metrics.h"
 #include "ns/pace.h"
+#include "ns/slowdown.h"
 #include "ns/spool.h"
 #include "segment/segment_stats.h"
 #include "store/store.h"
@@ -47,8 +48,7 @@ enum {
     LEFTOVERS_MAX = 64,
     /* While queries run, tails get a half of their time, merges a fifth. */
     TAIL_PATIENCE = 1,
-    MERGE_PATIENCE = 4,
-    TAILS_BEHIND = 2
+    MERGE_PATIENCE = 4
 };
 /* Of what a merge reads: when its result may go to a file, and at most otherwise. */
 #define MERGE_SPOOLED_MAX ((uint64_t)64 << 30)
@@ -378,11 +378,8 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
  * at all its rows: to wait for them would make it longer still. */
 static unsigned patience_of(const struct namespace *ns, const struct job *j)
 {
-    const struct registry_options *env = ns->env;
     if (j->merge) return MERGE_PATIENCE;
-    bool behind = j->frozen->tail_rows >= TAILS_BEHIND * env->tail_index_rows ||
-                  j->frozen->tail_bytes >= TAILS_BEHIND * env->tail_index_bytes;
-    return behind ? 0 : TAIL_PATIENCE;
+    return tail_behind(ns->env, j->frozen) ? 0 : TAIL_PATIENCE;
 }
 
 static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
@@ -706,6 +703,14 @@ static bool too_many_leftovers(struct namespace *ns)
     return many;
 }
 
+static void learn_pace(struct namespace *ns, const struct job *j, int64_t took_us)
+{
+    if (j->merge || j->frozen->tail_rows == 0) return;
+    mutex_lock(&ns->lock);
+    slowdown_learn(&ns->slowdown, j->frozen->tail_rows, took_us);
+    mutex_unlock(&ns->lock);
+}
+
 static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eager)
 {
     enum published outcome = PUBLISH_TAKEN;
@@ -719,6 +724,7 @@ static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eag
     if (conclude(ns, j, e, outcome)) {
         int64_t took_us = clock_us() - began_us;
         ns_count_index(j->merge, j->entry.size, took_us);
+        learn_pace(ns, j, took_us);
         log_info(op, j->merge ? "segments merged" : "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
                  ns->keys.name, (unsigned long long)j->next->version, j->taken_count,

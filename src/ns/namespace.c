@@ -41,7 +41,7 @@ void namespace_unref(struct namespace *ns)
     if (atomic_fetch_sub(&ns->refs, 1) != 1) return;
     assert(!ns->queue);
     commit_abandon(ns);
-    (void)tail_hold(ns->env->cache, &ns->reserved, 0);
+    (void)tail_hold(ns->env, &ns->reserved, 0);
     tenure_release(&ns->tenure);
     snapshot_unref(ns->frozen);
     for (uint32_t i = 0; i < ns->damaged_count; i++)
@@ -50,7 +50,7 @@ void namespace_unref(struct namespace *ns)
     for (uint32_t i = 0; i < ns->leftover_count; i++)
         mem_free(ns->leftovers[i]);
     mem_free(ns->leftovers);
-    follower_release(&ns->follower, ns->env->cache);
+    follower_release(&ns->follower, ns->env);
     snapshot_unref(ns->followed);
     schema_unref(ns->first_schema);
     cond_release(&ns->changed);
@@ -72,7 +72,7 @@ int64_t backoff_ms(unsigned times, int64_t first_ms, int64_t max_ms)
 void namespace_unfollow_locked(struct namespace *ns)
 {
     if (ns->refreshes.running) return;
-    follower_release(&ns->follower, ns->env->cache);
+    follower_release(&ns->follower, ns->env);
     snapshot_unref(ns->followed);
     ns->followed = NULL;
 }
@@ -84,7 +84,7 @@ void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next)
     /* Room was made before the write was sent (commit.c); what a replay brings back is
      * there whether it fits or not, and then nothing is accepted until it is indexed.
      */
-    (void)tail_hold(ns->env->cache, &ns->reserved, next->tail_bytes);
+    (void)tail_hold(ns->env, &ns->reserved, next->tail_bytes);
 }
 
 static void end_tenure(struct namespace *ns, enum namespace_state state)
@@ -93,7 +93,7 @@ static void end_tenure(struct namespace *ns, enum namespace_state state)
         segment_unref(ns->damaged[i]);
     ns->damaged_count = 0;
     tenure_release(&ns->tenure);
-    (void)tail_hold(ns->env->cache, &ns->reserved, 0);
+    (void)tail_hold(ns->env, &ns->reserved, 0);
     ns->tail_full = false;
     snapshot_unref(ns->frozen);
     ns->frozen = NULL;

@@ -19,6 +19,7 @@
 #include "ns/opener.h"
 #include "ns/registry.h"
 #include "ns/settle.h"
+#include "ns/slowdown.h"
 #include "ns/state.h"
 #include "ns/tenure.h"
 #include "ns/ticket.h"
@@ -80,6 +81,7 @@ struct namespace
     int64_t fenced_until_ms;
     unsigned fenced_times;
     char fenced_words[TENURE_WORDS_MAX];
+    struct slowdown slowdown;
     uint64_t reserved; /* bytes of the cache's budget held for the tail */
     bool tail_full;    /* a write was refused since there was no room for it */
     uint64_t collected_floor,

@@ -22,6 +22,9 @@ static struct metric *counter_of(enum ns_count what)
                             "Deletions of obsolete objects that failed."},
         [NS_DAMAGED_SEGMENTS] = {"elacsym_damaged_segments_total",
                                  "Segments that a merge found damaged or missing."},
+        [NS_WRITES_SLOWED] = {"elacsym_writes_slowed_total",
+                              "Writes answered late, since too much waited to be "
+                              "indexed."},
         [NS_QUERIES_REFUSED] = {"elacsym_queries_refused_total",
                                 "Queries refused since as many of their namespace ran "
                                 "as may run at once."},

@@ -16,6 +16,7 @@ enum ns_count {
     NS_GC_FAILURES,
     NS_DAMAGED_SEGMENTS,
     NS_QUERIES_REFUSED,
+    NS_WRITES_SLOWED,
     NS_COUNTS
 };
 

@@ -21,9 +21,10 @@ enum {
     CREATE_TRIES = 16,
     TICK_MS = 200,
     MERGER_TICK_MS = 1000,
-    /* Queries come first where all want the processor; that tails are indexed matters
-     * more than that segments merge, since writes are refused when they are full. */
-    MAINTENANCE_NICE = 5,
+    /* Queries come first where all want the processor, but not before tails are
+     * indexed: the longer these are, the more of it each query takes. */
+    MAINTENANCE_NICE = 0,
+    COMPACT_NICE = 5, /* somebody waits for it */
     MERGER_NICE = 10,
     MERGES_MAX = 64, /* of a namespace, before others have their turn */
     WORK_PAUSE_MS = 1000,
@@ -60,6 +61,7 @@ struct registry {
     size_t table_count;
     size_t hand; /* bucket at which the next search for an idle namespace begins */
     atomic_uint_fast64_t count; /* namespaces as last counted */
+    atomic_uint_fast64_t tails_held;
 
     struct orders orders;
     struct worker maintenance, merger, surveyor;
@@ -745,7 +747,7 @@ static enum err work_now(struct op *op, struct registry *r, const char *name,
 /* On a thread of its own: one that yields to others stays so. */
 static enum err compact_now(struct op *op, void *context, const char *name)
 {
-    thread_yield_to_others(MAINTENANCE_NICE); /* somebody waits for it */
+    thread_yield_to_others(COMPACT_NICE);
     op->deadline_ms = clock_ms() + MERGE_TIMEOUT_MS;
     return work_now(op, context, name, WORK_COMPACT);
 }
@@ -1022,6 +1024,8 @@ struct registry *registry_new(const struct registry_options *options)
     cond_init(&r->wake);
     orders_init(&r->orders, compact_now, r);
     atomic_init(&r->count, 0);
+    atomic_init(&r->tails_held, 0);
+    r->options.tails_held = &r->tails_held;
     ns_metrics_init();
     r->options.queries = admission_new(REGISTRY_QUERIES_MAX);
     r->opener = opener_new(options->open_threads, options->open_max);

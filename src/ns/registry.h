@@ -11,6 +11,7 @@
 #ifndef NS_REGISTRY_H
 #define NS_REGISTRY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -63,6 +64,7 @@ struct registry_options {
                               calls registry_maintain (tests, simulator) */
     struct admission *queries; /* the registry's own: its background work steps aside
                                   for them */
+    atomic_uint_fast64_t *tails_held; /* likewise: bytes of the cache's budget */
 };
 /* The defaults of docs/configuration.md, without store, cache and node_id. */
 struct registry_options registry_options_default(void);

@@ -8,6 +8,7 @@
 #include "base/op.h"
 #include "base/rowset.h"
 #include "cache/cache.h"
+#include "ns/registry.h"
 #include "segment/segment_ahead.h"
 #include "segment/segment_stats.h"
 
@@ -545,15 +546,17 @@ enum err state_join_tail(struct op *op, const struct snapshot *base,
     return ERR_OK;
 }
 
-bool tail_hold(struct cache *cache, uint64_t *held, uint64_t bytes)
+bool tail_hold(const struct registry_options *env, uint64_t *held, uint64_t bytes)
 {
     if (bytes <= *held) {
-        cache_unreserve(cache, *held - bytes);
+        cache_unreserve(env->cache, *held - bytes);
+        atomic_fetch_sub(env->tails_held, *held - bytes);
     } else {
-        struct cache_usage usage = cache_usage(cache);
         uint64_t more = bytes - *held;
-        if (usage.reserved_bytes + more > usage.memory_max / 2) return false;
-        if (!cache_reserve(cache, more)) return false;
+        uint64_t all = atomic_load(env->tails_held) + more;
+        if (all > cache_usage(env->cache).memory_max / 2) return false;
+        if (!cache_reserve(env->cache, more)) return false;
+        atomic_fetch_add(env->tails_held, more);
     }
     *held = bytes;
     return true;

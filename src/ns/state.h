@@ -17,6 +17,7 @@
 #include "ns/wal.h"
 
 struct cache;
+struct registry_options;
 struct store;
 
 /* A write request whose documents are already a small segment: made before the commit,
@@ -94,8 +95,8 @@ struct snapshot *state_replace(const struct snapshot *frozen,
                                struct segment *made, uint64_t manifest_version);
 
 /* Makes *held, bytes of the cache's budget, so many for a tail. False: there is no room
- * for more, and *held stays. Tails get half of the budget: what indexes them, and so
- * makes room, needs the rest. */
-bool tail_hold(struct cache *cache, uint64_t *held, uint64_t bytes);
+ * for more, and *held stays. All tails together get half of the budget: what indexes
+ * them, and so makes room, needs the rest. */
+bool tail_hold(const struct registry_options *env, uint64_t *held, uint64_t bytes);
 
 #endif

@@ -2115,6 +2115,20 @@ static void namespaces_that_fill_the_memory_make_room_for_each_other(void **stat
     store_free(store);
 }
 
+static void writes_go_on_while_a_merge_has_most_of_the_memory(void **state)
+{
+    (void)state;
+    struct store *store = store_mem_new();
+    struct node n = node_with(store, 1 << 20, options_of("a"));
+    create(&n, "x");
+    uint64_t merge = cache_usage(n.cache).memory_max / 4 * 3;
+    assert_true(cache_reserve(n.cache, merge));
+    (void)write_ok(&n, "x", (struct write){.count = 5});
+    cache_unreserve(n.cache, merge);
+    node_stop(&n);
+    store_free(store);
+}
+
 /* A namespace that was just opened is let go by the thread that did it a moment after
  * those who waited go on. */
 static void write_when_not_busy(struct node *n, const char *name, struct write w)
@@ -2457,6 +2471,7 @@ int main(void)
             a_tail_as_large_as_it_may_be_refuses_writes_until_it_is_indexed),
         cmocka_unit_test(a_reader_refuses_a_tail_beyond_its_budget_and_recovers),
         cmocka_unit_test(idle_namespaces_make_room_for_others),
+        cmocka_unit_test(writes_go_on_while_a_merge_has_most_of_the_memory),
         cmocka_unit_test(namespaces_that_fill_the_memory_make_room_for_each_other),
         cmocka_unit_test(a_namespace_with_an_unsettled_put_is_kept_open),
         cmocka_unit_test(a_request_without_memory_left_says_so),

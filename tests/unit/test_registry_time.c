@@ -13,7 +13,7 @@
 #include "unit/scratch.h"
 #include "unit/test.h"
 
-enum { SECOND_MS = 1000, HOUR_MS = 3600 * SECOND_MS };
+enum { SECOND_MS = 1000, SOON_MS = 5 * SECOND_MS, HOUR_MS = 3600 * SECOND_MS };
 #define DAY_MS ((int64_t)24 * HOUR_MS)
 
 /* A world of one store and one node, and what a scenario has found; cmocka is asked
@@ -47,10 +47,12 @@ static void note(struct world *w, enum err e)
     if (!w->err) w->err = e;
 }
 
+static int64_t soon_ms = SOON_MS;
+
 static struct op op_soon(void)
 {
     struct op op;
-    op_init(&op, clock_ms() + 5000, 0);
+    op_init(&op, clock_ms() + soon_ms, 0);
     return op;
 }
 
@@ -460,6 +462,122 @@ static void after_a_minute_without_a_file_merges_may_be_large_again(void **state
     assert_int_equal(w.found[7], ERR_OK);
 }
 
+/* ---- writers that are faster than the indexer ---- */
+
+enum { SEGMENT_ROWS = 4 };
+
+/* A node that is told when to index, and what that took with such a store. */
+static int64_t node_start_slow(struct world *w, int64_t delay_ms_max)
+{
+    struct registry_options o = registry_options_default();
+    struct fault_plan slow = {.seed = 1, .delay_ms_max = delay_ms_max}, calm = {0};
+    struct op op;
+
+    w->cache = cache_new(w->store, 16 << 20);
+    o.store = w->store;
+    o.cache = w->cache;
+    o.background = false;
+    o.tail_index_rows = SEGMENT_ROWS;
+    w->registry = registry_new(&o);
+    create(w, "x");
+    for (uint64_t id = 0; id < SEGMENT_ROWS; id++)
+        write_id(w, "x", id);
+    store_fault_plan(w->store, &slow);
+    int64_t began_ms = clock_ms();
+    op_init(&op, OP_NO_DEADLINE, 0);
+    note(w, registry_maintain(&op, w->registry, "x", false));
+    op_release(&op);
+    store_fault_plan(w->store, &calm);
+    return clock_ms() - began_ms;
+}
+
+static uint64_t write_takes_ms(struct world *w, uint64_t id)
+{
+    int64_t began_ms = clock_ms();
+    write_id(w, "x", id);
+    return (uint64_t)(clock_ms() - began_ms);
+}
+
+/* Until two segments wait: the last of these writes is held back already. */
+static uint64_t fall_behind(struct world *w)
+{
+    for (uint64_t i = 1; i < 2 * SEGMENT_ROWS; i++)
+        w->found[7] += write_takes_ms(w, i);
+    return write_takes_ms(w, 0);
+}
+
+static void outrun(void *arg)
+{
+    struct world *w = arg;
+    w->found[0] = (uint64_t)node_start_slow(w, 200);
+    w->found[1] = fall_behind(w);
+    w->found[2] = write_takes_ms(w, 1);
+    node_stop(w);
+}
+
+static void while_two_segments_wait_a_write_takes_as_long_as_indexing_it(void **state)
+{
+    struct world w;
+    (void)state;
+    play(outrun, &w);
+    assert_true(w.found[7] <= 2); /* before: nothing, but for turns of threads */
+    assert_true(w.found[0] > SEGMENT_ROWS);
+    for (size_t i = 1; i <= 2; i++) {
+        /* Of the maintenance indexing is a part. */
+        assert_true(w.found[i] <= w.found[0] / SEGMENT_ROWS + 1);
+        assert_true(w.found[i] >= w.found[0] / SEGMENT_ROWS / 4);
+    }
+}
+
+static void outrun_by_far(void *arg)
+{
+    struct world *w = arg;
+    (void)node_start_slow(w, 200000);
+    w->found[0] = fall_behind(w);
+    soon_ms = 600;
+    w->found[1] = write_takes_ms(w, 1);
+    soon_ms = SOON_MS;
+    node_stop(w);
+}
+
+static void a_write_is_held_back_for_a_second_or_half_its_time_at_most(void **state)
+{
+    struct world w;
+    (void)state;
+    play(outrun_by_far, &w);
+    assert_int_equal(w.found[0], 1000);
+    assert_int_equal(w.found[1], 300);
+}
+
+static void outrun_beside(void *arg)
+{
+    struct world *w = arg;
+    w->found[1] = write_takes_ms(w, 1);
+}
+
+static void catch_up(void *arg)
+{
+    struct world *w = arg;
+    struct op op;
+    (void)node_start_slow(w, 200000);
+    (void)fall_behind(w);
+    struct thread *writer = thread_start("writer", outrun_beside, w);
+    task_sleep_ms(100);
+    op = op_soon();
+    note(w, registry_maintain(&op, w->registry, "x", false));
+    op_release(&op);
+    thread_join(writer);
+    node_stop(w);
+}
+
+static void once_the_tail_is_indexed_a_write_waits_no_longer(void **state)
+{
+    struct world w;
+    (void)state;
+    play(catch_up, &w);
+    assert_in_range(w.found[1], 100, 110);
+}
+
 static void stay_silent(void *arg)
 {
     struct world *w = arg;
@@ -528,6 +646,9 @@ int main(void)
         cmocka_unit_test(after_the_interval_what_could_be_fewer_is_joined),
         cmocka_unit_test(gauges_tell_what_waits_to_be_indexed),
         cmocka_unit_test(after_a_minute_without_a_file_merges_may_be_large_again),
+        cmocka_unit_test(while_two_segments_wait_a_write_takes_as_long_as_indexing_it),
+        cmocka_unit_test(a_write_is_held_back_for_a_second_or_half_its_time_at_most),
+        cmocka_unit_test(once_the_tail_is_indexed_a_write_waits_no_longer),
         cmocka_unit_test(after_days_of_silence_an_owner_writes_on),
         cmocka_unit_test(the_log_of_a_dropped_namespace_goes_after_a_month),
     };
