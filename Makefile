@@ -48,6 +48,8 @@ INCLUDES := -Isrc -Itests -D_GNU_SOURCE
 CFLAGS_ALL := -std=c17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CWARN) $(CFLAGS)
 CXXFLAGS_ALL := -std=c++17 $(INCLUDES) -g -fPIE $(OPT) $(WARN) $(CXXFLAGS)
 LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+# Of the program alone: sanitizers bring their own, tests count with libc's.
+MALLOC := $(if $(SAN),,-ljemalloc)
 LIBS := -lcurl -lcrypto -lexpat -lsimdjson -lroaring -lstemmer -licuuc -lzstd -lxxhash -lz -lm -lpthread
 
 # Some files are compiled for one instruction set and entered only after simd_level said
@@ -87,7 +89,7 @@ EVERY_SOURCE := $(sort $(wildcard src/*.c src/*/*.c src/*/*.cpp src/*/*.h tests/
 all: $(B)/elacsym
 
 $(B)/elacsym: $(B)/src/main.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(MALLOC) $(LIBS)
 
 $(LIB): $(OBJ)
 	@rm -f $@
@@ -186,7 +188,7 @@ check-history: all
 	$(VENV) tests/history/history.py $(B)/history/*.jsonl
 $(B)/broken/%: $(B)/broken/%.c $(LIB) $(B)/src/main.o
 	$(CC) $(CFLAGS_ALL) -w -c -o $@.o $<
-	$(CXX) $(LDFLAGS_ALL) -o $@ $(B)/src/main.o $@.o $(LIB) $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(B)/src/main.o $@.o $(LIB) $(MALLOC) $(LIBS)
 
 query-random: $(B)/tests/test_query_random
 	ELACSYM_QUERIES=$(or $(QUERIES),60000) $(if $(SEED),ELACSYM_SEED=$(SEED)) $<
@@ -369,7 +371,7 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 # ---- benchmarks: ratios to a peer in the same run, for machines are noisy ----
 
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(MALLOC) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
 $(B)/bench/bench_idle $(B)/bench/bench_churn $(B)/bench/bench_merge: $(B)/bench/namespaces.o
 

@@ -10,7 +10,6 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/op.h"
 #include "base/simd.h"
 #include "base/task.h"
@@ -240,12 +239,14 @@ static int inspect(struct op *op, const struct config *c,
     return whole ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* Read by jemalloc: what was freed goes back to the system after a second. */
+const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = read_arguments(argc, argv);
     struct config *c;
     struct op op;
-    mem_keep_compact();
     op_init(&op, OP_NO_DEADLINE, 0);
     if (config_load(&op, arguments.config, (const char *const *)environ, &c)) {
         (void)fprintf(stderr, "elacsym: %s\n", op.error);

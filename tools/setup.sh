@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 run_packages="gcc g++ make libsimdjson-dev libroaring-dev libstemmer-dev
-    libicu-dev libzstd-dev libxxhash-dev zlib1g-dev libtomlplusplus-dev
+    libicu-dev libjemalloc-dev libzstd-dev libxxhash-dev zlib1g-dev libtomlplusplus-dev
     libcurl4-openssl-dev libssl-dev libexpat1-dev ca-certificates"
 test_packages="libcmocka-dev dpkg-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev openssl python3 python3-venv curl
     nginx-light prometheus"

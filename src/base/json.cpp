@@ -39,7 +39,7 @@ using parser_ptr = std::unique_ptr<simdjson::internal::dom_parser_implementation
 
 constexpr size_t text_size_max = UINT32_MAX - JSON_PADDING; /* tokens are 32 bits */
 constexpr size_t capacity_min = 1 << 16;
-constexpr size_t capacity_kept_max = 16 << 20; /* of a parser kept for the next text */
+constexpr size_t capacity_kept_max = 1 << 20; /* of a parser kept for the next text */
 constexpr size_t path_size_max = 480;
 constexpr size_t key_shown_max = 64;
 constexpr int number_shown_max = 40;

@@ -1,7 +1,6 @@
 #include "base/mem.h"
 
 #include <assert.h>
-#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,18 +55,6 @@ void *mem_dup(const void *data, size_t size)
 void mem_free(void *p)
 {
     free(p);
-}
-
-void mem_keep_compact(void)
-{
-    enum { LARGE = 256 << 10, LARGE_MAX = 32768 }; /* Linux maps 65530 pieces */
-    (void)mallopt(M_MMAP_THRESHOLD, LARGE);
-    (void)mallopt(M_MMAP_MAX, LARGE_MAX);
-}
-
-void mem_trim(void)
-{
-    (void)malloc_trim(0);
 }
 
 /* Blocks form a stack; the newest is filled from the front. */

@@ -24,13 +24,7 @@ void *mem_realloc(void *old, size_t size);
 void *mem_aligned(size_t alignment, size_t size);
 char *mem_strdup(const char *text);
 void *mem_dup(const void *data, size_t size);
-void mem_free(void *p);
-/* To be called once, at the start of a program that runs for long: blocks of 256 KiB
- * and more are the system's own and go back to it when they are freed, instead of
- * leaving holes in one heap for each thread. */
-void mem_keep_compact(void);
-/* Gives memory that was freed back to the system: after much of it at once. */
-void mem_trim(void); /* NULL is fine */
+void mem_free(void *p); /* NULL is fine */
 
 /* A zeroed T on the heap. */
 #define mem_new(T)              ((T *)mem_calloc(1, sizeof(T)))

@@ -68,7 +68,6 @@ struct registry {
     bool survey_failed;     /* of the surveyor: something is left to be done */
     int64_t totals_ms;      /* of maintenance: when the gauges are due, … */
     size_t close_hand;      /* … and where the next look for idle namespaces begins */
-    size_t closed;          /* such ones in this round */
     struct mutex wake_lock; /* guards what follows, and what the workers are at */
     struct cond wake;
     bool stopping;
@@ -885,12 +884,7 @@ static void close_idle(struct registry *r)
             next = slot->next;
             namespace_unref(slot->ns);
             mem_free(slot);
-            r->closed++;
         }
-    }
-    if (r->close_hand == 0 && r->closed > 0) {
-        mem_trim();
-        r->closed = 0;
     }
 }
 
