@@ -21,6 +21,7 @@
 enum {
     OP_LOOK_MS = 50, /* how often a waiting exchange looks at its op */
     ORIGIN_MAX = 512,
+    AT_ONCE_MAX = 60 << 10, /* libcurl sends less than 64 KiB along with the head */
     TRANSFER_BUFFER = 128 << 10
 };
 
@@ -242,6 +243,29 @@ static void set_source(struct call *call, CURL *easy)
     (void)curl_easy_setopt(easy, CURLOPT_READDATA, call);
 }
 
+/* A small body goes out with the head, in one packet; the peer wakes up once. Only what
+ * may be repeated: libcurl would, and would not ask. */
+static bool goes_at_once(const struct http_client_exchange *x)
+{
+    return x->repeatable && x->body.size > 0 && x->body.size <= AT_ONCE_MAX;
+}
+
+static void set_body(struct call *call, CURL *easy)
+{
+    const struct http_client_exchange *x = call->x;
+    (void)curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->body.size);
+    if (goes_at_once(x)) {
+        call->whole = true;
+        (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDS, (const char *)x->body.data);
+        return;
+    }
+    (void)curl_easy_setopt(easy, CURLOPT_READFUNCTION, send_body);
+    (void)curl_easy_setopt(easy, CURLOPT_READDATA, call);
+    (void)curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_body);
+    (void)curl_easy_setopt(easy, CURLOPT_SEEKDATA, call);
+}
+
 static void set_method(struct call *call, CURL *easy)
 {
     const struct http_client_exchange *x = call->x;
@@ -255,12 +279,7 @@ static void set_method(struct call *call, CURL *easy)
     if (!x->repeatable && x->body.size == 0)
         (void)curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     if (x->body.size == 0 && strcmp(x->method, "DELETE") == 0) return;
-    (void)curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->body.size);
-    (void)curl_easy_setopt(easy, CURLOPT_READFUNCTION, send_body);
-    (void)curl_easy_setopt(easy, CURLOPT_READDATA, call);
-    (void)curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_body);
-    (void)curl_easy_setopt(easy, CURLOPT_SEEKDATA, call);
+    set_body(call, easy);
 }
 
 static void set_options(const struct http_client *c, struct call *call, CURL *easy,

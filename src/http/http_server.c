@@ -280,7 +280,8 @@ static void make_lanes(struct http_server *s)
     for (int lane = 0; lane < HTTP_LANES; lane++) {
         if (o->lane_threads[lane] == 0) continue;
         struct lane_options options = {.name = lane_threads[lane],
-                                       .short_turns = lane == HTTP_LANE_QUERY,
+                                       .short_turns = lane == HTTP_LANE_QUERY ||
+                                                      lane == HTTP_LANE_FORWARD,
                                        .threads = o->lane_threads[lane],
                                        .queue_max = o->lane_queue_max[lane],
                                        .delay_max_ms = o->lane_delay_max_ms[lane],
