@@ -228,7 +228,7 @@ static void random_sets_equal_arrays_of_flags(void **state)
 {
     (void)state;
     uint64_t seed = test_seed();
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < BY_FLAVOUR(60, 15); round++) {
         struct pair a = random_pair(&seed), b = random_pair(&seed);
         check_all(&a, &seed);
         int operation = round % 4;
@@ -388,7 +388,7 @@ static void any_window_of_any_kind_of_chunk_is_read_as_bits(void **state)
     (void)state;
     enum { ROWS = 5 * 65536, WORDS = 3000 };
     uint64_t rng = test_seed(), bits[WORDS];
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < BY_FLAVOUR(40, 10); round++) {
         struct rowset *set = random_chunks(&rng, ROWS);
         for (int i = 0; i < 10; i++) {
             uint32_t first = (uint32_t)(test_random(&rng) % ROWS);
@@ -409,7 +409,7 @@ static void a_set_of_bits_has_the_rows_of_the_bits(void **state)
     enum { WORDS = 3 * 1024 + 17 };
     uint64_t rng = test_seed();
     uint64_t *bits = calloc(WORDS, sizeof *bits), *back = calloc(WORDS, sizeof *bits);
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < BY_FLAVOUR(40, 10); round++) {
         struct rowset *source = random_chunks(&rng, 4 * 65536);
         size_t words = round == 0 ? 0 : 1 + test_random(&rng) % WORDS;
         rowset_bits(source, 0, bits, words);
