@@ -275,7 +275,7 @@ TOO_SLOW := test_ivf test_clusters test_rabitq test_rotate test_text_query test_
 # With the sizes of the sanitizers' tests.
 valgrind:
 	@command -v valgrind >/dev/null || { echo "make valgrind needs Debian's valgrind"; exit 2; }
-	@$(MAKE_ALL) B=build/memcheck CFLAGS=-DSMALL_TESTS memcheck
+	@$(MAKE_ALL) B=build/memcheck CFLAGS=-DUNDER_VALGRIND memcheck
 memcheck: $(UNIT)
 	@tools/run_tests.py --jobs 1 \
 	  $(foreach t,$(filter-out $(TOO_SLOW:%=$(B)/tests/%),$(UNIT)), \

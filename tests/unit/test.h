@@ -20,10 +20,10 @@
 #include <cmocka.h>
 
 /* Sizes of what takes minutes under the sanitizers and valgrind (make valgrind defines
- * SMALL_TESTS): they look for what a part of the work shows too. The release flavour
+ * UNDER_VALGRIND): they look for what a part of the work shows too. The release flavour
  * does all of it. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                   \
-    defined(SMALL_TESTS)
+    defined(UNDER_VALGRIND)
 #define BY_FLAVOUR(release, small) (small)
 #else
 #define BY_FLAVOUR(release, small) (release)
