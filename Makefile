@@ -273,9 +273,12 @@ VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-
   --show-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind.supp
 TOO_SLOW := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random \
   test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment
-.PHONY: valgrind
-valgrind: $(UNIT)
+.PHONY: valgrind memcheck
+# With the sizes of the sanitizers' tests.
+valgrind:
 	@command -v valgrind >/dev/null || { echo "make valgrind needs Debian's valgrind"; exit 2; }
+	@$(MAKE_ALL) B=build/memcheck CFLAGS=-DUNDER_VALGRIND memcheck
+memcheck: $(UNIT)
 	@tools/run_tests.py --jobs 1 \
 	  $(foreach t,$(filter-out $(TOO_SLOW:%=$(B)/tests/%),$(UNIT)), \
 	    --test 'env ELACSYM_SIMD=avx2 $(VALGRIND) $t')

@@ -56,7 +56,7 @@ static enum err read_doc(struct op *op, struct json_value *doc, float *vector)
     enum err e = json_object(op, doc, &walk);
     while (!e && name >= 0) {
         e = json_field(op, &walk, names, 2, &name, &field);
-        if (!e && name == 0) e = json_u64(op, &field, &id);
+        if (!e && name == 0) e = json_u64_range(op, &field, 0, DOCS, &id);
         if (!e && name == 1) e = json_floats(op, &field, vector, DIM, &count);
     }
     return e;

@@ -980,25 +980,6 @@ enum err json_number_of(struct op *op, struct json_value *v, struct json_number 
                      got.text, got.more);
 }
 
-enum err json_i64(struct op *op, struct json_value *v, int64_t *out)
-{
-    struct slice number;
-    enum err e = take_integer(op, v, &number);
-    if (e) return e;
-    const char *first = as_chars(number.data);
-    if (std::from_chars(first, first + number.size, *out).ec == std::errc())
-        return ERR_OK;
-    struct shown got = show(number);
-    return json_fail(op, v, "must be between %lld and %lld, got %.*s%s",
-                     static_cast<long long>(INT64_MIN),
-                     static_cast<long long>(INT64_MAX), got.size, got.text, got.more);
-}
-
-enum err json_u64(struct op *op, struct json_value *v, uint64_t *out)
-{
-    return json_u64_range(op, v, 0, UINT64_MAX, out);
-}
-
 enum err json_u64_range(struct op *op, struct json_value *v, uint64_t min, uint64_t max,
                         uint64_t *out)
 {

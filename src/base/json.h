@@ -114,10 +114,6 @@ enum err json_item(struct op *op, struct json_walk *w, bool *more,
 enum err json_string(struct op *op, struct json_value *v, struct slice *out);
 enum err json_bool(struct op *op, struct json_value *v, bool *out);
 enum err json_f64(struct op *op, struct json_value *v, double *out);
-/* Integers: 1 and -0 are integers, 1.0 and 1e3 are not; out of range is refused with
- * the range. */
-enum err json_i64(struct op *op, struct json_value *v, int64_t *out);
-enum err json_u64(struct op *op, struct json_value *v, uint64_t *out);
 /* A number as it was written: an integer keeps all its digits, as far as 64 bits hold
  * them; larger ones are floating. -0 is unsigned. */
 enum json_number_kind { JSON_UNSIGNED, JSON_SIGNED, JSON_FLOATING };
@@ -130,7 +126,8 @@ struct json_number {
     };
 };
 enum err json_number_of(struct op *op, struct json_value *v, struct json_number *out);
-/* An unsigned integer in [min, max]. */
+/* An unsigned integer in [min, max]: 1 and -0 are integers, 1.0 and 1e3 are not; out of
+ * range is refused with the range. */
 enum err json_u64_range(struct op *op, struct json_value *v, uint64_t min, uint64_t max,
                         uint64_t *out);
 

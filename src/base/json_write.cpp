@@ -132,14 +132,9 @@ void json_end_array(struct json_writer *w)
 
 void json_key(struct json_writer *w, const char *key)
 {
-    json_key_slice(w, slice_str(key));
-}
-
-void json_key_slice(struct json_writer *w, struct slice key)
-{
     assert(w->depth > 0 && !w->after_key && (w->objects & level_bit(w)));
     separate_items(w);
-    append_quoted(w->out, key);
+    append_quoted(w->out, slice_str(key));
     append_char(w->out, ':');
     w->after_key = true;
 }

@@ -32,7 +32,6 @@ void json_end_object(struct json_writer *w);
 void json_begin_array(struct json_writer *w);
 void json_end_array(struct json_writer *w);
 void json_key(struct json_writer *w, const char *key);
-void json_key_slice(struct json_writer *w, struct slice key);
 void json_put_string(struct json_writer *w, struct slice s); /* must be UTF-8 */
 void json_put_str(struct json_writer *w, const char *s);
 void json_put_bool(struct json_writer *w, bool v);

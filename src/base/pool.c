@@ -76,14 +76,6 @@ bool pool_submit(struct pool *p, void (*run)(void *), void *arg)
     return room;
 }
 
-size_t pool_queued(struct pool *p)
-{
-    mutex_lock(&p->lock);
-    size_t queued = p->queued;
-    mutex_unlock(&p->lock);
-    return queued;
-}
-
 void pool_free(struct pool *p)
 {
     if (!p) return;

@@ -15,7 +15,6 @@ struct pool;
 struct pool *pool_new(const char *name, size_t threads, size_t queue_max);
 /* False when queue_max jobs are waiting. */
 bool pool_submit(struct pool *p, void (*run)(void *), void *arg);
-size_t pool_queued(struct pool *p);
 void pool_free(struct pool *p); /* NULL is fine */
 
 #endif

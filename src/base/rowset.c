@@ -81,11 +81,6 @@ void rowset_add_range(struct rowset *set, uint32_t first, uint32_t end)
     if (first < end) roaring_bitmap_add_range_closed(set->rows, first, end - 1);
 }
 
-void rowset_remove(struct rowset *set, uint32_t row)
-{
-    roaring_bitmap_remove(set->rows, row);
-}
-
 bool rowset_has(const struct rowset *set, uint32_t row)
 {
     return roaring_bitmap_contains(set->rows, row);

@@ -30,7 +30,6 @@ void rowset_unref(struct rowset *set);         /* NULL is fine */
 
 void rowset_add(struct rowset *set, uint32_t row);
 void rowset_add_range(struct rowset *set, uint32_t first, uint32_t end);
-void rowset_remove(struct rowset *set, uint32_t row);
 bool rowset_has(const struct rowset *set, uint32_t row);
 uint64_t rowset_count(const struct rowset *set);
 /* Rows of the set in [first, end). */

@@ -23,7 +23,6 @@ struct store_mem {
     struct mutex lock; /* guards everything below */
     struct object *objects;
     size_t count, room;
-    uint64_t bytes;
 };
 
 static struct store_mem *mem_of(struct store *s)
@@ -68,7 +67,6 @@ static void insert(struct store_mem *m, const char *key, const struct slice *par
     for (size_t i = 0; i < n; i++)
         buf_append_slice(&bytes, parts[i]);
     m->objects[index] = (struct object){mem_strdup(key), bytes.data, bytes.size};
-    m->bytes += bytes.size;
 }
 
 static bool holds(const struct object *object, const struct slice *parts, size_t n)
@@ -200,7 +198,6 @@ static enum err store_mem_list(struct op *op, struct store *s, const char *prefi
 static void forget(struct store_mem *m, struct object *object)
 {
     size_t index = (size_t)(object - m->objects);
-    m->bytes -= object->size;
     mem_free(object->key);
     mem_free(object->data);
     m->count--;
@@ -261,22 +258,10 @@ bool store_mem_overwrite(struct store *mem, const char *key, struct slice data)
     mutex_lock(&m->lock);
     struct object *object = find(m, key);
     if (object) {
-        m->bytes = m->bytes - object->size + data.size;
         mem_free(object->data);
         object->data = mem_dup(data.data, data.size);
         object->size = data.size;
     }
     mutex_unlock(&m->lock);
     return object != NULL;
-}
-
-void store_mem_usage(struct store *mem, uint64_t *objects, uint64_t *bytes)
-{
-    struct store_mem *m = mem_of(mem);
-    assert(mem->ops == &mem_ops);
-
-    mutex_lock(&m->lock);
-    *objects = m->count;
-    *bytes = m->bytes;
-    mutex_unlock(&m->lock);
 }

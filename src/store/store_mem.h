@@ -7,7 +7,6 @@
 #define STORE_STORE_MEM_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "store/store.h"
 
@@ -15,7 +14,5 @@ struct store *store_mem_new(void);
 
 /* For tests: overwrite an object as damage would; false if there is none. */
 bool store_mem_overwrite(struct store *mem, const char *key, struct slice data);
-/* The number of objects and their bytes. */
-void store_mem_usage(struct store *mem, uint64_t *objects, uint64_t *bytes);
 
 #endif

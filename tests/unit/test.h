@@ -19,12 +19,14 @@
 
 #include <cmocka.h>
 
-/* Sizes of what takes minutes under the sanitizers: they look for what a part of the
- * work shows too. The release flavour does all of it. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define BY_FLAVOUR(release, sanitized) (sanitized)
+/* Sizes of what takes minutes under the sanitizers and valgrind (make valgrind defines
+ * UNDER_VALGRIND): they look for what a part of the work shows too. The release flavour
+ * does all of it. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                   \
+    defined(UNDER_VALGRIND)
+#define BY_FLAVOUR(release, small) (small)
 #else
-#define BY_FLAVOUR(release, sanitized) (release)
+#define BY_FLAVOUR(release, small) (release)
 #endif
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

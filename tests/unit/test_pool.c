@@ -96,16 +96,12 @@ static void full_queue_refuses_and_takes_again_when_there_is_room(void **state)
     struct pool *p = pool_new("full", 1, 2);
     assert_true(pool_submit(p, wait_at, &gate));
     wait_until_started(&gate, 1); /* runs, and waits no more */
-    assert_int_equal(pool_queued(p), 0);
     assert_true(pool_submit(p, add_one, &done));
     assert_true(pool_submit(p, add_one, &done));
-    assert_int_equal(pool_queued(p), 2);
     assert_false(pool_submit(p, add_one, &done));
-    assert_int_equal(pool_queued(p), 2);
     open_gate(&gate);
-    while (pool_queued(p) > 0)
+    while (!pool_submit(p, add_one, &done))
         task_sleep_ms(1);
-    assert_true(pool_submit(p, add_one, &done));
     pool_free(p);
     assert_int_equal(done, 3);
     gate_release(&gate);

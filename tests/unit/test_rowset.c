@@ -35,7 +35,6 @@ static void empty_sets_and_ranges_hold_nothing(void **state)
     struct rowset *set = rowset_new();
     rowset_add_range(set, 5, 5);
     rowset_add_range(set, 6, 5);
-    rowset_remove(set, 3);
     assert_int_equal(rowset_count(set), 0);
     assert_int_equal(rowset_read(set, 0, &row, 1), 0);
     rowset_bits(set, 0, bits, 2);
@@ -69,9 +68,9 @@ static void a_copy_changes_alone(void **state)
     struct rowset *set = rowset_range(0, 10);
     struct rowset *copy = rowset_copy(set);
     rowset_add(copy, 100);
-    rowset_remove(set, 5);
+    rowset_add_range(set, 20, 25);
     assert_int_equal(rowset_count(copy), 11);
-    assert_int_equal(rowset_count(set), 9);
+    assert_int_equal(rowset_count(set), 15);
     rowset_unref(set);
     rowset_unref(copy);
 }
@@ -115,6 +114,18 @@ struct pair {
     bool *flags;
 };
 
+static void take_rows(struct pair *p, uint32_t first, uint32_t size, uint64_t *seed)
+{
+    struct rowset *gone = rowset_new();
+    for (uint32_t k = 0; k < 3000; k++) {
+        uint32_t row = first + (uint32_t)(test_random(seed) % size);
+        rowset_add(gone, row);
+        p->flags[row] = false;
+    }
+    rowset_andnot(p->set, gone);
+    rowset_unref(gone);
+}
+
 static struct pair random_pair(uint64_t *seed)
 {
     struct pair p = {rowset_new(), mem_new_array(bool, UNIVERSE)};
@@ -128,13 +139,7 @@ static struct pair random_pair(uint64_t *seed)
             rowset_add_range(p.set, first, first + size);
             memset(p.flags + first, 1, size);
             break;
-        case 1:
-            for (uint32_t k = 0; k < 3000; k++) {
-                uint32_t row = first + (uint32_t)(test_random(seed) % size);
-                rowset_remove(p.set, row);
-                p.flags[row] = false;
-            }
-            break;
+        case 1: take_rows(&p, first, size, seed); break;
         default:
             for (uint32_t k = 0; k < 5000; k++) {
                 uint32_t row = first + (uint32_t)(test_random(seed) % size);
@@ -223,7 +228,7 @@ static void random_sets_equal_arrays_of_flags(void **state)
 {
     (void)state;
     uint64_t seed = test_seed();
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < BY_FLAVOUR(60, 15); round++) {
         struct pair a = random_pair(&seed), b = random_pair(&seed);
         check_all(&a, &seed);
         int operation = round % 4;
@@ -383,7 +388,7 @@ static void any_window_of_any_kind_of_chunk_is_read_as_bits(void **state)
     (void)state;
     enum { ROWS = 5 * 65536, WORDS = 3000 };
     uint64_t rng = test_seed(), bits[WORDS];
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < BY_FLAVOUR(40, 10); round++) {
         struct rowset *set = random_chunks(&rng, ROWS);
         for (int i = 0; i < 10; i++) {
             uint32_t first = (uint32_t)(test_random(&rng) % ROWS);
@@ -404,7 +409,7 @@ static void a_set_of_bits_has_the_rows_of_the_bits(void **state)
     enum { WORDS = 3 * 1024 + 17 };
     uint64_t rng = test_seed();
     uint64_t *bits = calloc(WORDS, sizeof *bits), *back = calloc(WORDS, sizeof *bits);
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < BY_FLAVOUR(40, 10); round++) {
         struct rowset *source = random_chunks(&rng, 4 * 65536);
         size_t words = round == 0 ? 0 : 1 + test_random(&rng) % WORDS;
         rowset_bits(source, 0, bits, words);
