@@ -9,7 +9,7 @@ an indexed string, an indexed number and a price. One client writes batches of 5
 it is answered; another asks 20 queries a second, in turn of vectors, words, both, and vectors
 under a filter. What is measured comes in this order:
 
-  loading   until the last document is acknowledged
+  loading   until the last document is acknowledged; queries of its first third are told apart (warming)
   settling  until all is indexed and merges are over
   warm-up   the queries go on for 20 s, not counted
   idle      and for 30 s more
@@ -205,6 +205,11 @@ def line_of(name, values):
     return f"{name:<10}" + "".join(f"{value:>12}" for value in values)
 
 
+def phase_of(run, answered):
+    """Of loading, the first third is the caches' warm-up."""
+    return "warming" if answered[1] == "loading" and answered[0] < run.loaded / 3 else answered[1]
+
+
 def report(run, memory_mib):
     loaded = [s for s in run.samples if s[1] == "loading"]
     print(f"{run.count} documents acknowledged in {run.loaded:.0f} s: {run.count / run.loaded:.0f} a second; "
@@ -220,9 +225,9 @@ def report(run, memory_mib):
                                         f"{quantile(times, .5):.1f}", f"{quantile(times, .99):.1f}", len(times), f"{inside[-1][3]:.0f}",
                                         f"{inside[-1][4]:.0f}", f"{max(s[5] for s in inside):.0f}", f"{max(s[6] for s in inside):.0f}"]))
     print(line_of("phase", ["kind", "p50 ms", "p99 ms", "queries", "not 200"]))
-    for phase in ("loading", "settling", "idle"):
-        for kind in KINDS:
-            times = [t for t in run.times if t[1] == phase and t[2] == kind]
+    for phase in ("warming", "loading", "settling", "idle"):
+        for kind in [*KINDS, "all"]:
+            times = [t for t in run.times if phase_of(run, t) == phase and kind in (t[2], "all")]
             ms = [t[3] * 1000 for t in times]
             print(line_of(phase, [kind, f"{quantile(ms, .5):.1f}", f"{quantile(ms, .99):.1f}", len(ms), sum(t[4] != 200 for t in times)]))
     tail, merged = (metric(run.client, f'elacsym_index_bytes_total{{from="{kind}"}}') for kind in ("tail", "segments"))
