@@ -374,7 +374,7 @@ compile_commands.json: Makefile $(EVERY_SOURCE)
 # ---- benchmarks: ratios to a peer in the same run, for machines are noisy ----
 
 $(B)/bench/%: $(B)/bench/%.o $(LIB)
-	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(MALLOC) $(LIBS)
+	$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 $(B)/bench/bench_json: $(B)/bench/bench_json_dom.o
 $(B)/bench/bench_idle $(B)/bench/bench_churn $(B)/bench/bench_merge: $(B)/bench/namespaces.o
 
