@@ -51,8 +51,10 @@ struct schema *fuzz_schema(void);
 /* The first bytes of an input steer the target; the rest is what is decoded. */
 static inline struct slice fuzz_rest(struct slice input, size_t used)
 {
-    return input.size <= used ? SLICE_EMPTY
-                              : slice_of(input.data + used, input.size - used);
+    /* Nothing is left: the input's end then, as where stored bytes end, and not NULL.
+     */
+    if (used > input.size) used = input.size;
+    return slice_of(input.data + used, input.size - used);
 }
 
 static inline unsigned fuzz_byte(struct slice input, size_t at)

@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct fuzz_target *target;
     const char *name = getenv("FUZZ_TARGET");
     if (!target) target = find_target(name ? name : "");
-    (void)target->run(slice_of(data, size));
+    (void)target->run(size ? slice_of(data, size) : SLICE_LITERAL(""));
     return 0;
 }
 
