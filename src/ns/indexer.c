@@ -55,7 +55,8 @@ enum {
 #define MERGE_HEAP_MAX    ((uint64_t)1 << 30)
 
 struct job {
-    bool merge;              /* else the tail's */
+    bool merge; /* else the tail's */
+    int64_t began_us;
     struct snapshot *frozen; /* what the job was given, … */
     bool *taken;             /* … and what of it becomes one segment */
     uint32_t taken_count;
@@ -601,6 +602,8 @@ static void adopt(struct namespace *ns, struct job *j)
         return;
     }
     ns->tail_full = false;
+    if (j->frozen->tail_rows)
+        slowdown_learn(&ns->slowdown, j->frozen->tail_rows, clock_us() - j->began_us);
     for (uint32_t i = 0; i < t->fence_count; i++)
         if (t->fences[i].slot >= j->next->wm) t->fences[kept++] = t->fences[i];
     t->fence_count = kept;
@@ -703,28 +706,19 @@ static bool too_many_leftovers(struct namespace *ns)
     return many;
 }
 
-static void learn_pace(struct namespace *ns, const struct job *j, int64_t took_us)
-{
-    if (j->merge || j->frozen->tail_rows == 0) return;
-    mutex_lock(&ns->lock);
-    slowdown_learn(&ns->slowdown, j->frozen->tail_rows, took_us);
-    mutex_unlock(&ns->lock);
-}
-
 static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eager)
 {
     enum published outcome = PUBLISH_TAKEN;
-    int64_t began_us = clock_us();
 
+    j->began_us = clock_us();
     enum err e = gc_leftovers(op, ns);
     if (e && too_many_leftovers(ns)) return e;
     op_clear_error(op);
     if (!freeze(ns, j, eager)) return ERR_OK;
     e = execute(op, ns, j, &outcome);
     if (conclude(ns, j, e, outcome)) {
-        int64_t took_us = clock_us() - began_us;
+        int64_t took_us = clock_us() - j->began_us;
         ns_count_index(j->merge, j->entry.size, took_us);
-        learn_pace(ns, j, took_us);
         log_info(op, j->merge ? "segments merged" : "namespace indexed",
                  "namespace=%s manifest=%llu sources=%u rows=%u bytes=%llu ms=%lld",
                  ns->keys.name, (unsigned long long)j->next->version, j->taken_count,

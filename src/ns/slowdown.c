@@ -25,21 +25,16 @@ static bool behind(const struct namespace *ns)
     return ns->state == NS_READY && tail_behind(ns->env, ns->tenure.snapshot);
 }
 
-static int64_t at_most(int64_t time, int64_t limit)
-{
-    return time < limit ? time : limit;
-}
-
 /* Until when a write of so many rows waits; lock held. */
 static int64_t wait_until_ms(const struct op *op, struct slowdown *s, uint64_t rows)
 {
     int64_t now_us = clock_us();
-    int64_t left_ms = op->deadline_ms - now_us / 1000;
-    int64_t latest_us = now_us + at_most(left_ms / 2, WAIT_MAX_MS) * 1000;
+    int64_t half_ms = (op->deadline_ms - now_us / 1000) / 2;
+    int64_t latest_us = now_us + (half_ms < WAIT_MAX_MS ? half_ms : WAIT_MAX_MS) * 1000;
 
     if (s->indexed_us < now_us) s->indexed_us = now_us;
     s->indexed_us += (int64_t)rows * s->row_ns / 1000;
-    s->indexed_us = at_most(s->indexed_us, latest_us);
+    if (s->indexed_us > latest_us) s->indexed_us = latest_us;
     return s->indexed_us / 1000;
 }
 

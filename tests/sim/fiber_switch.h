@@ -96,9 +96,16 @@ static inline void fiber_switch_forget(struct fiber_switch *f)
     __tsan_destroy_fiber(f->fiber);
 }
 
-#elif defined(UNDER_VALGRIND)
+#else
 
+#ifdef UNDER_VALGRIND
 #include <valgrind/valgrind.h>
+#define STACK_BEGINS(start, end) VALGRIND_STACK_REGISTER(start, end)
+#define STACK_ENDS(stack)        VALGRIND_STACK_DEREGISTER(stack)
+#else
+#define STACK_BEGINS(start, end) ((void)(start), (void)(end), 0U)
+#define STACK_ENDS(stack)        ((void)(stack))
+#endif
 
 struct fiber_switch {
     unsigned stack;
@@ -108,7 +115,7 @@ static inline void fiber_switch_init(struct fiber_switch *f, const void *bottom,
                                      size_t size)
 {
     const char *start = bottom;
-    f->stack = VALGRIND_STACK_REGISTER(start, start + size - 1);
+    f->stack = STACK_BEGINS(start, start + size - 1);
 }
 
 static inline void fiber_switch_outside(struct fiber_switch *f)
@@ -131,45 +138,11 @@ static inline void fiber_switch_enter(struct fiber_switch *f)
 
 static inline void fiber_switch_forget(struct fiber_switch *f)
 {
-    VALGRIND_STACK_DEREGISTER(f->stack);
+    STACK_ENDS(f->stack);
 }
 
-#else
-
-struct fiber_switch {
-    char nothing;
-};
-
-static inline void fiber_switch_init(struct fiber_switch *f, const void *bottom,
-                                     size_t size)
-{
-    (void)f;
-    (void)bottom;
-    (void)size;
-}
-
-static inline void fiber_switch_outside(struct fiber_switch *f)
-{
-    (void)f;
-}
-
-static inline void fiber_switch_leave(struct fiber_switch *from,
-                                      const struct fiber_switch *to, bool for_ever)
-{
-    (void)from;
-    (void)to;
-    (void)for_ever;
-}
-
-static inline void fiber_switch_enter(struct fiber_switch *f)
-{
-    (void)f;
-}
-
-static inline void fiber_switch_forget(struct fiber_switch *f)
-{
-    (void)f;
-}
+#undef STACK_BEGINS
+#undef STACK_ENDS
 
 #endif
 

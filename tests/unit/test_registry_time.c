@@ -26,14 +26,21 @@ struct world {
     enum err err;
 };
 
+enum { MEMORY = 16 << 20 };
+
+static void node_with(struct world *w, uint64_t memory, struct registry_options o)
+{
+    w->cache = cache_new(w->store, memory);
+    o.store = w->store;
+    o.cache = w->cache;
+    w->registry = registry_new(&o);
+}
+
 static void node_start(struct world *w, bool background)
 {
     struct registry_options o = registry_options_default();
-    w->cache = cache_new(w->store, 16 << 20);
-    o.store = w->store;
-    o.cache = w->cache;
     o.background = background;
-    w->registry = registry_new(&o);
+    node_with(w, MEMORY, o);
 }
 
 static void node_stop(struct world *w)
@@ -409,14 +416,11 @@ static void merge_without_a_file(void *arg)
 
     (void)snprintf(parent, sizeof parent, "%s/away", scratch.path);
     (void)snprintf(folder, sizeof folder, "%s/work", parent);
-    w->cache = cache_new(w->store, 2 << 20);
-    o.store = w->store;
-    o.cache = w->cache;
     o.background = false;
     o.tail_index_rows = 1;
     o.scratch = folder;
     o.spool_from = 500 << 10;
-    w->registry = registry_new(&o);
+    node_with(w, 2 << 20, o);
     struct op op = op_soon();
     struct schema *schema = schema_new(WIDE_DIM, METRIC_L2, NULL, 0);
     struct commit_token token;
@@ -473,12 +477,9 @@ static int64_t node_start_slow(struct world *w, int64_t delay_ms_max)
     struct fault_plan slow = {.seed = 1, .delay_ms_max = delay_ms_max}, calm = {0};
     struct op op;
 
-    w->cache = cache_new(w->store, 16 << 20);
-    o.store = w->store;
-    o.cache = w->cache;
     o.background = false;
     o.tail_index_rows = SEGMENT_ROWS;
-    w->registry = registry_new(&o);
+    node_with(w, MEMORY, o);
     create(w, "x");
     for (uint64_t id = 0; id < SEGMENT_ROWS; id++)
         write_id(w, "x", id);
