@@ -18,7 +18,19 @@ enum {
 };
 #define JOIN_BYTES_MAX ((uint64_t)16 << 20)
 
-static const struct segment_options tail_options = {.zstd_level = 0};
+/* Where its vectors are some MiB, so that a query would rather look at their codes, a
+ * segment of the tail has a flat index. */
+static struct segment_options tail_options(const struct schema *schema)
+{
+    enum { CODED_FROM = 4 << 20, CODED_DIM_MIN = 128 };
+    struct segment_options options = {.zstd_level = 0};
+    uint32_t dim = schema->vector_dim;
+    if (dim >= CODED_DIM_MIN) {
+        options.index_from = CODED_FROM / (dim * (uint32_t)sizeof(float)) + 1;
+        options.index_flat = true;
+    }
+    return options;
+}
 
 /* ---- prepared requests ---- */
 
@@ -52,8 +64,9 @@ enum err prepared_make(struct op *op, const struct batch *batch, struct schema *
     if (batch->schema) p.schema = schema_ref(batch->schema);
     if (batch->delete_count) copy_deletes(batch, &p);
     if (batch->doc_count) {
-        struct segment_builder *builder =
-            segment_builder_new(batch->schema ? batch->schema : schema, &tail_options);
+        struct schema *newest = batch->schema ? batch->schema : schema;
+        struct segment_options options = tail_options(newest);
+        struct segment_builder *builder = segment_builder_new(newest, &options);
         for (size_t i = 0; i < batch->doc_count; i++)
             segment_builder_add(builder, &batch->docs[i]);
         e = segment_builder_finish(op, builder, &bytes);
@@ -511,14 +524,14 @@ static enum err join(struct op *op, const struct snapshot *base, uint32_t start,
 {
     uint32_t n = base->source_count - start;
     struct segment_input *inputs = mem_new_array(struct segment_input, n);
+    struct segment_options options = tail_options(base->schema);
     struct buf bytes = BUF_INIT;
     uint32_t rows = 0;
 
     for (uint32_t i = 0; i < n; i++)
         inputs[i] = (struct segment_input){base->sources[start + i].segment,
                                            base->sources[start + i].dead};
-    enum err e =
-        segment_merge(op, base->schema, &tail_options, inputs, n, &bytes, &rows);
+    enum err e = segment_merge(op, base->schema, &options, inputs, n, &bytes, &rows);
     if (!e && rows) e = segment_open_memory(op, &bytes, out);
     mem_free(inputs);
     buf_release(&bytes);

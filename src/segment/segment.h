@@ -45,6 +45,7 @@ struct segment_options {
     int zstd_level;      /* of the stored documents; 0: do not compress (tails) */
     uint32_t index_from; /* vectors from which on there is a vector index; 0: never */
     uint64_t index_seed; /* one for all segments of a namespace */
+    bool index_flat;     /* the vector index without clusters (vec/ivf.h) */
     /* What a merge works on and keeps until it is written is cut from it; NULL: heap.
      */
     struct buf_room *room;

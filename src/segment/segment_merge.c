@@ -281,7 +281,7 @@ static uint32_t largest_indexed(const struct merge *m)
     uint32_t largest = UINT32_MAX, most = m->vector_count / CLUSTERS_KEPT_FROM;
     for (uint32_t i = 0; i < m->input_count; i++) {
         const struct segment *s = m->inputs[i].segment;
-        if (!s->ivf || s->layout.vector_count <= most) continue;
+        if (!s->ivf || ivf_is_flat(s->ivf) || s->layout.vector_count <= most) continue;
         most = s->layout.vector_count;
         largest = i;
     }

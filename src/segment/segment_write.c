@@ -407,6 +407,7 @@ static enum err index_build(struct op *op, struct segment_writer *w,
                                 .cluster_count = w->cluster_count};
     struct ivf_build_options options = {.metric = segment_ivf_metric(w->schema->metric),
                                         .seed = w->options.index_seed,
+                                        .flat = w->options.index_flat,
                                         .room = w->options.room};
     enum err e = ivf_build(op, &source, &options, out);
     mem_free(rows);

@@ -42,6 +42,8 @@ void distance_l2_rows(const float *query, const float *rows, size_t count, size_
     kernels()->l2_rows(query, rows, count, dim, out);
 }
 
+enum { SUMS = 8 }; /* side by side, because one would wait for itself */
+
 static double load(const float *p)
 {
     float v;
@@ -51,9 +53,15 @@ static double load(const float *p)
 
 double distance_dot_f64(const float *a, const float *b, size_t dim)
 {
-    double sum = 0;
+    double sums[SUMS] = {0}, sum = 0;
+    for (; dim >= SUMS; dim -= SUMS, a += SUMS, b += SUMS)
+#pragma GCC unroll 8
+        for (size_t i = 0; i < SUMS; i++)
+            sums[i] += load(a + i) * load(b + i);
     for (size_t i = 0; i < dim; i++)
-        sum += load(a + i) * load(b + i);
+        sums[i] += load(a + i) * load(b + i);
+    for (size_t i = 0; i < SUMS; i++)
+        sum += sums[i];
     return sum;
 }
 

@@ -15,6 +15,8 @@ enum { ENTRY_SIZE = 16, RECORD_ALIGN = 64, PROVED_FROM = 2000 /* vectors */ };
 
 /* A recall that only an index with precise codes is seen to have. */
 static const float PRECISE = 0.985f;
+/* The bound of the 1-bit codes loses a few neighbours in a thousand. */
+static const float FLAT_RECALL = 0.99f;
 
 const char ivf_magic[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '2'};
 static const char magic_1[8] = {'e', 'l', 'a', 'c', 'i', 'v', 'f', '1'};
@@ -417,12 +419,18 @@ static float best_measured(const struct ivf_table *table, float best)
     return best;
 }
 
+bool ivf_is_flat(const struct ivf *ivf)
+{
+    return ivf->deep.count == 0;
+}
+
 bool ivf_reaches(const struct ivf *ivf, float recall)
 {
+    if (ivf_is_flat(ivf)) return recall <= FLAT_RECALL;
     float best = best_measured(&ivf->capped, best_measured(&ivf->deep, 0));
     /* What is kept are lower bounds, which few queries, or a wish for all but
      * everything, leave below what the index can do. */
-    if (ivf->count < PROVED_FROM || ivf->deep.count == 0) return true;
+    if (ivf->count < PROVED_FROM) return true;
     return best >= recall || best >= PRECISE;
 }
 

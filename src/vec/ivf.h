@@ -73,6 +73,10 @@ struct ivf_build_options {
     enum ivf_metric metric;
     uint64_t seed;         /* of the rotation: one for all segments of a namespace */
     uint32_t cluster_size; /* rows wished for in a cluster; 0: the default */
+    /* No clusters are looked for and nothing is measured: of runs of rows, coded from
+     * the mean of all, a query looks at every code. A tenth of the work of building,
+     * for a few thousand rows that will soon be indexed with others. */
+    bool flat;
     struct buf_room *room; /* slots and records are cut from it; NULL: on the heap */
 };
 
@@ -109,10 +113,14 @@ uint64_t ivf_memory(const struct ivf *ivf); /* bytes it holds besides the head *
  * end. */
 uint32_t ivf_probes(const struct ivf *ivf, float recall, bool reranked);
 
+/* Was it built flat? Its clusters say nothing about where rows lie. An index that found
+ * nothing to measure, of one row or equal ones, is as good as flat. */
+bool ivf_is_flat(const struct ivf *ivf);
+
 /*
  * Can the index find so many? In one or two dimensions distances between neighbours are
  * below what 8-bit codes tell, whatever is looked at: such vectors, where the
- * calibration saw it, are to be searched exactly.
+ * calibration saw it, are to be searched exactly. Of a flat index 0.99 is known.
  */
 bool ivf_reaches(const struct ivf *ivf, float recall);
 /*

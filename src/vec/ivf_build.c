@@ -542,6 +542,24 @@ static void find_clusters(struct op *op, struct build *b, uint32_t wanted)
     clusters_find(&rows, &options, &b->clusters);
 }
 
+/* Runs of rows, with the mean of all as their centroid, which rows are coded without.
+ */
+static void take_runs(struct build *b)
+{
+    uint32_t count = b->source->count;
+    uint32_t runs = (count + IVF_CLUSTER_ROWS_MAX - 1) / IVF_CLUSTER_ROWS_MAX;
+    b->clusters = (struct clusters){.count = runs,
+                                    .centroids = mem_calloc(runs * clustered_dim(b),
+                                                            sizeof(float)),
+                                    .far = mem_calloc(count, sizeof(bool)),
+                                    .of_row = mem_new_array(uint32_t, count),
+                                    .sizes = mem_calloc(runs, sizeof(uint32_t))};
+    for (uint32_t i = 0; i < count; i++) {
+        b->clusters.of_row[i] = (uint32_t)((uint64_t)i * runs / count);
+        b->clusters.sizes[b->clusters.of_row[i]]++;
+    }
+}
+
 enum err ivf_build(struct op *op, const struct ivf_source *source,
                    const struct ivf_build_options *options, struct ivf_bytes *out)
 {
@@ -559,12 +577,17 @@ enum err ivf_build(struct op *op, const struct ivf_source *source,
                       .out = out};
     enum err e = plan_coding(op, &b);
     if (!e) {
-        choose_queries(&b);
-        find_clusters(op, &b, options->cluster_size);
+        if (options->flat) {
+            take_runs(&b);
+        } else {
+            choose_queries(&b);
+            find_clusters(op, &b, options->cluster_size);
+        }
         write_head(op, &b);
         e = encode(op, &b);
     }
-    if (!e) e = calibrate(op, &b);
+    if (!e && options->flat) seal(&out->head, &b.ivf);
+    if (!e && !options->flat) e = calibrate(op, &b);
     if (e) ivf_bytes_release(out);
     rotation_free(b.ivf.rotation);
     clusters_release(&b.clusters);

@@ -30,6 +30,16 @@ struct sums {
     double rr, vv, vr, vc;
 };
 
+/* LANES sums side by side, because one would wait for itself, and in one order at every
+ * level. dim is a multiple of it. */
+enum { LANES = 8 };
+
+static double add_lanes(const double lanes[LANES])
+{
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
 struct factors {
     float add, rescale, error;
 };
@@ -50,21 +60,36 @@ static void put_float(uint8_t *array, size_t index, float value)
     memcpy(array + index * sizeof value, &value, sizeof value);
 }
 
+/* The signs of GROUP_DIMS coordinates, as a code has them. */
+static void put_signs(const float *residual, uint8_t *bytes)
+{
+    enum { HALF = GROUP_DIMS / 2, NIBBLE = 4 };
+    for (size_t b = 0; b < HALF / NIBBLE; b++) {
+        const float *low = residual + b * NIBBLE, *high = low + HALF;
+        unsigned bits = 0;
+        for (size_t i = 0; i < NIBBLE; i++)
+            bits |= (unsigned)(low[i] > 0) << i | (unsigned)(high[i] > 0)
+                                                      << (NIBBLE + i);
+        bytes[b] = (uint8_t)bits;
+    }
+}
+
 void rabitq_encode1(enum rabitq_kind kind, const float *residual, const float *centroid,
                     size_t dim, uint32_t row, size_t index, uint8_t *block)
 {
-    double rr = 0, magnitudes = 0, signed_c = 0;
-    for (size_t d = 0; d < dim; d++) {
-        double r = (double)residual[d], c = (double)centroid[d];
-        size_t in_half = d % GROUP_DIMS % 16;
-        uint8_t *byte = block + d / GROUP_DIMS * GROUP_BYTES + index * 4 + in_half / 4;
-        size_t bit = d % 4 + (d % GROUP_DIMS < 16 ? 0 : 4);
-        rr += r * r;
-        magnitudes += fabs(r);
-        signed_c += r > 0 ? c : -c;
-        if (r > 0) *byte |= (uint8_t)(1u << bit);
+    double rr[LANES] = {0}, magnitudes[LANES] = {0}, signed_c[LANES] = {0};
+    for (size_t d = 0; d < dim; d += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            double r = (double)residual[d + i], c = (double)centroid[d + i];
+            rr[i] += r * r;
+            magnitudes[i] += fabs(r);
+            signed_c[i] += r > 0 ? c : -c;
+        }
     }
-    struct sums s = {rr, (double)dim / 4, magnitudes / 2, signed_c / 2};
+    for (size_t d = 0; d < dim; d += GROUP_DIMS)
+        put_signs(residual + d, block + d / GROUP_DIMS * GROUP_BYTES + index * 4);
+    struct sums s = {add_lanes(rr), (double)dim / 4, add_lanes(magnitudes) / 2,
+                     add_lanes(signed_c) / 2};
     struct factors f = factors_of(kind, &s, dim);
     uint8_t *factors = block + rabitq_factors_offset(dim);
     put_float(factors, index, f.add);
@@ -73,24 +98,39 @@ void rabitq_encode1(enum rabitq_kind kind, const float *residual, const float *c
     memcpy(block + rabitq_rows_offset(dim) + index * sizeof row, &row, sizeof row);
 }
 
+static float largest_of(const float *values, size_t dim)
+{
+    float most[LANES] = {0}, largest = 0;
+    for (size_t d = 0; d < dim; d += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            float value = fabsf(values[d + i]);
+            most[i] = value > most[i] ? value : most[i];
+        }
+    }
+    for (size_t i = 0; i < LANES; i++)
+        largest = most[i] > largest ? most[i] : largest;
+    return largest;
+}
+
 void rabitq_encode8(enum rabitq_kind kind, const float *residual, const float *centroid,
                     size_t dim, uint8_t *code, uint8_t *factors)
 {
-    float largest = 0;
-    for (size_t d = 0; d < dim; d++)
-        largest = fmaxf(largest, fabsf(residual[d]));
+    double rr[LANES] = {0}, vv[LANES] = {0}, vr[LANES] = {0}, vc[LANES] = {0};
+    float largest = largest_of(residual, dim);
     float inverse = largest > 0 ? 127.5f / (largest * CLIP) : 0;
-    struct sums s = {0, 0, 0, 0};
-    for (size_t d = 0; d < dim; d++) {
-        int x = (int)(residual[d] * inverse + 128.0f);
-        x = x < 0 ? 0 : x > 255 ? 255 : x;
-        double v = x - 127.5, r = (double)residual[d];
-        s.rr += r * r;
-        s.vv += v * v;
-        s.vr += v * r;
-        s.vc += v * (double)centroid[d];
-        code[d] = (uint8_t)x;
+    for (size_t d = 0; d < dim; d += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            int x = (int)(residual[d + i] * inverse + 128.0f);
+            x = x < 0 ? 0 : x > 255 ? 255 : x;
+            double v = x - 127.5, r = (double)residual[d + i];
+            rr[i] += r * r;
+            vv[i] += v * v;
+            vr[i] += v * r;
+            vc[i] += v * (double)centroid[d + i];
+            code[d + i] = (uint8_t)x;
+        }
     }
+    struct sums s = {add_lanes(rr), add_lanes(vv), add_lanes(vr), add_lanes(vc)};
     struct factors f = factors_of(kind, &s, dim);
     put_float(factors, 0, f.add);
     put_float(factors, 1, f.rescale);

@@ -325,6 +325,20 @@ def test_an_answer_tells_its_time_and_explain_its_cost(articles):
     assert explained["stages_ms"]["total"] >= explained["stages_ms"]["vector"]
 
 
+def test_many_long_vectors_that_are_not_indexed_yet_are_compared_by_codes_and_few_exactly(ns):
+    count, dim = 1200, 1024
+    generator = random.Random(5)
+    vectors = [[round(generator.gauss(0, 1), 2) for _ in range(dim)] for _ in range(count)]
+    ns.create(vector_dim=dim, vector_metric="l2")
+    ns.upsert(*({"id": id, "vector": vector} for id, vector in enumerate(vectors)))
+    for id in range(0, count, 100):
+        near = [x + 0.5 for x in vectors[id]]
+        answer = ns.query(vector=near, explain=True)
+        assert answer["results"][0]["id"] == id
+        assert answer["explain"]["vector_index"]["codes_1bit"] >= count
+        assert 0 < answer["explain"]["vector_index"]["exact"] < 100
+
+
 def test_search_quality_and_consistency_are_accepted(articles):
     for more in ({"search": {"recall": 0.95}}, {"search": {"exact": True}}, {"consistency": "eventual"}, {"consistency": "strong"}):
         assert articles.ids(vector=[4, 1], top_k=1, **more) == [4]

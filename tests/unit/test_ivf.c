@@ -36,6 +36,7 @@ struct world {
     uint32_t cluster_size;
     const uint32_t *clusters; /* of the vectors already, or NULL */
     uint32_t cluster_count;
+    bool flat;
 };
 
 static void read_vectors(const void *context, uint32_t first, uint32_t count,
@@ -62,7 +63,8 @@ static enum err try_build(struct world *w)
                                 .cluster_count = w->cluster_count};
     struct ivf_build_options options = {.metric = w->metric,
                                         .seed = 42,
-                                        .cluster_size = w->cluster_size};
+                                        .cluster_size = w->cluster_size,
+                                        .flat = w->flat};
     op_init(&op, OP_NO_DEADLINE, 0);
     enum err e = ivf_build(&op, &source, &options, &w->bytes);
     if (!e) e = ivf_open(&op, buf_slice(&w->bytes.head), &w->ivf);
@@ -338,6 +340,66 @@ static void clusters_that_are_taken_over_keep_recall(void **state)
         release(&part);
         release(&w);
         mem_free(clusters);
+    }
+}
+
+static void a_flat_index_finds_nearly_all_by_codes_alone(void **state)
+{
+    (void)state;
+    static const uint32_t dims[] = {65, 96, 128, 300};
+    uint64_t seed = DATA_SET;
+    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++)
+        for (size_t i = 0; i < COUNT_OF(dims); i++) {
+            struct world w = {.metric = (enum ivf_metric)metric,
+                              .count = 1500,
+                              .dim = dims[i],
+                              .flat = true};
+            w.vectors = clustered(w.count, w.dim, &seed);
+            build(&w);
+            double recall =
+                mean_recall(&w,
+                            (struct ivf_options){.k = K, .recall = 0.99f, .rerank = 15},
+                            100, &seed);
+            if (recall < 0.99)
+                print_message("metric %d dim %u: %.3f\n", metric, dims[i], recall);
+            assert_true(recall >= 0.99);
+            release(&w);
+        }
+}
+
+static void a_flat_index_keeps_recall_under_filters(void **state)
+{
+    (void)state;
+    static const double parts[] = {0.5, 0.1, 0.01};
+    uint64_t seed = DATA_SET;
+    struct world w = {.metric = IVF_L2, .count = 4000, .dim = 128, .flat = true};
+    w.vectors = clustered(w.count, w.dim, &seed);
+    build(&w);
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        struct rowset *allowed = random_filter(&w, parts[i], &seed);
+        struct ivf_options options = {.k = K,
+                                      .recall = 0.99f,
+                                      .rerank = 15,
+                                      .allowed = allowed};
+        double recall = mean_recall(&w, options, 100, &seed);
+        assert_true(recall >= 0.99);
+        rowset_unref(allowed);
+    }
+    release(&w);
+}
+
+static void a_flat_index_says_that_it_is_and_what_it_reaches(void **state)
+{
+    (void)state;
+    uint64_t seed = DATA_SET;
+    for (int flat = 0; flat < 2; flat++) {
+        struct world w = {.metric = IVF_L2, .count = 3000, .dim = 96, .flat = flat};
+        w.vectors = clustered(w.count, w.dim, &seed);
+        build(&w);
+        assert_int_equal(ivf_is_flat(w.ivf), flat);
+        assert_true(ivf_reaches(w.ivf, 0.99f));
+        assert_int_equal(ivf_reaches(w.ivf, 0.999f), !flat);
+        release(&w);
     }
 }
 
@@ -755,6 +817,9 @@ int main(void)
         cmocka_unit_test(all_clusters_and_a_rerank_find_nearly_all),
         cmocka_unit_test(many_clusters_keep_recall),
         cmocka_unit_test(clusters_that_are_taken_over_keep_recall),
+        cmocka_unit_test(a_flat_index_finds_nearly_all_by_codes_alone),
+        cmocka_unit_test(a_flat_index_keeps_recall_under_filters),
+        cmocka_unit_test(a_flat_index_says_that_it_is_and_what_it_reaches),
         cmocka_unit_test(the_same_few_neighbours_of_all_keep_recall),
         cmocka_unit_test(an_index_whose_codes_are_too_rough_says_so),
         cmocka_unit_test(scores_without_rerank_are_nearly_exact),
