@@ -22,6 +22,7 @@ import argparse
 import base64
 import json
 import multiprocessing
+import os
 import pathlib
 import shutil
 import sys
@@ -145,6 +146,11 @@ def memory_of(pid):
     return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
 
 
+def processor_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def quantile(values, q):
     return sorted(values)[min(len(values) - 1, int(len(values) * q))] if values else float("nan")
 
@@ -156,6 +162,7 @@ class Run:
         self.samples = []  # (seconds, phase, acknowledged, segments, tail rows, RSS, heap)
         self.times = []  # (seconds, phase, kind, seconds, status)
         self.phase = "loading"
+        self.used = []  # (when, processor seconds of the server)
         self.queue = multiprocessing.Queue()
         self.stop = multiprocessing.Event()
         self.progress = multiprocessing.Array("q", 2)
@@ -178,11 +185,12 @@ class Run:
             self.watch()
 
     def settled(self):
-        index = self.client.namespace("load").info()["index"]
-        state = (index["unindexed_rows"], index["segments"], metric(self.client, "elacsym_index_bytes_total"))
-        if state != getattr(self, "last_state", None) or index["unindexed_rows"]:
-            self.last_state, self.since = state, time.time()
-        return time.time() - self.since > 15
+        """All is indexed, and for 10 s the server took less than half a processor: no merge runs any more."""
+        now, used = time.time(), processor_seconds(self.server.process.pid)
+        self.used.append((now, used))
+        waiting = self.client.namespace("load").info()["index"]["unindexed_rows"]
+        before = [u for when, u in self.used if now - 12 < when < now - 10]
+        return not waiting and bool(before) and used - before[0] < 5
 
     def all(self):
         self.client.namespace("load").create(**SCHEMA)
