@@ -220,6 +220,57 @@ static inline void guises_close(struct guises *g)
     store_free(g->store);
 }
 
+/* ---- a fixture of one world after the other, the last of which cmocka releases ----
+ */
+
+struct fixture {
+    uint64_t rng;
+    struct world world;
+    struct guises guises;
+};
+
+static inline void fixture_clear(struct fixture *f)
+{
+    if (f->guises.store) guises_close(&f->guises);
+    if (f->world.schema) world_release(&f->world);
+    f->world = (struct world){0};
+    f->guises = (struct guises){0};
+}
+
+static inline int fixture_setup(void **state)
+{
+    static struct fixture fixture;
+    fixture = (struct fixture){.rng = test_seed()};
+    *state = &fixture;
+    return 0;
+}
+
+static inline int fixture_teardown(void **state)
+{
+    fixture_clear(*state);
+    return 0;
+}
+
+#define WORLD_TEST(f)                                                                  \
+    cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+
+/* Documents, and nothing opened. */
+static inline struct world *new_world(struct fixture *f, struct world_shape shape)
+{
+    fixture_clear(f);
+    world_make(&f->world, &f->rng, shape);
+    return &f->world;
+}
+
+/* Documents, and their segment in all guises. */
+static inline struct world *open_world(struct fixture *f, struct world_shape shape)
+{
+    enum { CACHE = 64 << 20 };
+    struct world *w = new_world(f, shape);
+    guises_open(&w->op, &f->guises, buf_slice(&w->bytes), CACHE);
+    return w;
+}
+
 /* ---- questions ---- */
 
 static inline int hits_by_row(const void *context, const struct hit *a,
