@@ -21,12 +21,6 @@ enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8, GC_PAUSE_MS = 1000 
  * day it asks for its tenure before it writes (commit.c), so this is ample. */
 #define DROPPED_LOG_KEPT_MS ((uint64_t)30 * 24 * 3600 * 1000)
 
-struct collection {
-    struct manifest *manifest;
-    uint64_t epoch;
-    uint64_t floor_done, version_done, orphans_epoch;
-};
-
 static void count_failure(struct op *op, const char *what, const char *name)
 {
     ns_count(NS_GC_FAILURES);

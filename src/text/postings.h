@@ -98,10 +98,8 @@ bool postings_decode(const struct postings *p, uint32_t block,
                      struct postings_block *out);
 
 /* The same without frequencies, which look-ups of single rows hardly need: ask for one
- * or for all of them while the list's bytes are there. */
-bool postings_decode_rows(const struct postings *p, uint32_t block,
-                          struct postings_block *out);
-/* The same, and rows that are bits stay so: for postings_has, or postings_rows. */
+ * or for all of them while the list's bytes are there. Rows that are bits stay so: for
+ * postings_has, or postings_rows. */
 bool postings_load(const struct postings *p, uint32_t block,
                    struct postings_block *out);
 void postings_rows(struct postings_block *b);

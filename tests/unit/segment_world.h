@@ -17,6 +17,7 @@
 #include "text/analyze.h"
 #include "text/bm25.h"
 #include "text/text_index.h"
+#include "unit/doc_bytes.h"
 #include "unit/random_filters.h"
 
 enum { WORLD_FILTERS = 12, WORLD_WORDS = 40 };

@@ -808,7 +808,7 @@ static void a_reference_outlives_its_first_owner(void **state)
     segment_unref(s);
     assert_int_equal(segment_row_count(again), 2);
     assert_string_equal(segment_key(again), "memory");
-    assert_int_equal(segment_id_kind(again), ID_U64);
+    assert_int_equal(segment_id(again, 0).kind, ID_U64);
     assert_true(segment_memory(again) >= segment_size(again));
     segment_unref(again);
     segment_unref(NULL);
