@@ -216,30 +216,16 @@ static bool surely_not_applied(struct op *op, struct namespace *ns,
     return reaches;
 }
 
-/* Sends the group's entry until its outcome is known. Lock held; released inside. */
-static enum err lead_settle(struct op *op, struct namespace *ns)
+/* The outcome of the group's entry is known: applies it, or tells its members what
+ * became of it. doubtful: it may have been applied all the same. Lock held. */
+static enum err conclude(struct op *op, struct namespace *ns, enum settled outcome,
+                         bool doubtful, struct slice other)
 {
     struct group *g = ns->group;
-    struct buf other = BUF_INIT;
-    enum settled outcome;
-
-    if (!g->ticket) {
-        g->ticket = ticket_start(&ns->probes);
-        g->started_ms = clock_ms();
-    }
-    mutex_unlock(&ns->lock);
-    enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
-    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
-                    !surely_not_applied(op, ns, g);
-    mutex_lock(&ns->lock);
-
     bool ours = ns->state == NS_READY && ns->tenure.epoch == g->entry.epoch;
-    if (e == ERR_UNKNOWN) {
-        /* It stays; whoever leads next goes on. */
-    } else if (e) {
-        fail_group(ns, e, op->error);
-    } else if (outcome == SETTLED_TAKEN && !doubtful) {
-        taken_group(op, ns, ours, buf_slice(&other));
+
+    if (outcome == SETTLED_TAKEN && !doubtful) {
+        taken_group(op, ns, ours, other);
     } else if (outcome == SETTLED_VANISHED || doubtful) {
         fail_group(ns, ERR_UNKNOWN,
                    "the namespace was taken over while this was written");
@@ -257,8 +243,33 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
         /* A put that was started after a read arrived proves what a probe would. */
         ticket_finish(&ns->probes, g->ticket);
         ns->confirmed_ms = g->started_ms;
-        e = apply_group(op, ns);
+        return apply_group(op, ns);
     }
+    return ERR_OK;
+}
+
+/* Sends the group's entry until its outcome is known. Lock held; released inside. */
+static enum err lead_settle(struct op *op, struct namespace *ns)
+{
+    struct group *g = ns->group;
+    struct buf other = BUF_INIT;
+    enum settled outcome;
+
+    if (!g->ticket) {
+        g->ticket = ticket_start(&ns->probes);
+        g->started_ms = clock_ms();
+    }
+    mutex_unlock(&ns->lock);
+    enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
+    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
+                    !surely_not_applied(op, ns, g);
+    mutex_lock(&ns->lock);
+
+    /* While it is unknown it stays; whoever leads next goes on. */
+    if (!e)
+        e = conclude(op, ns, outcome, doubtful, buf_slice(&other));
+    else if (e != ERR_UNKNOWN)
+        fail_group(ns, e, op->error);
     buf_release(&other);
     return e;
 }
@@ -288,42 +299,53 @@ static bool answer_repeat(struct namespace *ns, struct pending *p)
     return true;
 }
 
+/* Was p made under another schema than one that today's continues? Attributes are only
+ * ever added, so a shorter one is fine unless the request itself adds some. Another one
+ * belongs to a namespace of this name that is gone. */
+static bool of_another_schema(const struct snapshot *s, const struct pending *p)
+{
+    return !schema_continues(s->schema, p->schema) ||
+           (p->filter_ids != ID_NONE && p->filter_ids != s->id_kind) ||
+           (p->prepared.schema && !schema_equal(p->schema, s->schema));
+}
+
+static void refuse_ids(const struct namespace *ns, struct pending *p)
+{
+    char words[NAMESPACE_NAME_MAX + 80];
+    bool numbers = ns->tenure.snapshot->id_kind == ID_U64;
+    (void)snprintf(words, sizeof words,
+                   "namespace \"%s\" has %s ids, fixed by its first write",
+                   ns->keys.name, numbers ? "integer" : "string");
+    pending_finish(p, ERR_INVALID, words);
+}
+
+static void refuse_for_now(struct namespace *ns, struct pending *p)
+{
+    ns->tail_full = true;
+    p->retry_after_ms = BUSY_RETRY_MS;
+    pending_finish(p, ERR_BUSY, "too many writes wait to be indexed, try again later");
+}
+
 /* What stands against committing p now, behind so many bytes that others add to the
  * tail; answers it and says true. */
 static bool refuse(struct namespace *ns, struct pending *p, uint64_t gathered_bytes)
 {
     const struct snapshot *s = ns->tenure.snapshot;
-    char words[NAMESPACE_NAME_MAX + 80];
+    uint64_t tail_bytes = s->tail_bytes + gathered_bytes + pending_memory(p);
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
-    /* Attributes are only ever added, so a shorter schema is fine unless the request
-     * itself adds some. Another one belongs to a namespace of this name that is gone.
-     */
-    bool another = !schema_continues(s->schema, p->schema) ||
-                   (p->filter_ids != ID_NONE && p->filter_ids != s->id_kind);
-    if (another || (p->prepared.schema && !schema_equal(p->schema, s->schema))) {
+    if (of_another_schema(s, p))
         pending_finish(p, ERR_CONFLICT, "the schema changed meanwhile");
-        return true;
-    }
-    if (p->prepared.id_kind != ID_NONE && s->id_kind != ID_NONE &&
-        p->prepared.id_kind != s->id_kind) {
-        (void)snprintf(words, sizeof words,
-                       "namespace \"%s\" has %s ids, fixed by its first write",
-                       ns->keys.name, s->id_kind == ID_U64 ? "integer" : "string");
-        pending_finish(p, ERR_INVALID, words);
-        return true;
-    }
-    uint64_t tail_bytes = s->tail_bytes + gathered_bytes + pending_memory(p);
-    if (tail_bytes > ns->env->tail_bytes_max ||
-        !tail_hold(ns->env, &ns->reserved, tail_bytes)) {
-        ns->tail_full = true;
-        p->retry_after_ms = BUSY_RETRY_MS;
-        pending_finish(p, ERR_BUSY,
-                       "too many writes wait to be indexed, try again later");
-        return true;
-    }
-    return false;
+    else if (p->prepared.id_kind != ID_NONE && s->id_kind != ID_NONE &&
+             p->prepared.id_kind != s->id_kind)
+        refuse_ids(ns, p);
+    else if (tail_bytes > ns->env->tail_bytes_max ||
+             !tail_hold(ns->env, &ns->reserved, tail_bytes))
+        refuse_for_now(ns, p);
+    else
+        return false;
+    return true;
 }
 
 static struct pending *dequeue(struct namespace *ns)

@@ -132,6 +132,33 @@ static enum err create_new(struct op *op, struct registry *r, const char *name,
     return ERR_OK;
 }
 
+/* One attempt. *again: the catalog changed under our hands, or may have. */
+static enum err create_once(struct op *op, struct registry *r, const char *name,
+                            const struct schema *schema, bool *created, bool *again,
+                            struct commit_token *token)
+{
+    struct catalog_record newest = {0};
+    enum settled outcome = SETTLED_TAKEN;
+
+    *again = false;
+    enum err e = catalog_newest(op, r->options.store, name, &newest);
+    bool absent = e == ERR_NOT_FOUND || (!e && newest.deleted);
+    if (e && !absent) return e;
+    uint64_t n = e == ERR_NOT_FOUND ? 0 : newest.n + 1;
+    if (e == ERR_NOT_FOUND) op_clear_error(op);
+    catalog_release(&newest);
+
+    if (absent) {
+        e = create_new(op, r, name, n, schema, &outcome, token);
+        *created = !e && outcome == SETTLED_APPLIED;
+        *again = !e && !*created;
+    } else {
+        e = create_existing(op, r, name, schema, token);
+        *again = e == ERR_NOT_FOUND || e == ERR_CONFLICT;
+    }
+    return e;
+}
+
 enum err registry_create(struct op *op, struct registry *r, const char *name,
                          const struct schema *schema, bool *created,
                          struct commit_token *token)
@@ -143,23 +170,8 @@ enum err registry_create(struct op *op, struct registry *r, const char *name,
 
     *created = false;
     for (int i = 0; i < CREATE_TRIES; i++) {
-        struct catalog_record newest = {0};
-        enum settled outcome = SETTLED_TAKEN;
-
-        e = catalog_newest(op, r->options.store, name, &newest);
-        bool absent = e == ERR_NOT_FOUND || (!e && newest.deleted);
-        if (e == ERR_NOT_FOUND) op_clear_error(op);
-        if (e && !absent) return e;
-        uint64_t n = e == ERR_NOT_FOUND ? 0 : newest.n + 1;
-        catalog_release(&newest);
-
-        e = absent ? create_new(op, r, name, n, schema, &outcome, token)
-                   : create_existing(op, r, name, schema, token);
-        if (absent && !e && outcome == SETTLED_APPLIED) {
-            *created = true;
-            return ERR_OK;
-        }
-        bool again = absent ? !e : e == ERR_NOT_FOUND || e == ERR_CONFLICT;
+        bool again;
+        e = create_once(op, r, name, schema, created, &again, token);
         if (!again) return e;
         /* A difference that widening cannot mend stays; a lost race does not. */
         if (e == ERR_CONFLICT && i > 0) return e;
