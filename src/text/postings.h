@@ -6,10 +6,12 @@
  *
  *   0  u32     last row of the block
  *   4  u32     where the block begins, counted from the end of the table
- *   8  4 x u8  frequencies (255: 255 or more) of up to four pairs that together
- * dominate 12  4 x u8  length bytes of these pairs: for each posting of the block there
- * is a pair with at least its frequency and at most its length, so the best score of
- *              the pairs bounds the block under any k1, b and average length
+ *   8  4 x u8  frequencies (255: 255 or more) of up to four pairs, and …
+ *  12  4 x u8  … their length bytes
+ *
+ * For each posting of the block there is a pair with at least its frequency and at most
+ * its length, so the best score of the pairs bounds the block under any k1, b and
+ * average length.
  *
  * A block of 128: u8 bits of a row gap, u8 bits of a frequency, then the gaps (row
  * minus row before, minus 1) and the frequencies minus 1, each 128 values packed in
