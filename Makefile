@@ -305,7 +305,8 @@ PROOFS_ALONE := --alone '$(CRASH_KILL)' --alone '$(CLUSTER)' \
   --alone '$(call WITH,address-undefined) $(ABUSE)' \
   --alone '$(call WITH,address-undefined) $(CLUSTER)/test_guide.py'
 # Those with minutes in them before the others.
-LONGEST := test_s3_faults test_ivf test_registry test_segment test_query_random
+LONGEST := test_s3_faults test_ivf test_registry_index test_registry_open test_segment \
+  test_query_random
 UNIT_LONG_FIRST := $(filter $(LONGEST),$(UNIT_NAMES)) $(filter-out $(LONGEST),$(UNIT_NAMES))
 
 MAKE_ALL := $(MAKE) -s -j$(shell nproc)

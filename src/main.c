@@ -135,8 +135,8 @@ static void set_limits(void)
     (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* Before any thread starts: they all inherit the mask, so only wait_for_signal sees
- * these. */
+/* Before any thread starts: they all inherit the mask, so only serve, which waits for
+ * these, sees them. */
 static sigset_t block_signals(void)
 {
     sigset_t set;

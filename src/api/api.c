@@ -8,6 +8,7 @@
 #include "api/api_route.h"
 #include "api/api_v1_namespace.h"
 #include "api/api_v1_query.h"
+#include "api/api_v1_query_explain.h"
 #include "api/api_v1_recall.h"
 #include "api/api_v1_write.h"
 #include "api/router.h"
@@ -115,7 +116,7 @@ static void make_metrics(struct api *api)
                 metric_counter("elacsym_requests_total", "Requests answered.", labels);
         }
     }
-    v1_query_metrics_init();
+    v1_explain_metrics_init();
     (void)snprintf(labels, sizeof labels, "version=\"%s\"", api->version);
     metric_set(metric_gauge("elacsym_build_info",
                             "1; the version of the program is its label.", labels),

@@ -375,12 +375,6 @@ done:
     return e;
 }
 
-static void put_count(struct json_writer *w, const char *key, uint64_t count)
-{
-    json_key(w, key);
-    json_put_u64(w, count);
-}
-
 static void info_write(struct buf *body, const char *name,
                        const struct namespace_info *info)
 {
@@ -393,27 +387,27 @@ static void info_write(struct buf *body, const char *name,
     json_put_str(&w, name);
     json_key(&w, "schema");
     v1_schema_write(&w, info->schema);
-    put_count(&w, "document_count", info->documents);
-    put_count(&w, "bytes", info->segment_bytes + info->tail_bytes);
-    put_count(&w, "segments", info->segments);
+    json_member_u64(&w, "document_count", info->documents);
+    json_member_u64(&w, "bytes", info->segment_bytes + info->tail_bytes);
+    json_member_u64(&w, "segments", info->segments);
     json_key(&w, "wal");
     json_begin_object(&w);
     json_key(&w, "state");
     json_put_str(&w, info->state);
-    put_count(&w, "first_slot", info->wal_first_slot);
-    put_count(&w, "next_slot", info->wal_next_slot);
-    put_count(&w, "unindexed_rows", info->tail_rows);
-    put_count(&w, "unindexed_bytes", info->tail_bytes);
+    json_member_u64(&w, "first_slot", info->wal_first_slot);
+    json_member_u64(&w, "next_slot", info->wal_next_slot);
+    json_member_u64(&w, "unindexed_rows", info->tail_rows);
+    json_member_u64(&w, "unindexed_bytes", info->tail_bytes);
     json_end_object(&w);
     json_key(&w, "index");
     json_begin_object(&w);
     json_key(&w, "status");
     json_put_str(&w, indexed ? "up-to-date" : "indexing");
-    put_count(&w, "unindexed_rows", info->tail_rows);
-    put_count(&w, "segments", info->segments);
+    json_member_u64(&w, "unindexed_rows", info->tail_rows);
+    json_member_u64(&w, "segments", info->segments);
     json_end_object(&w);
-    put_count(&w, "manifest_version", info->manifest_version);
-    put_count(&w, "epoch", info->epoch);
+    json_member_u64(&w, "manifest_version", info->manifest_version);
+    json_member_u64(&w, "epoch", info->epoch);
     json_end_object(&w);
 }
 

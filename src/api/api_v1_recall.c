@@ -2,6 +2,7 @@
 
 #include "api/api_v1_filter.h"
 #include "api/api_v1_query.h"
+#include "api/api_v1_query_parse.h"
 #include "base/json.h"
 #include "base/json_write.h"
 #include "base/op.h"

@@ -184,6 +184,18 @@ void json_put_f64(struct json_writer *w, double v)
     put_number(w, v);
 }
 
+void json_member_u64(struct json_writer *w, const char *key, uint64_t v)
+{
+    json_key(w, key);
+    json_put_u64(w, v);
+}
+
+void json_member_f64(struct json_writer *w, const char *key, double v)
+{
+    json_key(w, key);
+    json_put_f64(w, v);
+}
+
 void json_put_floats(struct json_writer *w, const float *v, size_t count)
 {
     json_begin_array(w);

@@ -40,6 +40,9 @@ void json_put_i64(struct json_writer *w, int64_t v);
 void json_put_u64(struct json_writer *w, uint64_t v);
 void json_put_f32(struct json_writer *w, float v);
 void json_put_f64(struct json_writer *w, double v);
+/* A key and its value. */
+void json_member_u64(struct json_writer *w, const char *key, uint64_t v);
+void json_member_f64(struct json_writer *w, const char *key, double v);
 /* A whole array of floats; the hot path of include_vector. */
 void json_put_floats(struct json_writer *w, const float *v, size_t count);
 

@@ -37,7 +37,6 @@ struct cache {
         struct metric *ranges, *bytes;
     } metrics[TIERS];
     struct metric *memory_used;
-    uint64_t disk_share; /* of the memory, reserved for the disk's index and queue */
     struct ranges ranges;
 };
 
@@ -107,7 +106,6 @@ void cache_add_disk(struct cache *c, const char *folder, uint64_t size_max)
     bool fits = cache_reserve(c, share);
     assert(fits); /* nothing is in it yet, and it has room for that */
     c->disk = disk_cache_new(&options);
-    c->disk_share = share;
 }
 
 /* ---- pins ---- */

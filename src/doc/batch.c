@@ -29,7 +29,7 @@
 #include "base/op.h"
 #include "base/task.h"
 
-enum { BATCH_VERSION = 1, FLAG_SCHEMA = 1, BATCH_HEAD_SIZE = 24 };
+enum { BATCH_VERSION = 1, FLAG_SCHEMA = 1 };
 
 /* ---- unique ids ---- */
 
@@ -159,14 +159,6 @@ static void put_values(const struct doc *d, const struct schema *schema,
 {
     for (uint32_t i = 0; i < schema->attr_count; i++)
         value_encode(schema->attrs[i].type, schema->attrs[i].array, &d->values[i], out);
-}
-
-void doc_encode(const struct doc *d, const struct schema *schema, struct buf *out)
-{
-    doc_id_encode(&d->id, out);
-    put_u8(out, d->vector != NULL);
-    if (d->vector) buf_append(out, d->vector, schema->vector_dim * sizeof(float));
-    put_values(d, schema, out);
 }
 
 void batch_encode(const struct batch *b, const struct schema *schema, struct buf *out)

@@ -51,7 +51,4 @@ void batch_encode(const struct batch *b, const struct schema *schema, struct buf
 enum err batch_decode(struct op *op, struct slice bytes, struct schema *schema,
                       struct batch *out);
 
-/* For tests and for the naive model: a doc's stored form alone. */
-void doc_encode(const struct doc *d, const struct schema *schema, struct buf *out);
-
 #endif

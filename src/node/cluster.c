@@ -650,15 +650,23 @@ static bool better_here(int status)
     return status == 429 || (status >= 502 && status <= 504);
 }
 
+static struct forward forward_of(struct cluster *c, struct op *op,
+                                 const struct router_request *request,
+                                 struct peer *owner, struct http_response *response)
+{
+    return (struct forward){.cluster = c,
+                            .peer = owner,
+                            .op = op,
+                            .http = request->http,
+                            .response = response,
+                            .write = request->write};
+}
+
 static enum err forward_read(struct cluster *c, struct op *op,
                              const struct router_request *request, struct peer *owner,
                              struct http_response *response, bool *answered)
 {
-    struct forward f = {.cluster = c,
-                        .peer = owner,
-                        .op = op,
-                        .http = request->http,
-                        .response = response};
+    struct forward f = forward_of(c, op, request, owner, response);
     enum err e = ERR_OK;
 
     if (peer_usable(owner, false)) {
@@ -691,12 +699,7 @@ static enum err forward_write(struct cluster *c, struct op *op,
                               const struct router_request *request, struct peer *owner,
                               struct http_response *response, bool *answered)
 {
-    struct forward f = {.cluster = c,
-                        .peer = owner,
-                        .op = op,
-                        .http = request->http,
-                        .response = response,
-                        .write = true};
+    struct forward f = forward_of(c, op, request, owner, response);
 
     if (!peer_usable(owner, true)) return unreachable(op, ERR_IO, owner, request->name);
     enum err e = ask_owner(&f);

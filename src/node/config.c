@@ -1,6 +1,5 @@
 #include "node/config.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "node/config_keys.h"
 #include "node/config_toml.h"
 
 enum {
@@ -19,196 +19,6 @@ enum {
 };
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
-#define KiB (INT64_C(1) << 10)
-#define MiB (INT64_C(1) << 20)
-#define GiB (INT64_C(1) << 30)
-#define TiB (INT64_C(1) << 40)
-
-static const char PREFIX[] = "ELACSYM_";
-
-enum key_type { KEY_STRING, KEY_INT, KEY_BOOL, KEY_CHOICE, KEY_LIST, KEY_PAIRS };
-
-struct config_key {
-    const char *name;
-    enum key_type type;
-    size_t offset;    /* of the field in struct config */
-    const char *text; /* default of a string */
-    int64_t number;   /* default of the others */
-    int64_t min, max;
-    const char *const *choices; /* in the order of their enum, NULL at the end */
-    bool (*valid)(const char *value);
-    const char *allowed; /* what valid asks for, in words */
-};
-
-/* ---- what single values must be ---- */
-
-static bool only_of(const char *value, const char *extra)
-{
-    for (const char *p = value; *p; p++)
-        if (!isalnum((unsigned char)*p) && !strchr(extra, *p)) return false;
-    return true;
-}
-
-static bool filled(const char *value)
-{
-    return *value != '\0';
-}
-
-/* Letters as S3 has them; an unset bucket is found by config_check. */
-static bool bucket_like(const char *value)
-{
-    size_t size = strlen(value);
-    if (size == 0) return true;
-    for (const char *p = value; *p; p++)
-        if (isupper((unsigned char)*p)) return false;
-    return size >= 3 && size <= 63 && only_of(value, ".-") &&
-           isalnum((unsigned char)value[0]) && isalnum((unsigned char)value[size - 1]);
-}
-
-static bool region_like(const char *value)
-{
-    return strlen(value) <= 64 && only_of(value, "-");
-}
-
-/* http(s)://host[:port][/path]; no user, password, query or fragment. */
-static bool url_like(const char *value)
-{
-    const char *host = strncmp(value, "http://", 7) == 0    ? value + 7
-                       : strncmp(value, "https://", 8) == 0 ? value + 8
-                                                            : NULL;
-    if (!host || !*host || *host == ':' || *host == '/') return false;
-    return only_of(host, ".-_:/[]{}");
-}
-
-static bool endpoint_like(const char *value)
-{
-    return *value == '\0' || (url_like(value) && !strpbrk(value, "{}"));
-}
-
-static bool template_like(const char *value)
-{
-    return url_like(value) && strstr(value, "{node_id}");
-}
-
-static bool prefix_like(const char *value)
-{
-    size_t size = strlen(value);
-    if (size == 0) return true;
-    if (size > 64 || !only_of(value, "_.-/") || value[size - 1] == '/') return false;
-    for (const char *part = value; part; part = strchr(part, '/')) {
-        if (part != value) part++;
-        if (*part == '/' || *part == '.' || *part == '\0') return false;
-    }
-    return true;
-}
-
-static bool node_id_like(const char *value)
-{
-    return strlen(value) <= 63 && only_of(value, "_.-");
-}
-
-/* ---- the table ---- */
-
-static const char *const backends[] = {"local", "s3", NULL};
-static const char *const roles[] = {"", "indexer", "query", NULL};
-static const char *const levels[] = {"trace", "debug", "info", "warn", "error", NULL};
-static const char *const formats[] = {"json", "text", NULL};
-
-#define AT(field) offsetof(struct config, field)
-#define STRING(key, field, preset, check, words)                                       \
-    {                                                                                  \
-        .name = (key), .type = KEY_STRING, .offset = AT(field), .text = (preset),      \
-        .valid = (check), .allowed = (words)                                           \
-    }
-#define INT(key, field, preset, low, high)                                             \
-    {                                                                                  \
-        .name = (key), .type = KEY_INT, .offset = AT(field), .number = (preset),       \
-        .min = (low), .max = (high)                                                    \
-    }
-#define BOOL(key, field, preset)                                                       \
-    {                                                                                  \
-        .name = (key), .type = KEY_BOOL, .offset = AT(field), .number = (preset)       \
-    }
-#define CHOICE(key, field, preset, names)                                              \
-    {                                                                                  \
-        .name = (key), .type = KEY_CHOICE, .offset = AT(field), .number = (preset),    \
-        .choices = (names)                                                             \
-    }
-
-static const struct config_key keys[] = {
-    STRING("server.host", server.host, "0.0.0.0", filled, "an address or a host name"),
-    INT("server.port", server.port, 3000, 0, 65535),
-    INT("server.shutdown_timeout_secs", server.shutdown_timeout_secs, 30, 1, 3600),
-    INT("server.drain_wait_secs", server.drain_wait_secs, 5, 0, 600),
-    INT("server.max_connections", server.max_connections, 12288, 8, 1000000),
-    INT("server.max_body_bytes", server.max_body_bytes, 64 * MiB, 64 * KiB, 512 * MiB),
-    INT("server.max_body_memory", server.max_body_memory, 512 * MiB, MiB, TiB),
-
-    CHOICE("storage.backend", storage.backend, STORAGE_LOCAL, backends),
-    STRING("storage.local.root_path", storage.local_root_path, "./data", filled,
-           "a directory"),
-    BOOL("storage.local.allow_unsafe_fs", storage.local_allow_unsafe_fs, false),
-    STRING("storage.s3.bucket", storage.s3_bucket, "", bucket_like,
-           "3 to 63 of a-z, 0-9, '.' and '-'"),
-    STRING("storage.s3.region", storage.s3_region, "", region_like,
-           "a region such as us-west-2"),
-    STRING("storage.s3.endpoint", storage.s3_endpoint, "", endpoint_like,
-           "http(s)://host[:port] without user and password"),
-    BOOL("storage.s3.content_md5", storage.s3_content_md5, false),
-    STRING("storage.s3.wal_prefix", storage.s3_wal_prefix, "", prefix_like,
-           "names of [A-Za-z0-9_.-] parted by '/', none starting with a dot, at most "
-           "64 bytes"),
-
-    INT("cache.memory_size", cache.memory_size, 4 * GiB, 16 * MiB, 64 * TiB),
-    INT("cache.disk_size", cache.disk_size, 100 * GiB, 0, 1024 * TiB),
-    STRING("cache.disk_path", cache.disk_path, "./cache", filled, "a directory"),
-
-    BOOL("compaction.enabled", compaction.enabled, true),
-    INT("compaction.interval_secs", compaction.interval_secs, 3600, 1, 30 * 86400),
-    INT("compaction.max_segments", compaction.max_segments, 100, 1, 10000),
-    INT("compaction.max_total_docs", compaction.max_total_docs, 1000000, 1000,
-        100000000),
-
-    INT("commit.interval_ms", commit.interval_ms, 0, 0, 10000),
-    INT("commit.max_bytes", commit.max_bytes, 16 * MiB, MiB, 256 * MiB),
-
-    INT("tail.max_bytes", tail.max_bytes, GiB, 16 * MiB, TiB),
-    INT("tail.index_bytes", tail.index_bytes, 64 * MiB, MiB, TiB),
-    INT("tail.index_rows", tail.index_rows, 50000, 100, 10000000),
-    INT("tail.index_idle_secs", tail.index_idle_secs, 60, 1, 86400),
-
-    INT("gc.grace_secs", gc_grace_secs, 600, 0, 30 * 86400),
-    INT("consistency.max_staleness_ms", consistency_max_staleness_ms, 10000, 0,
-        3600000),
-
-    INT("query.timeout_secs", query.timeout_secs, 60, 1, 3600),
-    INT("query.slow_ms", query.slow_ms, 1000, 0, 3600000),
-    INT("query.threads", query.threads, 0, 0, 1024),
-
-    CHOICE("logging.level", logging.level, LOG_INFO, levels),
-    CHOICE("logging.format", logging.format, LOG_JSON, formats),
-
-    BOOL("distributed.enabled", distributed.enabled, false),
-    STRING("distributed.node_id", distributed.node_id, "", node_id_like,
-           "at most 63 of [A-Za-z0-9_.-]"),
-    CHOICE("distributed.role", distributed.role, ROLE_NONE, roles),
-    BOOL("distributed.forward_writes", distributed.forward_writes, false),
-    {.name = "distributed.indexer_cluster.nodes",
-     .type = KEY_LIST,
-     .offset = AT(distributed.nodes),
-     .valid = node_id_like,
-     .allowed = "a list of node ids, each at most 63 of [A-Za-z0-9_.-]"},
-    STRING("distributed.indexer_cluster.address_template", distributed.address_template,
-           "http://{node_id}:{port}", template_like,
-           "http(s)://… with {node_id} in it, without user and password"),
-    {.name = "distributed.indexer_cluster.addresses",
-     .type = KEY_PAIRS,
-     .offset = AT(distributed.addresses),
-     .valid = endpoint_like,
-     .allowed = "a table of node id = \"http(s)://host[:port]\""},
-};
-enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
 
 /* Variables of ours that are no keys: where the file is, tests, the instruction set. */
 static const char *const other_variables[] = {"ELACSYM_CONFIG", "ELACSYM_SIMD",
@@ -221,27 +31,6 @@ static const struct {
     {"ELACSYM_NODE_ID", "distributed.node_id"},
     {"ELACSYM_NODE_ROLE", "distributed.role"},
 };
-
-static void *field_of(const struct config *c, const struct config_key *key)
-{
-    return (char *)(uintptr_t)c + key->offset;
-}
-
-/* The part behind the last dot; the part before it has size bytes. */
-static const char *leaf_name(const char *name, size_t *table_size)
-{
-    const char *dot = strrchr(name, '.');
-    assert(dot);
-    *table_size = (size_t)(dot - name);
-    return dot + 1;
-}
-
-static void append_variable(struct buf *out, const char *key_name)
-{
-    buf_append_str(out, PREFIX);
-    for (const char *p = key_name; *p; p++)
-        buf_append_byte(out, *p == '.' ? '_' : (uint8_t)toupper((unsigned char)*p));
-}
 
 /* ---- messages ---- */
 
@@ -281,37 +70,24 @@ static enum err refuse(struct op *op, const struct config_key *key, const char *
 
 /* ---- setting values ---- */
 
+static char **source_of(const struct config *c, const struct config_key *key)
+{
+    return &c->sources[key - config_keys];
+}
+
 static void set_source(struct config *c, const struct config_key *key,
                        const char *source)
 {
-    char **slot = &c->sources[key - keys];
+    char **slot = source_of(c, key);
     mem_free(*slot);
     *slot = mem_strdup(source);
-}
-
-static void list_release(struct config_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        mem_free(list->items[i]);
-    mem_free(list->items);
-    *list = (struct config_list){NULL, 0};
-}
-
-static void pairs_release(struct config_pairs *pairs)
-{
-    for (size_t i = 0; i < pairs->count; i++) {
-        mem_free(pairs->items[i].name);
-        mem_free(pairs->items[i].value);
-    }
-    mem_free(pairs->items);
-    *pairs = (struct config_pairs){NULL, 0};
 }
 
 static enum err set_string(struct op *op, struct config *c,
                            const struct config_key *key, const char *value,
                            const char *source)
 {
-    char **field = field_of(c, key);
+    char **field = key_field(c, key);
     if (!key->valid(value)) return refuse(op, key, value, source);
     mem_free(*field);
     *field = mem_strdup(value);
@@ -322,7 +98,7 @@ static enum err set_int(struct op *op, struct config *c, const struct config_key
                         int64_t value, const char *text, const char *source)
 {
     if (value < key->min || value > key->max) return refuse(op, key, text, source);
-    *(int64_t *)field_of(c, key) = value;
+    *(int64_t *)key_field(c, key) = value;
     return ERR_OK;
 }
 
@@ -332,7 +108,7 @@ static enum err set_choice(struct op *op, struct config *c,
 {
     for (size_t i = 0; key->choices[i]; i++) {
         if (strcmp(key->choices[i], value) != 0) continue;
-        *(int64_t *)field_of(c, key) = (int64_t)i;
+        *(int64_t *)key_field(c, key) = (int64_t)i;
         return ERR_OK;
     }
     return refuse(op, key, value, source);
@@ -341,7 +117,7 @@ static enum err set_choice(struct op *op, struct config *c,
 static enum err list_add(struct op *op, struct config *c, const struct config_key *key,
                          const char *item, const char *source)
 {
-    struct config_list *list = field_of(c, key);
+    struct config_list *list = key_field(c, key);
     if (!*item || !key->valid(item) || list->count == LIST_MAX)
         return refuse(op, key, item, source);
     list->items = mem_realloc(list->items, (list->count + 1) * sizeof *list->items);
@@ -352,26 +128,14 @@ static enum err list_add(struct op *op, struct config *c, const struct config_ke
 static enum err pairs_add(struct op *op, struct config *c, const struct config_key *key,
                           const char *name, const char *value, const char *source)
 {
-    struct config_pairs *pairs = field_of(c, key);
-    if (!*name || !node_id_like(name) || !*value || !key->valid(value) ||
+    struct config_pairs *pairs = key_field(c, key);
+    if (!*name || !node_id_valid(name) || !*value || !key->valid(value) ||
         pairs->count == LIST_MAX)
         return refuse(op, key, op_printf(op, "%s = %s", name, value), source);
     pairs->items = mem_realloc(pairs->items, (pairs->count + 1) * sizeof *pairs->items);
     pairs->items[pairs->count++] =
         (struct config_pair){mem_strdup(name), mem_strdup(value)};
     return ERR_OK;
-}
-
-static void set_default(const struct config *c, const struct config_key *key)
-{
-    switch (key->type) {
-    case KEY_STRING: *(char **)field_of(c, key) = mem_strdup(key->text); break;
-    case KEY_INT:
-    case KEY_CHOICE: *(int64_t *)field_of(c, key) = key->number; break;
-    case KEY_BOOL: *(bool *)field_of(c, key) = key->number != 0; break;
-    case KEY_LIST:
-    case KEY_PAIRS: break; /* empty */
-    }
 }
 
 /* ---- the file ---- */
@@ -381,22 +145,15 @@ struct file_walk {
     struct config *config;
 };
 
-static const struct config_key *key_named(const char *name)
-{
-    for (size_t i = 0; i < KEY_COUNT; i++)
-        if (strcmp(keys[i].name, name) == 0) return &keys[i];
-    return NULL;
-}
-
 static const struct config_key *find_key(const char *table, const char *leaf)
 {
     size_t table_size = strlen(table);
-    for (size_t i = 0; i < KEY_COUNT; i++) {
+    for (size_t i = 0; i < config_key_count; i++) {
         size_t size;
-        const char *name = leaf_name(keys[i].name, &size);
-        if (size == table_size && strncmp(keys[i].name, table, size) == 0 &&
+        const char *name = key_leaf(config_keys[i].name, &size);
+        if (size == table_size && strncmp(config_keys[i].name, table, size) == 0 &&
             strcmp(name, leaf) == 0)
-            return &keys[i];
+            return &config_keys[i];
     }
     return NULL;
 }
@@ -405,17 +162,18 @@ static const struct config_key *find_key(const char *table, const char *leaf)
  * [distributed.indexer_cluster.addresses] */
 static const struct config_key *find_pairs(const char *table)
 {
-    for (size_t i = 0; i < KEY_COUNT; i++)
-        if (keys[i].type == KEY_PAIRS && strcmp(keys[i].name, table) == 0)
-            return &keys[i];
+    for (size_t i = 0; i < config_key_count; i++)
+        if (config_keys[i].type == KEY_PAIRS && strcmp(config_keys[i].name, table) == 0)
+            return &config_keys[i];
     return NULL;
 }
 
 static bool table_known(const char *table)
 {
     size_t size = strlen(table);
-    for (size_t i = 0; i < KEY_COUNT; i++)
-        if (strncmp(keys[i].name, table, size) == 0 && keys[i].name[size] == '.')
+    for (size_t i = 0; i < config_key_count; i++)
+        if (strncmp(config_keys[i].name, table, size) == 0 &&
+            config_keys[i].name[size] == '.')
             return true;
     return find_pairs(table) != NULL;
 }
@@ -425,10 +183,10 @@ static char *known_names(struct op *op, const char *table)
 {
     size_t table_size = strlen(table);
     char *words = op_printf(op, "%s", "");
-    for (size_t i = 0; i < KEY_COUNT && words; i++) {
+    for (size_t i = 0; i < config_key_count && words; i++) {
         size_t size;
-        const char *name = leaf_name(keys[i].name, &size);
-        if (size == table_size && strncmp(keys[i].name, table, size) == 0)
+        const char *name = key_leaf(config_keys[i].name, &size);
+        if (size == table_size && strncmp(config_keys[i].name, table, size) == 0)
             words = op_printf(op, "%s%s%s", words, *words ? ", " : "", name);
     }
     return words;
@@ -437,16 +195,17 @@ static char *known_names(struct op *op, const char *table)
 static char *known_tables(struct op *op)
 {
     char *words = op_printf(op, "%s", "");
-    for (size_t i = 0; i < KEY_COUNT && words; i++) {
+    for (size_t i = 0; i < config_key_count && words; i++) {
         size_t size, before;
-        (void)leaf_name(keys[i].name, &size);
+        (void)key_leaf(config_keys[i].name, &size);
         if (i > 0) {
-            (void)leaf_name(keys[i - 1].name, &before);
-            if (before == size && strncmp(keys[i].name, keys[i - 1].name, size) == 0)
+            (void)key_leaf(config_keys[i - 1].name, &before);
+            if (before == size &&
+                strncmp(config_keys[i].name, config_keys[i - 1].name, size) == 0)
                 continue;
         }
         words = op_printf(op, "%s%s[%.*s]", words, *words ? ", " : "", (int)size,
-                          keys[i].name);
+                          config_keys[i].name);
     }
     return words;
 }
@@ -479,7 +238,7 @@ static enum err set_leaf(struct file_walk *w, const struct config_key *key,
     case KEY_STRING: return set_string(op, c, key, leaf->text, source);
     case KEY_INT: return set_int(op, c, key, leaf->integer, leaf->text, source);
     case KEY_CHOICE: return set_choice(op, c, key, leaf->text, source);
-    case KEY_BOOL: *(bool *)field_of(c, key) = leaf->boolean; return ERR_OK;
+    case KEY_BOOL: *(bool *)key_field(c, key) = leaf->boolean; return ERR_OK;
     case KEY_PAIRS: return ERR_OK; /* an empty table */
     case KEY_LIST: break;
     }
@@ -560,8 +319,7 @@ static enum err set_items(struct op *op, struct config *c, const struct config_k
 {
     enum err e = ERR_OK;
     char *rest = op_printf(op, "%s", text);
-    if (key->type == KEY_LIST) list_release(field_of(c, key));
-    if (key->type == KEY_PAIRS) pairs_release(field_of(c, key));
+    key_release(c, key);
     while (rest && *rest && !e) {
         char *item = strsep(&rest, ",");
         if (key->type == KEY_LIST) {
@@ -587,7 +345,7 @@ static enum err set_text(struct op *op, struct config *c, const struct config_ke
     case KEY_BOOL:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
             return refuse(op, key, text, source);
-        *(bool *)field_of(c, key) = strcmp(text, "true") == 0;
+        *(bool *)key_field(c, key) = strcmp(text, "true") == 0;
         return ERR_OK;
     case KEY_INT: break;
     }
@@ -607,10 +365,10 @@ static const struct config_key *find_variable(const char *variable)
 
     const struct config_key *found = NULL;
     struct buf name = BUF_INIT;
-    for (size_t i = 0; i < KEY_COUNT && !found; i++) {
+    for (size_t i = 0; i < config_key_count && !found; i++) {
         buf_clear(&name);
-        append_variable(&name, keys[i].name);
-        if (slice_equal(buf_slice(&name), slice_str(variable))) found = &keys[i];
+        key_variable(&name, config_keys[i].name);
+        if (slice_equal(buf_slice(&name), slice_str(variable))) found = &config_keys[i];
     }
     buf_release(&name);
     return found;
@@ -631,28 +389,35 @@ static size_t common_prefix(const char *a, const char *b)
     return n;
 }
 
+/* How much of a variable's beginning is that of the key's own. */
+static size_t likeness(const struct config_key *key, const char *variable)
+{
+    struct buf name = BUF_INIT;
+    key_variable(&name, key->name);
+    buf_append_byte(&name, '\0');
+    size_t shared = common_prefix((const char *)name.data, variable);
+    buf_release(&name);
+    return shared;
+}
+
 /* The variables that begin most like the unknown one. */
 static char *similar_variables(struct op *op, const char *variable)
 {
-    struct buf names[KEY_COUNT] = {{0}};
     size_t best = 0, taken = 0;
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        append_variable(&names[i], keys[i].name);
-        buf_append_byte(&names[i], '\0');
-        size_t shared = common_prefix((const char *)names[i].data, variable);
+    for (size_t i = 0; i < config_key_count; i++) {
+        size_t shared = likeness(&config_keys[i], variable);
         if (shared > best) best = shared;
     }
 
-    char *words = op_printf(op, "%s", "");
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        const char *name = (const char *)names[i].data;
-        if (words && common_prefix(name, variable) == best && taken < SUGGESTIONS_MAX) {
-            words = op_printf(op, "%s%s%s", words, taken ? ", " : "", name);
-            taken++;
-        }
-        buf_release(&names[i]);
+    struct buf words = BUF_INIT;
+    for (size_t i = 0; i < config_key_count && taken < SUGGESTIONS_MAX; i++) {
+        if (likeness(&config_keys[i], variable) < best) continue;
+        buf_append_str(&words, taken++ ? ", " : "");
+        key_variable(&words, config_keys[i].name);
     }
-    return words;
+    char *copy = op_printf(op, "%.*s", (int)words.size, (const char *)words.data);
+    buf_release(&words);
+    return copy;
 }
 
 /* A variable we do not know may hold a secret that was meant for somebody else. */
@@ -668,10 +433,15 @@ static enum err unknown_variable(struct op *op, const char *variable, const char
 {
     return op_fail(
         op, ERR_INVALID,
-        "unknown variable %s = %s (environment): similar ones are %s; all keys "
+        "unknown variable %s = %s (environment): similar ones are %s; all config_keys "
         "are in docs/configuration.md",
         shown(op, variable), secret_name(variable) ? "***" : shown(op, value),
         similar_variables(op, variable));
+}
+
+static const char *choice_text(const char *key, int64_t choice)
+{
+    return key_named(key)->choices[choice];
 }
 
 static const char *role_title(int64_t role)
@@ -689,7 +459,8 @@ static enum err check_role_override(struct op *op, const struct config *c,
                    "(distributed.role = %s in %s, %s = %s): let both say the same, or "
                    "remove one",
                    role_title(file_role), role_title(c->distributed.role),
-                   roles[file_role], c->file, variable, roles[c->distributed.role]);
+                   choice_text("distributed.role", file_role), c->file, variable,
+                   choice_text("distributed.role", c->distributed.role));
 }
 
 static enum err load_variable(struct op *op, struct config *c, const char *variable,
@@ -699,8 +470,8 @@ static enum err load_variable(struct op *op, struct config *c, const char *varia
     if (!key && other_variable(variable)) return ERR_OK;
     if (!key) return unknown_variable(op, variable, value);
 
-    const char *before = c->sources[key - keys];
-    if (strncmp(before, PREFIX, strlen(PREFIX)) == 0)
+    const char *before = *source_of(c, key);
+    if (strncmp(before, CONFIG_VARIABLE_PREFIX, strlen(CONFIG_VARIABLE_PREFIX)) == 0)
         return op_fail(op, ERR_INVALID, "%s and %s both set %s: remove one", before,
                        variable, key->name);
     int64_t role = c->distributed.role;
@@ -716,7 +487,10 @@ static enum err load_environment(struct op *op, struct config *c,
 {
     for (size_t i = 0; environment[i]; i++) {
         const char *equals = strchr(environment[i], '=');
-        if (strncmp(environment[i], PREFIX, strlen(PREFIX)) != 0 || !equals) continue;
+        if (strncmp(environment[i], CONFIG_VARIABLE_PREFIX,
+                    strlen(CONFIG_VARIABLE_PREFIX)) != 0 ||
+            !equals)
+            continue;
         char *variable =
             op_printf(op, "%.*s", (int)(equals - environment[i]), environment[i]);
         enum err e = load_variable(op, c, variable, equals + 1);
@@ -731,8 +505,8 @@ static enum err clash(struct op *op, const struct config *c, const char *name,
                       const char *value, const char *words)
 {
     const struct config_key *key = key_named(name);
-    return op_fail(op, ERR_INVALID, "%s = %s (%s): %s", name, value,
-                   c->sources[key - keys], words);
+    return op_fail(op, ERR_INVALID, "%s = %s (%s): %s", name, value, *source_of(c, key),
+                   words);
 }
 
 static bool list_has(const struct config_list *list, const char *item)
@@ -769,7 +543,8 @@ static enum err check_distributed(struct op *op, const struct config *c)
     const char *id = c->distributed.node_id;
     if (!c->distributed.enabled) return ERR_OK;
     if (c->storage.backend != STORAGE_S3)
-        return clash(op, c, "storage.backend", backends[c->storage.backend],
+        return clash(op, c, "storage.backend",
+                     choice_text("storage.backend", c->storage.backend),
                      "distributed.enabled needs s3, a store that all nodes share");
     if (!*id)
         return clash(op, c, "distributed.node_id", "\"\"",
@@ -791,8 +566,8 @@ static enum err check_distributed(struct op *op, const struct config *c)
             op, ERR_INVALID,
             "node_id not found in indexer_cluster.nodes: %s (%s) is not in the "
             "list of %zu (%s)",
-            id, c->sources[key_named("distributed.node_id") - keys],
-            c->distributed.nodes.count, c->sources[key - keys]);
+            id, *source_of(c, key_named("distributed.node_id")),
+            c->distributed.nodes.count, *source_of(c, key));
     }
     return ERR_OK;
 }
@@ -819,7 +594,7 @@ static enum err check_together(struct op *op, const struct config *c)
 
 static bool at_default(const struct config *c, const struct config_key *key)
 {
-    return strcmp(c->sources[key - keys], "default") == 0;
+    return strcmp(*source_of(c, key), "default") == 0;
 }
 
 /* A log object costs a request, and on S3 a round trip of tens of milliseconds: there,
@@ -847,10 +622,10 @@ enum err config_load(struct op *op, const char *file, const char *const *environ
                      struct config **out)
 {
     struct config *c = mem_new(struct config);
-    c->sources = mem_new_array(char *, KEY_COUNT);
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        set_default(c, &keys[i]);
-        set_source(c, &keys[i], "default");
+    c->sources = mem_new_array(char *, config_key_count);
+    for (size_t i = 0; i < config_key_count; i++) {
+        key_set_default(c, &config_keys[i]);
+        set_source(c, &config_keys[i], "default");
     }
 
     enum err e = load_file(op, c, file, environment);
@@ -869,10 +644,8 @@ enum err config_load(struct op *op, const char *file, const char *const *environ
 void config_free(struct config *c)
 {
     if (!c) return;
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        if (keys[i].type == KEY_STRING) mem_free(*(char **)field_of(c, &keys[i]));
-        if (keys[i].type == KEY_LIST) list_release(field_of(c, &keys[i]));
-        if (keys[i].type == KEY_PAIRS) pairs_release(field_of(c, &keys[i]));
+    for (size_t i = 0; i < config_key_count; i++) {
+        key_release(c, &config_keys[i]);
         mem_free(c->sources[i]);
     }
     mem_free(c->sources);
@@ -882,72 +655,22 @@ void config_free(struct config *c)
 
 /* ---- printing ---- */
 
-/* Strings are paths and names: what TOML must escape is escaped, nothing else. */
-static void print_string(struct buf *out, const char *value)
-{
-    buf_append_byte(out, '"');
-    for (const char *p = value; *p; p++) {
-        if (iscntrl((unsigned char)*p)) {
-            buf_printf(out, "\\u%04x", (unsigned)(unsigned char)*p);
-            continue;
-        }
-        if (*p == '"' || *p == '\\') buf_append_byte(out, '\\');
-        buf_append_byte(out, (uint8_t)*p);
-    }
-    buf_append_byte(out, '"');
-}
-
-static void print_list(struct buf *out, const struct config_list *list)
-{
-    buf_append_byte(out, '[');
-    for (size_t i = 0; i < list->count; i++) {
-        if (i) buf_append_str(out, ", ");
-        print_string(out, list->items[i]);
-    }
-    buf_append_byte(out, ']');
-}
-
-static void print_pairs(struct buf *out, const struct config_pairs *pairs)
-{
-    buf_append_str(out, pairs->count ? "{ " : "{}");
-    for (size_t i = 0; i < pairs->count; i++) {
-        if (i) buf_append_str(out, ", ");
-        print_string(out, pairs->items[i].name);
-        buf_append_str(out, " = ");
-        print_string(out, pairs->items[i].value);
-    }
-    if (pairs->count) buf_append_str(out, " }");
-}
-
-static void print_value(struct buf *out, const struct config *c,
-                        const struct config_key *key)
-{
-    const void *field = field_of(c, key);
-    switch (key->type) {
-    case KEY_STRING: print_string(out, *(char *const *)field); break;
-    case KEY_INT: buf_printf(out, "%lld", (long long)*(const int64_t *)field); break;
-    case KEY_BOOL: buf_append_str(out, *(const bool *)field ? "true" : "false"); break;
-    case KEY_CHOICE: print_string(out, key->choices[*(const int64_t *)field]); break;
-    case KEY_LIST: print_list(out, field); break;
-    case KEY_PAIRS: print_pairs(out, field); break;
-    }
-}
-
 void config_print(const struct config *c, struct buf *out)
 {
     const char *table = "";
     size_t table_size = 0;
-    for (size_t i = 0; i < KEY_COUNT; i++) {
+    for (size_t i = 0; i < config_key_count; i++) {
         size_t size;
-        const char *leaf = leaf_name(keys[i].name, &size);
-        if (size != table_size || strncmp(table, keys[i].name, size) != 0)
-            buf_printf(out, "%s[%.*s]\n", i ? "\n" : "", (int)size, keys[i].name);
-        table = keys[i].name;
+        const char *leaf = key_leaf(config_keys[i].name, &size);
+        if (size != table_size || strncmp(table, config_keys[i].name, size) != 0)
+            buf_printf(out, "%s[%.*s]\n", i ? "\n" : "", (int)size,
+                       config_keys[i].name);
+        table = config_keys[i].name;
         table_size = size;
 
         size_t start = out->size;
         buf_printf(out, "%s = ", leaf);
-        print_value(out, c, &keys[i]);
+        key_print(out, c, &config_keys[i]);
         int pad = (int)(SOURCE_COLUMN > out->size - start
                             ? SOURCE_COLUMN - (out->size - start)
                             : 0);
@@ -956,24 +679,4 @@ void config_print(const struct config *c, struct buf *out)
             buf_append_byte(out, iscntrl((unsigned char)*p) ? '?' : (uint8_t)*p);
         buf_append_byte(out, '\n');
     }
-}
-
-const char *config_key_name(size_t index)
-{
-    return index < KEY_COUNT ? keys[index].name : NULL;
-}
-
-void config_key_default(size_t index, struct buf *out)
-{
-    assert(index < KEY_COUNT);
-    struct config c = {0};
-    set_default(&c, &keys[index]);
-    print_value(out, &c, &keys[index]);
-    if (keys[index].type == KEY_STRING) mem_free(*(char **)field_of(&c, &keys[index]));
-}
-
-void config_key_variable(size_t index, struct buf *out)
-{
-    assert(index < KEY_COUNT);
-    append_variable(out, keys[index].name);
 }

@@ -1,11 +1,11 @@
 /*
  * config.h - what a node is told at start: one table, three sources.
  *
- * Every key stands once in a table (config.c) that drives parsing, environment names,
- * defaults, ranges, --check-config and the check of docs/configuration.md. Environment
- * beats file beats default. Anything unknown, of a wrong type or out of range is
- * ERR_INVALID; the op's words are one line that names the key, the value, where it came
- * from and what is allowed.
+ * Every key stands once in a table (config_keys.h) that drives parsing, environment
+ * names, defaults, ranges, --check-config and the check of docs/configuration.md.
+ * Environment beats file beats default. Anything unknown, of a wrong type or out of
+ * range is ERR_INVALID; the op's words are one line that names the key, the value,
+ * where it came from and what is allowed.
  *
  * No key holds a secret: credentials come from where every AWS program finds them, and
  * an endpoint with a user and password in it is refused.

@@ -20,9 +20,7 @@
 enum {
     BUSY_RETRY_MS = 1000,
     CONFIRM_AGE_MAX_MS = 24 * 3600 * 1000,
-    QUEUE_BYTES_MAX = 32 << 20,
-    OPEN_PAUSE_MS = 250,
-    OPEN_PAUSE_MAX_MS = 30000
+    QUEUE_BYTES_MAX = 32 << 20
 };
 
 /* A write that waits. The waiter and the queue or group hold one reference each. */
@@ -128,102 +126,6 @@ void commit_abandon(struct namespace *ns)
     ns->group = NULL;
 }
 
-/* ---- leading: opening ---- */
-
-static enum err fenced_error(struct op *op, struct namespace *ns)
-{
-    op->retry_after_ms = ns->fenced_until_ms - clock_ms();
-    return op_fail(op, ERR_FENCED, "%s", ns->fenced_words);
-}
-
-static void help_drop(struct namespace *ns, int64_t deadline_ms)
-{
-    struct op op;
-    op_init(&op, deadline_ms, 0);
-    (void)catalog_help_drop(&op, ns->env->store, &ns->keys, ns->env->wal_prefix,
-                            ns->env->node_id); /* logged there */
-    op_release(&op);
-}
-
-/* The namespace is ours. Lock held. */
-static void begin_tenure(struct namespace *ns, const struct tenure *t, int64_t began_ms)
-{
-    ns->tenure = *t;
-    ns->state = NS_READY;
-    ns->committed_ms = ns->written_ms = clock_ms();
-    ns->confirmed_ms = began_ms;
-    /* Our fence was put behind all that was acknowledged before the OPEN began. */
-    ticket_finish(&ns->probes, ns->opening_ticket);
-    ns->collected_floor = 0;
-    ns->collected_wall_ms = 0;
-    ns->gc_version = 0;
-    ns->open_failed_times = 0;
-    namespace_unfollow_locked(ns); /* its tail takes the memory that ours needs */
-    namespace_set_snapshot_locked(ns, snapshot_ref(t->snapshot));
-}
-
-/* The OPEN failed: those who wait are told, and it is not tried again at once. Lock
- * held. */
-static void open_failed(struct op *op, struct namespace *ns, enum err e)
-{
-    if (e == ERR_NOT_FOUND) namespace_dropped_locked(ns);
-    if (e == ERR_FENCED) namespace_fenced_locked(ns, op->error);
-    /* An epoch or a fence that may be there is nobody's request: the next OPEN takes
-     * another one. Nor is the OPEN's deadline that of a request. */
-    if (e == ERR_UNKNOWN || e == ERR_TIMEOUT || e == ERR_CANCELED) e = ERR_IO;
-    ns->open_failures++;
-    ns->open_err = e;
-    (void)snprintf(ns->open_words, sizeof ns->open_words, "%s", op->error);
-    if (e == ERR_NOT_FOUND || e == ERR_FENCED) return;
-    ns->open_failed_times++;
-    ns->open_after_ms = clock_ms() + backoff_ms(ns->open_failed_times, OPEN_PAUSE_MS,
-                                                OPEN_PAUSE_MAX_MS);
-    ns_count(NS_OPEN_FAILURES);
-    log_warn(op, "a namespace could not be opened", "namespace=%s times=%u error=%s",
-             ns->keys.name, ns->open_failed_times, op->error);
-}
-
-/* On a thread of the opener's; arg is a reference. */
-static void open_namespace(struct op *op, void *arg)
-{
-    struct namespace *ns = arg;
-    struct tenure t = {0};
-    int64_t began_ms = clock_ms();
-
-    enum err e = tenure_open(op, ns->env, &ns->keys, ns->first_schema, ns->next_record,
-                             NULL, &t);
-    if (e == ERR_NOT_FOUND) help_drop(ns, op->deadline_ms);
-    mutex_lock(&ns->lock);
-    if (e)
-        open_failed(op, ns, e);
-    else
-        begin_tenure(ns, &t, began_ms);
-    ns->opening = ns->leading = false;
-    cond_broadcast(&ns->changed);
-    mutex_unlock(&ns->lock);
-    namespace_unref(ns);
-}
-
-/* Begins an OPEN, which leads until it ends. Lock held, nobody leads. */
-static enum err begin_open(struct op *op, struct namespace *ns)
-{
-    if (ns->state == NS_DROPPED)
-        return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
-                       ns->keys.name);
-    if (ns->state == NS_FENCED && clock_ms() < ns->fenced_until_ms)
-        return fenced_error(op, ns);
-    if (clock_ms() < ns->open_after_ms) return namespace_open_failed(op, ns);
-
-    ns->opening = ns->leading = true;
-    ns->opening_ms = clock_ms();
-    ns->opening_ticket = ticket_start(&ns->probes);
-    if (opener_submit(ns->opener, open_namespace, namespace_ref(ns))) return ERR_OK;
-    ns->opening = ns->leading = false;
-    namespace_unref(ns);
-    op->retry_after_ms = BUSY_RETRY_MS;
-    return op_fail(op, ERR_BUSY, "too many namespaces are being opened on this node");
-}
-
 /* ---- leading: settling ---- */
 
 static void remember_key(struct namespace *ns, const struct pending *p,
@@ -314,30 +216,16 @@ static bool surely_not_applied(struct op *op, struct namespace *ns,
     return reaches;
 }
 
-/* Sends the group's entry until its outcome is known. Lock held; released inside. */
-static enum err lead_settle(struct op *op, struct namespace *ns)
+/* The outcome of the group's entry is known: applies it, or tells its members what
+ * became of it. doubtful: it may have been applied all the same. Lock held. */
+static enum err conclude(struct op *op, struct namespace *ns, enum settled outcome,
+                         bool doubtful, struct slice other)
 {
     struct group *g = ns->group;
-    struct buf other = BUF_INIT;
-    enum settled outcome;
-
-    if (!g->ticket) {
-        g->ticket = ticket_start(&ns->probes);
-        g->started_ms = clock_ms();
-    }
-    mutex_unlock(&ns->lock);
-    enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
-    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
-                    !surely_not_applied(op, ns, g);
-    mutex_lock(&ns->lock);
-
     bool ours = ns->state == NS_READY && ns->tenure.epoch == g->entry.epoch;
-    if (e == ERR_UNKNOWN) {
-        /* It stays; whoever leads next goes on. */
-    } else if (e) {
-        fail_group(ns, e, op->error);
-    } else if (outcome == SETTLED_TAKEN && !doubtful) {
-        taken_group(op, ns, ours, buf_slice(&other));
+
+    if (outcome == SETTLED_TAKEN && !doubtful) {
+        taken_group(op, ns, ours, other);
     } else if (outcome == SETTLED_VANISHED || doubtful) {
         fail_group(ns, ERR_UNKNOWN,
                    "the namespace was taken over while this was written");
@@ -355,8 +243,33 @@ static enum err lead_settle(struct op *op, struct namespace *ns)
         /* A put that was started after a read arrived proves what a probe would. */
         ticket_finish(&ns->probes, g->ticket);
         ns->confirmed_ms = g->started_ms;
-        e = apply_group(op, ns);
+        return apply_group(op, ns);
     }
+    return ERR_OK;
+}
+
+/* Sends the group's entry until its outcome is known. Lock held; released inside. */
+static enum err lead_settle(struct op *op, struct namespace *ns)
+{
+    struct group *g = ns->group;
+    struct buf other = BUF_INIT;
+    enum settled outcome;
+
+    if (!g->ticket) {
+        g->ticket = ticket_start(&ns->probes);
+        g->started_ms = clock_ms();
+    }
+    mutex_unlock(&ns->lock);
+    enum err e = settle_create(op, ns->env->store, &g->settle, &outcome, &other);
+    bool doubtful = !e && outcome == SETTLED_TAKEN && g->settle.ambiguous &&
+                    !surely_not_applied(op, ns, g);
+    mutex_lock(&ns->lock);
+
+    /* While it is unknown it stays; whoever leads next goes on. */
+    if (!e)
+        e = conclude(op, ns, outcome, doubtful, buf_slice(&other));
+    else if (e != ERR_UNKNOWN)
+        fail_group(ns, e, op->error);
     buf_release(&other);
     return e;
 }
@@ -386,42 +299,53 @@ static bool answer_repeat(struct namespace *ns, struct pending *p)
     return true;
 }
 
+/* Was p made under another schema than one that today's continues? Attributes are only
+ * ever added, so a shorter one is fine unless the request itself adds some. Another one
+ * belongs to a namespace of this name that is gone. */
+static bool of_another_schema(const struct snapshot *s, const struct pending *p)
+{
+    return !schema_continues(s->schema, p->schema) ||
+           (p->filter_ids != ID_NONE && p->filter_ids != s->id_kind) ||
+           (p->prepared.schema && !schema_equal(p->schema, s->schema));
+}
+
+static void refuse_ids(const struct namespace *ns, struct pending *p)
+{
+    char words[NAMESPACE_NAME_MAX + 80];
+    bool numbers = ns->tenure.snapshot->id_kind == ID_U64;
+    (void)snprintf(words, sizeof words,
+                   "namespace \"%s\" has %s ids, fixed by its first write",
+                   ns->keys.name, numbers ? "integer" : "string");
+    pending_finish(p, ERR_INVALID, words);
+}
+
+static void refuse_for_now(struct namespace *ns, struct pending *p)
+{
+    ns->tail_full = true;
+    p->retry_after_ms = BUSY_RETRY_MS;
+    pending_finish(p, ERR_BUSY, "too many writes wait to be indexed, try again later");
+}
+
 /* What stands against committing p now, behind so many bytes that others add to the
  * tail; answers it and says true. */
 static bool refuse(struct namespace *ns, struct pending *p, uint64_t gathered_bytes)
 {
     const struct snapshot *s = ns->tenure.snapshot;
-    char words[NAMESPACE_NAME_MAX + 80];
+    uint64_t tail_bytes = s->tail_bytes + gathered_bytes + pending_memory(p);
 
     if (answer_repeat(ns, p)) return true;
     if (p->kind == OBJECT_DROP) return false;
-    /* Attributes are only ever added, so a shorter schema is fine unless the request
-     * itself adds some. Another one belongs to a namespace of this name that is gone.
-     */
-    bool another = !schema_continues(s->schema, p->schema) ||
-                   (p->filter_ids != ID_NONE && p->filter_ids != s->id_kind);
-    if (another || (p->prepared.schema && !schema_equal(p->schema, s->schema))) {
+    if (of_another_schema(s, p))
         pending_finish(p, ERR_CONFLICT, "the schema changed meanwhile");
-        return true;
-    }
-    if (p->prepared.id_kind != ID_NONE && s->id_kind != ID_NONE &&
-        p->prepared.id_kind != s->id_kind) {
-        (void)snprintf(words, sizeof words,
-                       "namespace \"%s\" has %s ids, fixed by its first write",
-                       ns->keys.name, s->id_kind == ID_U64 ? "integer" : "string");
-        pending_finish(p, ERR_INVALID, words);
-        return true;
-    }
-    uint64_t tail_bytes = s->tail_bytes + gathered_bytes + pending_memory(p);
-    if (tail_bytes > ns->env->tail_bytes_max ||
-        !tail_hold(ns->env, &ns->reserved, tail_bytes)) {
-        ns->tail_full = true;
-        p->retry_after_ms = BUSY_RETRY_MS;
-        pending_finish(p, ERR_BUSY,
-                       "too many writes wait to be indexed, try again later");
-        return true;
-    }
-    return false;
+    else if (p->prepared.id_kind != ID_NONE && s->id_kind != ID_NONE &&
+             p->prepared.id_kind != s->id_kind)
+        refuse_ids(ns, p);
+    else if (tail_bytes > ns->env->tail_bytes_max ||
+             !tail_hold(ns->env, &ns->reserved, tail_bytes))
+        refuse_for_now(ns, p);
+    else
+        return false;
+    return true;
 }
 
 static struct pending *dequeue(struct namespace *ns)
@@ -670,7 +594,7 @@ enum err commit_lead(struct op *op, struct namespace *ns)
     struct op step; /* the clients who share this must not suffer from one going away */
     enum err e;
 
-    if (!ns->group && ns->state != NS_READY) return begin_open(op, ns);
+    if (!ns->group && ns->state != NS_READY) return namespace_begin_open(op, ns);
     op_init(&step, op->deadline_ms, 0);
     ns->leading = true;
     if (ns->group)
@@ -850,7 +774,7 @@ enum err namespace_drop(struct op *op, struct namespace *ns)
     p->kind = OBJECT_DROP;
     p->exclusive = true;
     e = commit(op, ns, p, &result);
-    if (!e) help_drop(ns, op->deadline_ms);
+    if (!e) namespace_help_drop(ns, op->deadline_ms);
     return e;
 }
 

@@ -6,7 +6,7 @@
  * missing anchor or a broken chain means that the log was collected below it, and it
  * starts again from the newest manifest. One LIST when nothing is new.
  *
- * Threads  not thread safe; namespace.c lets one refresh run at a time.
+ * Threads  not thread safe; namespace_read.c lets one refresh run at a time.
  */
 #ifndef NS_FOLLOWER_H
 #define NS_FOLLOWER_H

@@ -21,12 +21,6 @@ enum { PAGE = 1000, MANIFESTS_KEPT = 32, MANIFESTS_STEP = 8, GC_PAUSE_MS = 1000 
  * day it asks for its tenure before it writes (commit.c), so this is ample. */
 #define DROPPED_LOG_KEPT_MS ((uint64_t)30 * 24 * 3600 * 1000)
 
-struct collection {
-    struct manifest *manifest;
-    uint64_t epoch;
-    uint64_t floor_done, version_done, orphans_epoch;
-};
-
 static void count_failure(struct op *op, const char *what, const char *name)
 {
     ns_count(NS_GC_FAILURES);
@@ -170,53 +164,76 @@ static bool removed_remain(const struct manifest *m, int64_t done_wall_ms)
     return false;
 }
 
+/* One collection: what it is justified by, and how far it and those before it came. */
+struct collection {
+    struct manifest *manifest; /* a reference */
+    uint64_t epoch;
+    uint64_t floor, version, orphans_epoch;
+    int64_t wall_ms;
+    enum err last_err;
+};
+
+/* False: the namespace is not ours. */
+static bool begin(struct namespace *ns, struct collection *c)
+{
+    mutex_lock(&ns->lock);
+    bool ours = ns->state == NS_READY;
+    if (ours)
+        *c = (struct collection){.manifest = manifest_ref(ns->tenure.manifest),
+                                 .epoch = ns->tenure.epoch,
+                                 .floor = ns->collected_floor,
+                                 .version = ns->collected_version,
+                                 .orphans_epoch = ns->orphans_epoch,
+                                 .wall_ms = ns->collected_wall_ms};
+    mutex_unlock(&ns->lock);
+    return ours;
+}
+
+/* Takes down how far it came, unless the tenure is another one by now. */
+static void finish(struct namespace *ns, struct collection *c)
+{
+    mutex_lock(&ns->lock);
+    if (ns->state == NS_READY && ns->tenure.epoch == c->epoch) {
+        ns->collected_floor = c->floor;
+        ns->collected_version = c->version;
+        ns->collected_wall_ms = c->wall_ms;
+        ns->orphans_epoch = c->orphans_epoch;
+        if (!c->last_err) ns->gc_version = c->manifest->version;
+        ns->gc_again_ms = removed_remain(c->manifest, c->wall_ms)
+                              ? clock_ms() + GC_PAUSE_MS
+                              : INT64_MAX;
+    }
+    mutex_unlock(&ns->lock);
+    manifest_unref(c->manifest);
+}
+
+/* One kind of objects was collected, with e: what fails does not hold up the others. */
+static bool done(struct op *op, const struct namespace *ns, struct collection *c,
+                 const char *what, enum err e)
+{
+    if (!e) return true;
+    count_failure(op, what, ns->keys.name);
+    c->last_err = e;
+    return false;
+}
+
 enum err gc_run(struct op *op, struct namespace *ns)
 {
-    enum err e, first = ERR_OK;
+    struct collection c;
 
-    mutex_lock(&ns->lock);
-    if (ns->state != NS_READY) {
-        mutex_unlock(&ns->lock);
-        return ERR_OK;
-    }
-    struct manifest *m = manifest_ref(ns->tenure.manifest);
-    uint64_t epoch = ns->tenure.epoch;
-    uint64_t floor_done = ns->collected_floor, version_done = ns->collected_version;
-    uint64_t orphans_epoch = ns->orphans_epoch;
-    int64_t wall_ms = ns->collected_wall_ms;
-    mutex_unlock(&ns->lock);
-
-    if (m->floor > floor_done) {
-        e = collect_log(op, ns, m);
-        if (e) count_failure(op, "log entries", ns->keys.name), first = e;
-        if (!e) floor_done = m->floor;
-    }
-    e = collect_removed(op, ns, m, &wall_ms);
-    if (e) count_failure(op, "segments", ns->keys.name), first = e;
-    if (m->version >= version_done + MANIFESTS_STEP) {
-        e = collect_manifests(op, ns);
-        if (e) count_failure(op, "manifests", ns->keys.name), first = e;
-        if (!e) version_done = m->version;
-    }
-    if (orphans_epoch != epoch) {
-        e = collect_orphans(op, ns, m, epoch);
-        if (e) count_failure(op, "orphans", ns->keys.name), first = e;
-        if (!e) orphans_epoch = epoch;
-    }
-
-    mutex_lock(&ns->lock);
-    if (ns->state == NS_READY && ns->tenure.epoch == epoch) {
-        ns->collected_floor = floor_done;
-        ns->collected_version = version_done;
-        ns->collected_wall_ms = wall_ms;
-        ns->orphans_epoch = orphans_epoch;
-        if (!first) ns->gc_version = m->version;
-        ns->gc_again_ms =
-            removed_remain(m, wall_ms) ? clock_ms() + GC_PAUSE_MS : INT64_MAX;
-    }
-    mutex_unlock(&ns->lock);
-    manifest_unref(m);
-    return first;
+    if (!begin(ns, &c)) return ERR_OK;
+    const struct manifest *m = c.manifest;
+    if (m->floor > c.floor && done(op, ns, &c, "log entries", collect_log(op, ns, m)))
+        c.floor = m->floor;
+    (void)done(op, ns, &c, "segments", collect_removed(op, ns, m, &c.wall_ms));
+    if (m->version >= c.version + MANIFESTS_STEP &&
+        done(op, ns, &c, "manifests", collect_manifests(op, ns)))
+        c.version = m->version;
+    if (c.orphans_epoch != c.epoch &&
+        done(op, ns, &c, "orphans", collect_orphans(op, ns, m, c.epoch)))
+        c.orphans_epoch = c.epoch;
+    finish(ns, &c);
+    return c.last_err;
 }
 
 /* ---- dropped incarnations ---- */

@@ -8,7 +8,7 @@
 #include "cache/cache.h"
 #include "ns/ns_metrics.h"
 
-enum { FENCED_PAUSE_MS = 5000, FENCED_PAUSE_MAX_MS = 60000, OPENING_RETRY_MS = 1000 };
+enum { FENCED_PAUSE_MS = 5000, FENCED_PAUSE_MAX_MS = 60000 };
 
 /* ---- life ---- */
 
@@ -156,6 +156,15 @@ enum err namespace_check_writable(struct op *op, const struct namespace *ns)
                    ns->keys.name);
 }
 
+void namespace_help_drop(struct namespace *ns, int64_t deadline_ms)
+{
+    struct op op;
+    op_init(&op, deadline_ms, 0);
+    (void)catalog_help_drop(&op, ns->env->store, &ns->keys, ns->env->wal_prefix,
+                            ns->env->node_id); /* logged there */
+    op_release(&op);
+}
+
 struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
                                     uint64_t slot)
 {
@@ -164,53 +173,7 @@ struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,
     return token;
 }
 
-/* ---- opening, asking ---- */
-
-enum err namespace_open_failed(struct op *op, struct namespace *ns)
-{
-    op->retry_after_ms = ns->open_after_ms - clock_ms();
-    return op_fail(op, ns->open_err, "%s", ns->open_words);
-}
-
-enum err namespace_still_opening(struct op *op, struct namespace *ns)
-{
-    op->retry_after_ms = OPENING_RETRY_MS;
-    return op_fail(op, ERR_IO,
-                   "namespace \"%s\" is being opened on this node since %lld ms, try "
-                   "again later",
-                   ns->keys.name, (long long)(clock_ms() - ns->opening_ms));
-}
-
-enum err namespace_ensure_open(struct op *op, struct namespace *ns, int64_t until_ms)
-{
-    unsigned failures = ns->open_failures;
-
-    while (ns->state != NS_READY) {
-        if (ns->state == NS_DROPPED)
-            return op_fail(op, ERR_NOT_FOUND, "there is no namespace \"%s\"",
-                           ns->keys.name);
-        if (ns->open_failures != failures) return namespace_open_failed(op, ns);
-        if (!ns->leading) {
-            enum err e = commit_lead(op, ns);
-            if (e) return e;
-        } else if (!cond_wait(&ns->changed, &ns->lock, until_ms)) {
-            if (ns->opening) return namespace_still_opening(op, ns);
-            return op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
-        }
-    }
-    return ERR_OK;
-}
-
-enum err namespace_open(struct op *op, struct namespace *ns, struct commit_token *token)
-{
-    enum err e = namespace_check_writable(op, ns);
-    if (e) return e;
-    mutex_lock(&ns->lock);
-    e = namespace_ensure_open(op, ns, op->deadline_ms);
-    if (!e) *token = namespace_token(ns, ns->tenure.epoch, ns->tenure.snapshot->slot);
-    mutex_unlock(&ns->lock);
-    return e;
-}
+/* ---- asking ---- */
 
 enum err namespace_info(struct op *op, struct namespace *ns, struct namespace_info *out)
 {

@@ -147,23 +147,31 @@ void namespace_dropped_locked(struct namespace *ns);
 void namespace_unfollow_locked(struct namespace *ns);
 /* Takes over next (a reference) as the current snapshot. */
 void namespace_set_snapshot_locked(struct namespace *ns, struct snapshot *next);
-/* Leads or waits until the namespace is open for writing, at most until until_ms.
- * ERR_IO: it is still being opened, and that goes on; otherwise what the OPEN said. */
-enum err namespace_ensure_open(struct op *op, struct namespace *ns, int64_t until_ms);
-/* Why the last OPEN failed, and that the one in progress goes on after our deadline. */
-enum err namespace_open_failed(struct op *op, struct namespace *ns);
-enum err namespace_still_opening(struct op *op, struct namespace *ns);
 /* Advances the log by one step: settle, begin to open, or commit; nobody leads. The
  * lock is released inside. An error is the leader's own; those of requests are told to
  * them. After an OPEN was begun somebody leads: the OPEN. */
 enum err commit_lead(struct op *op, struct namespace *ns);
 void commit_fail_queue(struct namespace *ns, enum err e, const char *words);
 
+/* ---- namespace_open.c; the lock is held ---- */
+
+/* Leads or waits until the namespace is open for writing, at most until until_ms.
+ * ERR_IO: it is still being opened, and that goes on; otherwise what the OPEN said. */
+enum err namespace_ensure_open(struct op *op, struct namespace *ns, int64_t until_ms);
+/* Why the last OPEN failed, and that the one in progress goes on after our deadline. */
+enum err namespace_open_failed(struct op *op, struct namespace *ns);
+enum err namespace_still_opening(struct op *op, struct namespace *ns);
+/* Begins an OPEN, which leads until it ends; nobody leads. ERR_NOT_FOUND, ERR_FENCED,
+ * and what the last OPEN said, too early for the next. ERR_BUSY: too many wait. */
+enum err namespace_begin_open(struct op *op, struct namespace *ns);
+
 /* ---- between the files of ns/; the lock is not held ---- */
 
 /* How long to wait after so many failures in a row: first_ms, doubled with each more,
  * at most max_ms, and up to a quarter longer by chance. */
 int64_t backoff_ms(unsigned times, int64_t first_ms, int64_t max_ms);
+/* The log ends with a DROP: sees to it that the catalog says so, too. */
+void namespace_help_drop(struct namespace *ns, int64_t deadline_ms);
 /* ERR_DENIED unless this node may write the namespace. */
 enum err namespace_check_writable(struct op *op, const struct namespace *ns);
 struct commit_token namespace_token(const struct namespace *ns, uint64_t epoch,

@@ -10,8 +10,11 @@
  *    16  16  incarnation
  *    32   8  number: slot, manifest version or catalog number (0 for side tables)
  *    40   8  epoch
- *    48  16  put-id: random, new for every object, the same in every attempt to store
- * it 64   8  payload size 72  20  zero 92   4  CRC32C of bytes 0..91 96      payload
+ *    48  16  put-id: random, new for every object, the same in every attempt at it
+ *    64   8  payload size
+ *    72  20  zero
+ *    92   4  CRC32C of bytes 0..91
+ *    96      payload
  *            CRC32C of each 64 KiB of payload, 4 bytes each
  *            XXH3-128 of the payload, 16 bytes
  *            magic again, 8 bytes

@@ -3,7 +3,7 @@
  *
  * Pure steps over immutable snapshots: load what a manifest names, apply a log entry,
  * put a stored segment in the place of the sources it was made from. Who may take which
- * step, and when, is decided in namespace.c; here nothing is decided and nothing
+ * step, and when, is decided by those who call; here nothing is decided and nothing
  * locked.
  */
 #ifndef NS_STATE_H

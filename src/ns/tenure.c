@@ -91,6 +91,19 @@ static enum err overtaken(struct op *op, const struct keys *keys)
                    keys->name);
 }
 
+/* The manifest by which this node takes the next epoch. */
+static struct manifest *claim_of(const struct registry_options *env,
+                                 const struct manifest *newest)
+{
+    struct manifest *mine = manifest_copy(newest);
+    mine->version++;
+    mine->epoch++;
+    mem_free(mine->holder_node);
+    mine->holder_node = mem_strdup(env->node_id);
+    mine->holder_fingerprint = env->config_fingerprint;
+    return mine;
+}
+
 /* Step 2: a manifest of a new epoch, stored but not confirmed. newest (taken over): the
  * newest one as of now, or NULL. */
 static enum err claim_epoch(struct op *op, const struct registry_options *env,
@@ -106,12 +119,7 @@ static enum err claim_epoch(struct op *op, const struct registry_options *env,
         if (e) return e;
         if (!newest) continue;
 
-        struct manifest *mine = manifest_copy(newest);
-        mine->version++;
-        mine->epoch++;
-        mem_free(mine->holder_node);
-        mine->holder_node = mem_strdup(env->node_id);
-        mine->holder_fingerprint = env->config_fingerprint;
+        struct manifest *mine = claim_of(env, newest);
         e = manifest_create(op, env->store, keys, newest, mine, &published);
         manifest_unref(newest);
         newest = NULL;

@@ -3,8 +3,8 @@
  *
  * A tenure is one process's time as the writer: it begins with a manifest of a new
  * epoch and a fence in the log, which makes every write of an older epoch fail, and
- * ends when another fence or manifest shows up. Nothing here is locked; namespace.c
- * does that.
+ * ends when another fence or manifest shows up. Nothing here is locked; the lock of the
+ * namespace (namespace.h) guards it.
  */
 #ifndef NS_TENURE_H
 #define NS_TENURE_H

@@ -130,11 +130,12 @@ static enum err add_words(struct maker *m, size_t field, const struct stretch *s
     return e;
 }
 
-static enum err add_phrase(struct maker *m, size_t field, const struct stretch *s)
+/* The words of a phrase and where they stand in it: at most POSITION_GAP. */
+static enum err phrase_words(struct maker *m, size_t field, const struct stretch *s,
+                             struct phrase_term *terms, size_t *n)
 {
     struct slice text = slice_of(m->rank->text.data + s->begin, s->end - s->begin);
     struct analyzer *analyzer = analyzer_of(m, field);
-    struct phrase_term terms[POSITION_GAP];
     struct token token;
     uint32_t first = 0;
     size_t count = 0;
@@ -152,7 +153,17 @@ static enum err add_phrase(struct maker *m, size_t field, const struct stretch *
         terms[count].offset = token.position - first;
         if (!terms[count++].term.data) return ERR_LIMIT;
     }
-    if (count == 0) return ERR_OK;
+    *n = count;
+    return ERR_OK;
+}
+
+static enum err add_phrase(struct maker *m, size_t field, const struct stretch *s)
+{
+    struct phrase_term terms[POSITION_GAP];
+    size_t count = 0;
+
+    enum err e = phrase_words(m, field, s, terms, &count);
+    if (e || count == 0) return e;
     if (count == 1) {
         m->words--; /* it was counted as part of a phrase */
         return add_term(m, field, terms[0].term, s->begin);

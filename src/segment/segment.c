@@ -524,11 +524,6 @@ const char *segment_key(const struct segment *s)
     return s->key;
 }
 
-enum id_kind segment_id_kind(const struct segment *s)
-{
-    return s->layout.id_kind;
-}
-
 uint32_t segment_vector_count(const struct segment *s)
 {
     return s->layout.vector_count;

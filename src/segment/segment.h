@@ -58,7 +58,6 @@ void segment_builder_add(struct segment_builder *b, const struct doc *d);
 /* Appends the segment's bytes to out and frees the builder. Needs at least one row. */
 enum err segment_builder_finish(struct op *op, struct segment_builder *b,
                                 struct buf *out);
-void segment_builder_free(struct segment_builder *b); /* NULL is fine */
 
 struct segment_input {
     struct segment *segment;
@@ -133,7 +132,6 @@ uint64_t segment_size(const struct segment *s);     /* bytes of the object */
 uint64_t segment_end_size(const struct segment *s); /* what opening it reads */
 uint64_t segment_memory(const struct segment *s); /* bytes it holds outside the cache */
 const char *segment_key(const struct segment *s); /* "memory" for one in memory */
-enum id_kind segment_id_kind(const struct segment *s);
 
 /* The id of a row; strings borrow from the segment. Never fails: ids are in memory. */
 struct doc_id segment_id(const struct segment *s, uint32_t row);

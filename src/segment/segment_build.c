@@ -41,9 +41,8 @@ struct segment_builder *segment_builder_new(struct schema *schema,
     return b;
 }
 
-void segment_builder_free(struct segment_builder *b)
+static void builder_free(struct segment_builder *b)
 {
-    if (!b) return;
     buf_release(&b->rows);
     buf_release(&b->vectors);
     buf_release(&b->bytes);
@@ -126,6 +125,6 @@ enum err segment_builder_finish(struct op *op, struct segment_builder *b,
     if (!e) e = writer_finish(op, &w);
     if (e) out->size = start;
     writer_release(&w);
-    segment_builder_free(b);
+    builder_free(b);
     return e ? op_fail(op, e, "build segment") : ERR_OK;
 }

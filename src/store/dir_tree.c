@@ -157,6 +157,23 @@ static int open_child(int parent, const char *name, bool make, int *fd, bool *ma
     return *fd >= 0 ? 0 : errno;
 }
 
+/* The path and all folders above it are known from now on. */
+static void remember_all(struct dir_tree *t, const char *path)
+{
+    char so_far[STORE_KEY_MAX + 1];
+    size_t path_size = strlen(path);
+
+    mutex_lock(&t->folders);
+    (void)remember(t, "");
+    for (size_t i = 1; i <= path_size; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        memcpy(so_far, path, i);
+        so_far[i] = '\0';
+        (void)remember(t, so_far);
+    }
+    mutex_unlock(&t->folders);
+}
+
 /*
  * Goes down from the root to path and fsyncs each folder on the way that is not known,
  * and the parent of each that is not. Then path, open, is in *out, and all of them are
@@ -191,16 +208,7 @@ static int anchor(struct dir_tree *t, const char *path, bool make, int *out)
     }
     if (!here_known) error = sync_folder(t, at);
     if (error) goto done;
-
-    mutex_lock(&t->folders);
-    (void)remember(t, "");
-    for (size_t i = 1; i <= path_size; i++) {
-        if (path[i] != '/' && path[i] != '\0') continue;
-        memcpy(so_far, path, i);
-        so_far[i] = '\0';
-        (void)remember(t, so_far);
-    }
-    mutex_unlock(&t->folders);
+    remember_all(t, path);
     *out = at;
     at = -1; /* the caller's now */
 done:

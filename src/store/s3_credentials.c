@@ -266,32 +266,24 @@ static enum err from_environment(struct op *op, struct s3_credentials *c,
     return ERR_OK;
 }
 
-static enum err from_web_identity(struct op *op, struct s3_credentials *c,
-                                  struct found *found)
+/* The first line of a file, without spaces around the text. */
+static enum err read_line(struct op *op, const char *file, const char **out)
 {
-    const char *file = env(c, "AWS_WEB_IDENTITY_TOKEN_FILE");
-    const char *role = env(c, "AWS_ROLE_ARN");
-    const char *session = env(c, "AWS_ROLE_SESSION_NAME");
-    const char *url = env(c, "AWS_ENDPOINT_URL_STS");
-    struct slice token, answer;
-    if (!file || !role) return ERR_NOT_FOUND;
+    struct slice text, line = SLICE_EMPTY;
+    enum err e = read_file(op, file, &text);
+    if (e) return e;
+    (void)next_line(&text, &line);
+    *out = (const char *)op_copy(op, trimmed(line)).data;
+    return *out ? ERR_OK : ERR_LIMIT;
+}
 
-    enum err e = read_file(op, file, &token);
-    if (e) return op_fail(op, ERR_DENIED, "AWS_WEB_IDENTITY_TOKEN_FILE");
-    const char *text = (const char *)op_copy(op, trimmed(token)).data;
-    if (!url) url = op_printf(op, "https://sts.%s.amazonaws.com/", c->region);
-    if (!text || !url) return ERR_LIMIT;
-    size_t size = strcspn(text, "\n");
-    text = (const char *)op_copy(op, slice_of(text, size)).data;
-
-    const struct s3_field form[] = {{"Action", "AssumeRoleWithWebIdentity"},
-                                    {"Version", "2011-06-15"},
-                                    {"RoleArn", role},
-                                    {"RoleSessionName", session ? session : "elacsym"},
-                                    {"WebIdentityToken", text}};
+/* Sends the form to url; what it answers is op's. */
+static enum err post_form(struct op *op, struct s3_credentials *c, const char *url,
+                          const struct s3_field *form, size_t n, struct slice *answer)
+{
     const struct s3_field type = {"content-type", "application/x-www-form-urlencoded"};
     struct buf body = BUF_INIT;
-    s3_sign_target("", form, sizeof form / sizeof *form, &body);
+    s3_sign_target("", form, n, &body);
     struct slice part = slice_of(body.data + 1, body.size - 1); /* without its '?' */
     struct s3_exchange x = {.method = "POST",
                             .url = url,
@@ -299,8 +291,34 @@ static enum err from_web_identity(struct op *op, struct s3_credentials *c,
                             .header_count = 1,
                             .parts = &part,
                             .part_count = 1};
-    e = ask(op, c, &x, FETCH_MS, &answer);
+    enum err e = ask(op, c, &x, FETCH_MS, answer);
     buf_release(&body);
+    return e;
+}
+
+static enum err from_web_identity(struct op *op, struct s3_credentials *c,
+                                  struct found *found)
+{
+    const char *file = env(c, "AWS_WEB_IDENTITY_TOKEN_FILE");
+    const char *role = env(c, "AWS_ROLE_ARN");
+    const char *session = env(c, "AWS_ROLE_SESSION_NAME");
+    const char *url = env(c, "AWS_ENDPOINT_URL_STS");
+    const char *token;
+    struct slice answer;
+    if (!file || !role) return ERR_NOT_FOUND;
+
+    enum err e = read_line(op, file, &token);
+    if (e == ERR_LIMIT) return e;
+    if (e) return op_fail(op, ERR_DENIED, "AWS_WEB_IDENTITY_TOKEN_FILE");
+    if (!url) url = op_printf(op, "https://sts.%s.amazonaws.com/", c->region);
+    if (!url) return ERR_LIMIT;
+
+    const struct s3_field form[] = {{"Action", "AssumeRoleWithWebIdentity"},
+                                    {"Version", "2011-06-15"},
+                                    {"RoleArn", role},
+                                    {"RoleSessionName", session ? session : "elacsym"},
+                                    {"WebIdentityToken", token}};
+    e = post_form(op, c, url, form, sizeof form / sizeof *form, &answer);
     struct sts sts = {op, found};
     if (!e &&
         !s3_xml_read(answer, "AssumeRoleWithWebIdentityResponse", sts_element, &sts))

@@ -328,21 +328,26 @@ static bool completed(const struct s3_request *r, void *context)
                        any_element, NULL);
 }
 
-static enum err complete(struct op *op, struct multipart *m)
+static void completion_write(const struct multipart *m, struct buf *body)
 {
-    struct buf body = BUF_INIT;
-    buf_append_str(&body, "<CompleteMultipartUpload "
-                          "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+    buf_append_str(body, "<CompleteMultipartUpload "
+                         "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (size_t i = 0; i < m->piece_count; i++) {
         const struct piece *piece = &m->pieces[i];
-        buf_append_str(&body, "<Part><ETag>");
-        s3_xml_escape(piece->etag, &body);
-        buf_printf(&body,
+        buf_append_str(body, "<Part><ETag>");
+        s3_xml_escape(piece->etag, body);
+        buf_printf(body,
                    "</ETag><ChecksumCRC32C>%s</ChecksumCRC32C>"
                    "<PartNumber>%s</PartNumber></Part>",
                    piece->sums.crc, piece->number);
     }
-    buf_append_str(&body, "</CompleteMultipartUpload>");
+    buf_append_str(body, "</CompleteMultipartUpload>");
+}
+
+static enum err complete(struct op *op, struct multipart *m)
+{
+    struct buf body = BUF_INIT;
+    completion_write(m, &body);
     struct slice part = buf_slice(&body);
     struct s3_request r = {.kind = S3_WRITE,
                            .method = "POST",

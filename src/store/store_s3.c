@@ -177,6 +177,18 @@ static bool delete_good(const struct s3_request *r, void *context)
     return w->failed == 0; /* what failed is worth another attempt */
 }
 
+static void delete_write(const char *const *keys, size_t n, struct buf *body)
+{
+    buf_append_str(body, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+                         "<Quiet>true</Quiet>");
+    for (size_t i = 0; i < n; i++) {
+        buf_append_str(body, "<Object><Key>");
+        s3_xml_escape(keys[i], body);
+        buf_append_str(body, "</Key></Object>");
+    }
+    buf_append_str(body, "</Delete>");
+}
+
 static enum err delete_many(struct op *op, struct store_s3 *s, const char *const *keys,
                             size_t n)
 {
@@ -184,14 +196,7 @@ static enum err delete_many(struct op *op, struct store_s3 *s, const char *const
     struct delete_walk walk = {.failed = 0};
     char md5[S3_MD5_SIZE];
 
-    buf_append_str(&body, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
-                          "<Quiet>true</Quiet>");
-    for (size_t i = 0; i < n; i++) {
-        buf_append_str(&body, "<Object><Key>");
-        s3_xml_escape(keys[i], &body);
-        buf_append_str(&body, "</Key></Object>");
-    }
-    buf_append_str(&body, "</Delete>");
+    delete_write(keys, n, &body);
     struct slice part = buf_slice(&body);
     s3_sum_md5(&part, 1, md5);
     struct s3_request r = {.kind = S3_WRITE,

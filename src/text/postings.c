@@ -437,16 +437,9 @@ static bool block_bytes(const struct postings *p, uint32_t block, struct slice *
 bool postings_decode(const struct postings *p, uint32_t block,
                      struct postings_block *out)
 {
-    if (!postings_decode_rows(p, block, out)) return false;
-    postings_frequencies(out);
-    return true;
-}
-
-bool postings_decode_rows(const struct postings *p, uint32_t block,
-                          struct postings_block *out)
-{
     if (!postings_load(p, block, out)) return false;
     postings_rows(out);
+    postings_frequencies(out);
     return true;
 }
 

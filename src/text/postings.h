@@ -6,10 +6,12 @@
  *
  *   0  u32     last row of the block
  *   4  u32     where the block begins, counted from the end of the table
- *   8  4 x u8  frequencies (255: 255 or more) of up to four pairs that together
- * dominate 12  4 x u8  length bytes of these pairs: for each posting of the block there
- * is a pair with at least its frequency and at most its length, so the best score of
- *              the pairs bounds the block under any k1, b and average length
+ *   8  4 x u8  frequencies (255: 255 or more) of up to four pairs, and …
+ *  12  4 x u8  … their length bytes
+ *
+ * For each posting of the block there is a pair with at least its frequency and at most
+ * its length, so the best score of the pairs bounds the block under any k1, b and
+ * average length.
  *
  * A block of 128: u8 bits of a row gap, u8 bits of a frequency, then the gaps (row
  * minus row before, minus 1) and the frequencies minus 1, each 128 values packed in
@@ -98,10 +100,8 @@ bool postings_decode(const struct postings *p, uint32_t block,
                      struct postings_block *out);
 
 /* The same without frequencies, which look-ups of single rows hardly need: ask for one
- * or for all of them while the list's bytes are there. */
-bool postings_decode_rows(const struct postings *p, uint32_t block,
-                          struct postings_block *out);
-/* The same, and rows that are bits stay so: for postings_has, or postings_rows. */
+ * or for all of them while the list's bytes are there. Rows that are bits stay so: for
+ * postings_has, or postings_rows. */
 bool postings_load(const struct postings *p, uint32_t block,
                    struct postings_block *out);
 void postings_rows(struct postings_block *b);

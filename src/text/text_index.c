@@ -209,11 +209,6 @@ void text_index_attach(struct text_index *t, struct slice positions)
     t->positions = positions;
 }
 
-bool text_index_has_positions(const struct text_index *t)
-{
-    return t->has_positions;
-}
-
 /* What stands in a body behind the list. */
 static bool positions_open(const struct text_index *t, struct reader *r,
                            const struct postings *list, uint64_t frequencies,

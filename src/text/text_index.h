@@ -73,8 +73,6 @@ struct text_index *text_index_of_chunks(const struct text_index *head,
                                         const struct text_chunk *chunks, size_t n);
 /* Lends the index its positions, any bytes; phrases need them. */
 void text_index_attach(struct text_index *t, struct slice positions);
-/* False for an index of the version before positions: it knows no phrases. */
-bool text_index_has_positions(const struct text_index *t);
 
 /* Of this index alone; the caller sums over all segments before scoring. Rows that were
  * deleted since stay counted until they are merged away. */

@@ -4,7 +4,7 @@
 #include "api/api_route.h"
 #include "api/api_token.h"
 #include "api/api_v1_namespace.h"
-#include "api/api_v1_query.h"
+#include "api/api_v1_query_bind.h"
 #include "api/api_v1_query_cursor.h"
 #include "api/api_v1_write.h"
 #include "base/codec.h"

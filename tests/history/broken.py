@@ -45,8 +45,8 @@ BROKEN = [
     Rule(
         "a slot that another took counts as ours",
         "src/ns/commit.c",
-        "} else if (outcome == SETTLED_TAKEN && !doubtful) {",
-        "} else if (outcome == SETTLED_TAKEN && !doubtful && !ours) {",
+        "if (outcome == SETTLED_TAKEN && !doubtful) {",
+        "if (outcome == SETTLED_TAKEN && !doubtful && !ours) {",
     ),
     Rule(
         "a repeated Idempotency-Key is not recognized",

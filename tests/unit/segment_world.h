@@ -17,6 +17,7 @@
 #include "text/analyze.h"
 #include "text/bm25.h"
 #include "text/text_index.h"
+#include "unit/doc_bytes.h"
 #include "unit/random_filters.h"
 
 enum { WORLD_FILTERS = 12, WORLD_WORDS = 40 };
@@ -218,6 +219,57 @@ static inline void guises_close(struct guises *g)
     assert_true(cache_usage(g->cache).pinned_bytes == 0);
     cache_free(g->cache);
     store_free(g->store);
+}
+
+/* ---- a fixture of one world after the other, the last of which cmocka releases ----
+ */
+
+struct fixture {
+    uint64_t rng;
+    struct world world;
+    struct guises guises;
+};
+
+static inline void fixture_clear(struct fixture *f)
+{
+    if (f->guises.store) guises_close(&f->guises);
+    if (f->world.schema) world_release(&f->world);
+    f->world = (struct world){0};
+    f->guises = (struct guises){0};
+}
+
+static inline int fixture_setup(void **state)
+{
+    static struct fixture fixture;
+    fixture = (struct fixture){.rng = test_seed()};
+    *state = &fixture;
+    return 0;
+}
+
+static inline int fixture_teardown(void **state)
+{
+    fixture_clear(*state);
+    return 0;
+}
+
+#define WORLD_TEST(f)                                                                  \
+    cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+
+/* Documents, and nothing opened. */
+static inline struct world *new_world(struct fixture *f, struct world_shape shape)
+{
+    fixture_clear(f);
+    world_make(&f->world, &f->rng, shape);
+    return &f->world;
+}
+
+/* Documents, and their segment in all guises. */
+static inline struct world *open_world(struct fixture *f, struct world_shape shape)
+{
+    enum { CACHE = 64 << 20 };
+    struct world *w = new_world(f, shape);
+    guises_open(&w->op, &f->guises, buf_slice(&w->bytes), CACHE);
+    return w;
 }
 
 /* ---- questions ---- */

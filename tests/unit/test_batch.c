@@ -2,6 +2,7 @@
 
 #include "base/codec.h"
 #include "base/op.h"
+#include "unit/doc_bytes.h"
 #include "unit/random_docs.h"
 #include "unit/test.h"
 

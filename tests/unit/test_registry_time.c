@@ -94,6 +94,25 @@ static void write_one(struct world *w, const char *name)
     write_id(w, name, 7);
 }
 
+static enum err maintain(struct world *w, bool force)
+{
+    struct op op = op_soon();
+    enum err e = registry_maintain(&op, w->registry, "x", force);
+    op_release(&op);
+    return e;
+}
+
+static struct namespace_info info_of(struct world *w)
+{
+    struct namespace_info info = {0};
+    struct op op = op_soon();
+    note(w, registry_info(&op, w->registry, "x", &info));
+    op_release(&op);
+    schema_unref(info.schema);
+    info.schema = NULL;
+    return info;
+}
+
 static uint64_t objects(struct world *w, const char *prefix, const char *part)
 {
     struct op op = op_soon();
@@ -107,16 +126,19 @@ static uint64_t objects(struct world *w, const char *prefix, const char *part)
     return found;
 }
 
-static void play(void (*scenario)(void *), struct world *w)
+/* Plays the scenario in a world of its own; what it has found, until the next. */
+static const uint64_t *play(void (*scenario)(void *))
 {
+    static struct world w;
     struct fault_plan calm = {0};
     struct sim_options options = {.seed = 1, .stickiness = 64, .steps_max = 100000000};
     struct sim_result result;
-    *w = (struct world){.store = store_fault_new(store_mem_new(), &calm)};
-    sim_run(&options, scenario, w, &result);
+    w = (struct world){.store = store_fault_new(store_mem_new(), &calm)};
+    sim_run(&options, scenario, &w, &result);
     if (result.end != SIM_FINISHED) fail_msg("%s", result.words);
-    assert_int_equal(w->err, ERR_OK);
-    store_free(w->store);
+    assert_int_equal(w.err, ERR_OK);
+    store_free(w.store);
+    return w.found;
 }
 
 /* ---- tests ---- */
@@ -139,12 +161,11 @@ static void restart_untouched(void *arg)
 
 static void after_a_restart_what_waits_is_indexed_though_nobody_asks(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(restart_untouched);
     (void)state;
-    play(restart_untouched, &w);
-    assert_int_equal(w.found[0], 0);
-    assert_int_equal(w.found[1], 1);
-    assert_int_equal(w.found[2], 1);
+    assert_int_equal(found[0], 0);
+    assert_int_equal(found[1], 1);
+    assert_int_equal(found[2], 1);
 }
 
 static void stay_idle(void *arg)
@@ -172,11 +193,10 @@ static void stay_idle(void *arg)
 
 static void idle_namespaces_cost_two_listings_an_hour_together(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(stay_idle);
     (void)state;
-    play(stay_idle, &w);
-    assert_in_range(w.found[0], 2 * 3, 2 * 5);
-    assert_int_equal(w.found[1], 40);
+    assert_in_range(found[0], 2 * 3, 2 * 5);
+    assert_int_equal(found[1], 40);
 }
 
 static double gauge(const char *name)
@@ -232,17 +252,16 @@ static void open_and_leave(void *arg)
 
 static void namespaces_that_nobody_asks_for_are_closed(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(open_and_leave);
     (void)state;
-    play(open_and_leave, &w);
-    assert_int_equal(w.found[0], NAMES);
-    assert_true(w.found[1] > 0);
-    assert_int_equal(w.found[2], NAMES);
-    assert_int_equal(w.found[3], 1); /* the one that was asked for */
-    assert_int_equal(w.found[4], 0);
-    assert_int_equal(w.found[5], 0);
-    assert_int_equal(w.found[6], 0);
-    assert_int_equal(w.found[7], 1);
+    assert_int_equal(found[0], NAMES);
+    assert_true(found[1] > 0);
+    assert_int_equal(found[2], NAMES);
+    assert_int_equal(found[3], 1); /* the one that was asked for */
+    assert_int_equal(found[4], 0);
+    assert_int_equal(found[5], 0);
+    assert_int_equal(found[6], 0);
+    assert_int_equal(found[7], 1);
 }
 
 /* Segments that are to be merged by the background, while the store goes away for ten
@@ -265,15 +284,11 @@ static void merge_in_a_storm(void *arg)
 {
     struct world *w = arg;
     struct fault_plan slow = {.delay_ms_max = 20};
-    struct op op;
-    struct namespace_info info = {0};
     node_start(w, false);
     create(w, "x");
     for (int i = 0; i < 5; i++) {
         write_one(w, "x");
-        op = op_soon();
-        note(w, registry_maintain(&op, w->registry, "x", i == 0));
-        op_release(&op);
+        note(w, maintain(w, i == 0));
     }
     node_stop(w);
     store_fault_plan(w->store, &slow);
@@ -281,10 +296,7 @@ static void merge_in_a_storm(void *arg)
     node_start(w, true); /* whose survey opens it, indexes and merges */
     thread_join(thief);
     task_sleep_ms(5 * MINUTE_MS); /* the longest pause between attempts is one */
-    op = op_soon();
-    note(w, registry_info(&op, w->registry, "x", &info));
-    op_release(&op);
-    schema_unref(info.schema);
+    struct namespace_info info = info_of(w);
     w->found[0] = info.documents;
     w->found[1] = info.segments;
     w->found[2] = info.tail_rows;
@@ -298,13 +310,12 @@ a_store_that_is_away_for_ten_minutes_delays_a_merge_and_no_more(void **state)
 {
     (void)state;
     for (uint64_t after = 1; after < 40; after += 3) {
-        struct world w;
         storm_after = after;
-        play(merge_in_a_storm, &w);
-        assert_int_equal(w.found[0], 1);
-        assert_int_equal(w.found[1], 1);
-        assert_int_equal(w.found[2], 0);
-        assert_in_range(w.found[3], 1, 2); /* and what the storm left of an attempt */
+        const uint64_t *found = play(merge_in_a_storm);
+        assert_int_equal(found[0], 1);
+        assert_int_equal(found[1], 1);
+        assert_int_equal(found[2], 0);
+        assert_in_range(found[3], 1, 2); /* and what the storm left of an attempt */
     }
 }
 
@@ -328,12 +339,11 @@ static void look_in_time(void *arg)
 
 static void after_the_interval_what_could_be_fewer_is_joined(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(look_in_time);
     (void)state;
-    play(look_in_time, &w);
-    assert_int_equal(w.found[0], 2);
-    assert_int_equal(w.found[1], 2);
-    assert_int_equal(w.found[2], 1);
+    assert_int_equal(found[0], 2);
+    assert_int_equal(found[1], 2);
+    assert_int_equal(found[2], 1);
 }
 
 static void wait_to_be_indexed(void *arg)
@@ -360,11 +370,10 @@ static void gauges_tell_what_waits_to_be_indexed(void **state)
 {
     static const uint64_t wanted[] = {0, 1, 1, 4,
                                       1, 0, 0, 1}; /* a fence, three writes */
-    struct world w;
+    const uint64_t *found = play(wait_to_be_indexed);
     (void)state;
-    play(wait_to_be_indexed, &w);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        assert_int_equal(w.found[i], wanted[i]);
+        assert_int_equal(found[i], wanted[i]);
 }
 
 /* ---- merges that need a file ---- */
@@ -396,14 +405,8 @@ static void write_wide(struct world *w, uint64_t first)
 /* A look at what is due; how many segments there are then. */
 static uint64_t tick(struct world *w, enum err *e)
 {
-    struct namespace_info info = {0};
-    struct op op = op_soon();
-    *e = registry_maintain(&op, w->registry, "x", false);
-    op_clear_error(&op);
-    note(w, registry_info(&op, w->registry, "x", &info));
-    op_release(&op);
-    schema_unref(info.schema);
-    return info.segments;
+    *e = maintain(w, false);
+    return info_of(w).segments;
 }
 
 /* Four segments are due, too large for memory together, and their file has no place. */
@@ -451,19 +454,18 @@ static void merge_without_a_file(void *arg)
 
 static void after_a_minute_without_a_file_merges_may_be_large_again(void **state)
 {
-    struct world w;
     (void)state;
     scratch_make(&scratch);
-    play(merge_without_a_file, &w);
+    const uint64_t *found = play(merge_without_a_file);
     scratch_remove(&scratch);
-    assert_int_equal(w.found[0], WIDE_WRITES);
-    assert_int_equal(w.found[1], ERR_IO);
-    assert_int_equal(w.found[2], WIDE_WRITES); /* in memory they have no room */
-    assert_int_equal(w.found[3], ERR_OK);
-    assert_int_equal(w.found[4], ERR_IO); /* tried again, the folder is still missing */
-    assert_int_equal(w.found[5], WIDE_WRITES);
-    assert_int_equal(w.found[6], 1);
-    assert_int_equal(w.found[7], ERR_OK);
+    assert_int_equal(found[0], WIDE_WRITES);
+    assert_int_equal(found[1], ERR_IO);
+    assert_int_equal(found[2], WIDE_WRITES); /* in memory they have no room */
+    assert_int_equal(found[3], ERR_OK);
+    assert_int_equal(found[4], ERR_IO); /* tried again, the folder is still missing */
+    assert_int_equal(found[5], WIDE_WRITES);
+    assert_int_equal(found[6], 1);
+    assert_int_equal(found[7], ERR_OK);
 }
 
 /* ---- writers that are faster than the indexer ---- */
@@ -518,15 +520,14 @@ static void outrun(void *arg)
 
 static void while_two_segments_wait_a_write_takes_as_long_as_indexing_it(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(outrun);
     (void)state;
-    play(outrun, &w);
-    assert_true(w.found[7] <= 2); /* before: nothing, but for turns of threads */
-    assert_true(w.found[0] > SEGMENT_ROWS);
+    assert_true(found[7] <= 2); /* before: nothing, but for turns of threads */
+    assert_true(found[0] > SEGMENT_ROWS);
     for (size_t i = 1; i <= 2; i++) {
         /* Of the maintenance indexing is a part. */
-        assert_true(w.found[i] <= w.found[0] / SEGMENT_ROWS + 1);
-        assert_true(w.found[i] >= w.found[0] / SEGMENT_ROWS / 4);
+        assert_true(found[i] <= found[0] / SEGMENT_ROWS + 1);
+        assert_true(found[i] >= found[0] / SEGMENT_ROWS / 4);
     }
 }
 
@@ -543,11 +544,10 @@ static void outrun_by_far(void *arg)
 
 static void a_write_is_held_back_for_a_second_or_half_its_time_at_most(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(outrun_by_far);
     (void)state;
-    play(outrun_by_far, &w);
-    assert_int_equal(w.found[0], 1000);
-    assert_int_equal(w.found[1], 300);
+    assert_int_equal(found[0], 1000);
+    assert_int_equal(found[1], 300);
 }
 
 static void outrun_beside(void *arg)
@@ -559,37 +559,30 @@ static void outrun_beside(void *arg)
 static void catch_up(void *arg)
 {
     struct world *w = arg;
-    struct op op;
     (void)node_start_slow(w, 200000);
     (void)fall_behind(w);
     struct thread *writer = thread_start("writer", outrun_beside, w);
     task_sleep_ms(100);
-    op = op_soon();
-    note(w, registry_maintain(&op, w->registry, "x", false));
-    op_release(&op);
+    note(w, maintain(w, false));
     thread_join(writer);
     node_stop(w);
 }
 
 static void once_the_tail_is_indexed_a_write_waits_no_longer(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(catch_up);
     (void)state;
-    play(catch_up, &w);
-    assert_in_range(w.found[1], 100, 110);
+    assert_in_range(found[1], 100, 110);
 }
 
 static void stay_silent(void *arg)
 {
     struct world *w = arg;
-    struct op op;
     node_start(w, false);
     create(w, "x");
     write_one(w, "x");
     write_one(w, "x");
-    op = op_soon();
-    note(w, registry_maintain(&op, w->registry, "x", true));
-    op_release(&op);
+    note(w, maintain(w, true));
     task_sleep_ms(2 * DAY_MS);
     write_one(w, "x"); /* which asks first whether the tenure still stands */
     node_stop(w);
@@ -597,9 +590,8 @@ static void stay_silent(void *arg)
 
 static void after_days_of_silence_an_owner_writes_on(void **state)
 {
-    struct world w;
+    (void)play(stay_silent);
     (void)state;
-    play(stay_silent, &w);
 }
 
 static void drop_and_wait(void *arg)
@@ -627,13 +619,12 @@ static void drop_and_wait(void *arg)
 
 static void the_log_of_a_dropped_namespace_goes_after_a_month(void **state)
 {
-    struct world w;
+    const uint64_t *found = play(drop_and_wait);
     (void)state;
-    play(drop_and_wait, &w);
-    assert_int_equal(w.found[0], 2); /* its fence and its DROP */
-    assert_int_equal(w.found[1], 0);
-    assert_int_equal(w.found[2], 0);
-    assert_int_equal(w.found[3], 2); /* the catalog stays for ever */
+    assert_int_equal(found[0], 2); /* its fence and its DROP */
+    assert_int_equal(found[1], 0);
+    assert_int_equal(found[2], 0);
+    assert_int_equal(found[3], 2); /* the catalog stays for ever */
 }
 
 int main(void)

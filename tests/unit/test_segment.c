@@ -257,33 +257,24 @@ static void expect_all(struct op *op, struct segment *s, struct world *w)
 
 static void a_segment_answers_what_its_documents_say(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
+    struct fixture *f = *state;
     for (int round = 0; round < ROUNDS; round++) {
-        struct world w;
-        struct guises g;
-        world_make(&w, &rng, random_shape(&rng));
-        guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+        struct world *w = open_world(f, random_shape(&f->rng));
         for (enum guise i = IN_MEMORY; i < GUISES; i++)
-            expect_all(&w.op, g.segments[i], &w);
-        guises_close(&g);
-        world_release(&w);
+            expect_all(&w->op, f->guises.segments[i], w);
     }
 }
 
 static void a_segment_answers_the_same_from_memory_and_from_the_store(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
+    struct fixture *f = *state;
     for (int round = 0; round < ROUNDS; round++) {
-        struct world w;
-        struct guises g;
-        world_make(&w, &rng, random_shape(&rng));
-        guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+        struct world *w = open_world(f, random_shape(&f->rng));
         for (size_t q = 0; q < COUNT_OF(questions); q++) {
             struct buf answers[GUISES] = {BUF_INIT};
             for (enum guise i = IN_MEMORY; i < GUISES; i++) {
-                assert_int_equal(questions[q](&w.op, g.segments[i], &w, &answers[i]),
+                assert_int_equal(questions[q](&w->op, f->guises.segments[i], w,
+                                              &answers[i]),
                                  ERR_OK);
                 assert_true(
                     slice_equal(buf_slice(&answers[i]), buf_slice(&answers[0])));
@@ -291,8 +282,6 @@ static void a_segment_answers_the_same_from_memory_and_from_the_store(void **sta
             for (enum guise i = IN_MEMORY; i < GUISES; i++)
                 buf_release(&answers[i]);
         }
-        guises_close(&g);
-        world_release(&w);
     }
 }
 
@@ -300,96 +289,77 @@ static void a_segment_answers_the_same_from_memory_and_from_the_store(void **sta
 
 static void many_blocks_are_read_by_windows(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
+    struct fixture *f = *state;
     static const uint32_t percents[] = {100, 40};
     for (size_t round = 0; round < COUNT_OF(percents); round++) {
-        struct world w;
-        struct guises g;
         struct world_shape shape = {.row_count = 16000,
                                     .vector_dim = 100,
                                     .attr_count = 4,
                                     .vector_percent = percents[round],
                                     .zstd_level = 1};
-        world_make(&w, &rng, shape);
-        guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
-        struct segment *s = g.segments[STORED_SMALL_TAIL];
-        expect_vectors(&w.op, s, &w);
-        expect_vectors(&w.op, s, &w);
-        expect_fetch(&w.op, s, &w, (struct segment_fetch){true, true}, 10000);
+        struct world *w = open_world(f, shape);
+        struct segment *s = f->guises.segments[STORED_SMALL_TAIL];
+        expect_vectors(&w->op, s, w);
+        expect_vectors(&w->op, s, w);
+        expect_fetch(&w->op, s, w, (struct segment_fetch){true, true}, 10000);
 
         struct buf merged = BUF_INIT;
-        assert_int_equal(ask_merge(&w.op, s, &w, &merged), ERR_OK);
-        assert_true(slice_equal(buf_slice(&merged), buf_slice(&w.bytes)));
+        assert_int_equal(ask_merge(&w->op, s, w, &merged), ERR_OK);
+        assert_true(slice_equal(buf_slice(&merged), buf_slice(&w->bytes)));
         buf_release(&merged);
-        guises_close(&g);
-        world_release(&w);
     }
 }
 
 static void blocks_without_allowed_rows_are_not_read(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
+    struct fixture *f = *state;
     struct hit hits[3];
     struct topk best;
     float query[100] = {1};
 
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 8000,
-                                    .vector_dim = 100,
-                                    .attr_count = 1,
-                                    .vector_percent = 100});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+    struct world *w = open_world(f, (struct world_shape){.row_count = 8000,
+                                                         .vector_dim = 100,
+                                                         .attr_count = 1,
+                                                         .vector_percent = 100});
     const uint32_t rows[] = {2, 7999};
     struct rowset *allowed = rowset_from(rows, COUNT_OF(rows));
     topk_init(&best, hits, COUNT_OF(hits), hits_by_row, NULL);
-    w.op.counters = (struct op_counters){0};
-    assert_int_equal(segment_vector_search(&w.op, g.segments[STORED_SMALL_TAIL],
-                                           w.schema->metric, query, allowed, 0, &best),
+    w->op.counters = (struct op_counters){0};
+    assert_int_equal(segment_vector_search(&w->op,
+                                           f->guises.segments[STORED_SMALL_TAIL],
+                                           w->schema->metric, query, allowed, 0, &best),
                      ERR_OK);
     assert_int_equal(best.count, 2);
-    assert_int_equal(w.op.counters.rows_scored, 2);
-    assert_int_equal(w.op.counters.rounds, 1);
+    assert_int_equal(w->op.counters.rows_scored, 2);
+    assert_int_equal(w->op.counters.rounds, 1);
     /* Two units of a quarter MiB at most, and the norms. */
-    assert_true(w.op.counters.store_bytes < 600 << 10);
+    assert_true(w->op.counters.store_bytes < 600 << 10);
     rowset_unref(allowed);
-    guises_close(&g);
-    world_release(&w);
 }
 
 static void each_question_takes_one_round(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
+    struct fixture *f = *state;
     struct segment *s;
 
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 500,
-                                    .vector_dim = 30,
-                                    .attr_count = 6,
-                                    .vector_percent = 100});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+    struct world *w = open_world(f, (struct world_shape){.row_count = 500,
+                                                         .vector_dim = 30,
+                                                         .attr_count = 6,
+                                                         .vector_percent = 100});
     static const question once[] = {ask_vectors, ask_views, ask_documents};
     for (size_t i = 0; i < COUNT_OF(once); i++) {
-        struct cache *cold = cache_new(g.store, CACHE_SIZE);
+        struct cache *cold = cache_new(f->guises.store, CACHE_SIZE);
         struct buf answer = BUF_INIT;
-        w.op.counters = (struct op_counters){0};
-        assert_int_equal(segment_open(&w.op, cold, "segment", w.bytes.size, &s),
+        w->op.counters = (struct op_counters){0};
+        assert_int_equal(segment_open(&w->op, cold, "segment", w->bytes.size, &s),
                          ERR_OK);
-        assert_int_equal(w.op.counters.rounds, 1);
-        assert_int_equal(once[i](&w.op, s, &w, &answer), ERR_OK);
-        assert_true(w.op.counters.rounds <= 2);
+        assert_int_equal(w->op.counters.rounds, 1);
+        assert_int_equal(once[i](&w->op, s, w, &answer), ERR_OK);
+        assert_true(w->op.counters.rounds <= 2);
         buf_release(&answer);
         segment_unref(s);
         cache_free(cold);
     }
-    guises_close(&g);
-    world_release(&w);
 }
 
 /* ---- vectors at the edges of float ---- */
@@ -532,36 +502,32 @@ static void deal(struct world *w, struct guises *g, struct pieces *p, struct doc
 
 static void merging_equals_building_from_the_live_documents(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
+    struct fixture *f = *state;
     for (int round = 0; round < ROUNDS; round++) {
-        struct world w;
-        struct guises g;
         struct pieces p;
         struct segment_input inputs[5];
         size_t n = 0;
         struct buf merged = BUF_INIT, built = BUF_INIT;
         uint32_t live_count, row_count;
 
-        world_make(&w, &rng, random_shape(&rng));
-        guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
-        struct doc *live = mem_new_array(struct doc, w.shape.row_count);
-        deal(&w, &g, &p, live, &live_count);
+        struct world *w = open_world(f, random_shape(&f->rng));
+        struct doc *live = mem_new_array(struct doc, w->shape.row_count);
+        deal(w, &f->guises, &p, live, &live_count);
         for (size_t i = 0; i < 5; i++)
             if (p.segments[i])
                 inputs[n++] = (struct segment_input){p.segments[i], p.dead[i]};
 
-        struct segment_options options = {.zstd_level = w.shape.zstd_level};
-        w.shape.index_from = 0; /* a merge may make another index */
+        struct segment_options options = {.zstd_level = w->shape.zstd_level};
+        w->shape.index_from = 0; /* a merge may make another index */
         buf_append_str(&merged, "what was in front stays");
         struct buf before = BUF_INIT;
         buf_append_slice(&before, buf_slice(&merged));
-        assert_int_equal(segment_merge(&w.op, w.schema, &options, inputs, n, &merged,
+        assert_int_equal(segment_merge(&w->op, w->schema, &options, inputs, n, &merged,
                                        &row_count),
                          ERR_OK);
         assert_int_equal(row_count, live_count);
         buf_append_slice(&built, buf_slice(&before));
-        if (live_count > 0) world_build(&w, w.schema, live, live_count, &built);
+        if (live_count > 0) world_build(w, w->schema, live, live_count, &built);
         assert_true(slice_equal(buf_slice(&merged), buf_slice(&built)));
 
         for (size_t i = 0; i < 5; i++) {
@@ -573,69 +539,57 @@ static void merging_equals_building_from_the_live_documents(void **state)
         buf_release(&merged);
         buf_release(&built);
         mem_free(live);
-        guises_close(&g);
-        world_release(&w);
     }
 }
 
 static void merging_only_dead_rows_leaves_out_unchanged(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
+    struct fixture *f = *state;
     uint32_t row_count = 42;
     struct buf out = BUF_INIT;
 
-    world_make(&w, &rng, (struct world_shape){.row_count = 10, .attr_count = 2});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+    struct world *w =
+        open_world(f, (struct world_shape){.row_count = 10, .attr_count = 2});
     struct rowset *dead = rowset_range(0, 10);
-    struct segment_input input = {g.segments[0], dead};
+    struct segment_input input = {f->guises.segments[0], dead};
     struct segment_options options = {0};
-    assert_int_equal(segment_merge(&w.op, w.schema, &options, &input, 1, &out,
+    assert_int_equal(segment_merge(&w->op, w->schema, &options, &input, 1, &out,
                                    &row_count),
                      ERR_OK);
     assert_int_equal(row_count, 0);
     assert_int_equal(out.size, 0);
     row_count = 42;
-    assert_int_equal(segment_merge(&w.op, w.schema, &options, NULL, 0, &out,
+    assert_int_equal(segment_merge(&w->op, w->schema, &options, NULL, 0, &out,
                                    &row_count),
                      ERR_OK);
     assert_int_equal(row_count, 0);
     rowset_unref(dead);
-    guises_close(&g);
-    world_release(&w);
 }
 
 /* ---- schemas that grew, and others ---- */
 
 static void later_attributes_are_null_in_older_segments(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
+    struct fixture *f = *state;
     for (int round = 0; round < ROUNDS; round++) {
-        struct world w;
-        struct guises g;
         struct buf bytes = BUF_INIT;
 
-        world_make(&w, &rng, random_shape(&rng));
+        struct world *w = new_world(f, random_shape(&f->rng));
         struct schema *old =
-            older_schema(w.schema, random_index(&w.rng, w.schema->attr_count));
-        for (uint32_t row = 0; row < w.shape.row_count; row++) {
+            older_schema(w->schema, random_index(&w->rng, w->schema->attr_count));
+        for (uint32_t row = 0; row < w->shape.row_count; row++) {
             struct value *values =
-                op_new_array(&w.op, struct value, w.schema->attr_count);
-            for (uint32_t i = 0; i < w.schema->attr_count; i++)
-                values[i] = i < old->attr_count ? w.docs[row].values[i] : VALUE_NULL;
-            w.docs[row].values = values;
+                op_new_array(&w->op, struct value, w->schema->attr_count);
+            for (uint32_t i = 0; i < w->schema->attr_count; i++)
+                values[i] = i < old->attr_count ? w->docs[row].values[i] : VALUE_NULL;
+            w->docs[row].values = values;
         }
-        world_build(&w, old, w.docs, w.shape.row_count, &bytes);
-        guises_open(&w.op, &g, buf_slice(&bytes), CACHE_SIZE);
+        world_build(w, old, w->docs, w->shape.row_count, &bytes);
+        guises_open(&w->op, &f->guises, buf_slice(&bytes), CACHE_SIZE);
         for (enum guise i = IN_MEMORY; i < GUISES; i++)
-            expect_all(&w.op, g.segments[i], &w);
-        guises_close(&g);
+            expect_all(&w->op, f->guises.segments[i], w);
         buf_release(&bytes);
         schema_unref(old);
-        world_release(&w);
     }
 }
 
@@ -682,32 +636,25 @@ static void another_schema_is_refused(void **state)
 
 static void id_conditions_on_strings_equal_filter_matches(void **state)
 {
-    (void)state;
+    struct fixture *f = *state;
     static const enum filter_op ops[] = {FILTER_EQ,     FILTER_NE,  FILTER_IN,
                                          FILTER_NOT_IN, FILTER_GT,  FILTER_GTE,
                                          FILTER_LT,     FILTER_LTE, FILTER_PREFIX};
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
 
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 300,
-                                    .attr_count = 1,
-                                    .string_ids = true});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+    struct world *w = open_world(f, (struct world_shape){.row_count = 300,
+                                                         .attr_count = 1,
+                                                         .string_ids = true});
     for (int round = 0; round < 400; round++) {
-        struct doc_id id = w.docs[random_index(&w.rng, 300)].id;
-        if (random_index(&w.rng, 2))
-            id.string.size = 1 + random_index(&w.rng, id.string.size);
-        if (random_index(&w.rng, 20) == 0) id = number_id(7);
-        struct filter f = {.op = ops[random_index(&w.rng, COUNT_OF(ops))],
-                           .attr = FILTER_ATTR_ID,
-                           .ids = &id,
-                           .id_count = 1};
-        expect_filter(&w.op, g.segments[STORED], &w, &f);
+        struct doc_id id = w->docs[random_index(&w->rng, 300)].id;
+        if (random_index(&w->rng, 2))
+            id.string.size = 1 + random_index(&w->rng, id.string.size);
+        if (random_index(&w->rng, 20) == 0) id = number_id(7);
+        struct filter condition = {.op = ops[random_index(&w->rng, COUNT_OF(ops))],
+                                   .attr = FILTER_ATTR_ID,
+                                   .ids = &id,
+                                   .id_count = 1};
+        expect_filter(&w->op, f->guises.segments[STORED], w, &condition);
     }
-    guises_close(&g);
-    world_release(&w);
 }
 
 /* ---- failures ---- */
@@ -715,17 +662,14 @@ static void id_conditions_on_strings_equal_filter_matches(void **state)
 /* Call n of the store fails, for n = 1, 2, … until a run meets no failure. */
 static void failing_reads_come_back_and_leave_nothing_pinned(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 6000,
-                                    .vector_dim = 100,
-                                    .attr_count = 5,
-                                    .vector_percent = 80});
+    struct fixture *f = *state;
+    struct world *w = new_world(f, (struct world_shape){.row_count = 6000,
+                                                        .vector_dim = 100,
+                                                        .attr_count = 5,
+                                                        .vector_percent = 80});
     struct store *store = store_fault_new(store_mem_new(), &(struct fault_plan){0});
-    struct slice bytes = buf_slice(&w.bytes);
-    assert_int_equal(store_put(&w.op, store, "segment", &bytes, 1), ERR_OK);
+    struct slice bytes = buf_slice(&w->bytes);
+    assert_int_equal(store_put(&w->op, store, "segment", &bytes, 1), ERR_OK);
     for (size_t q = 0; q < COUNT_OF(questions); q++) {
         bool failed = true;
         for (uint64_t n = 1; failed; n++) {
@@ -735,12 +679,12 @@ static void failing_reads_come_back_and_leave_nothing_pinned(void **state)
             uint64_t calls = store_fault_calls(store);
             store_fault_plan(store, &(struct fault_plan){.at_call = calls + n,
                                                          .at_fault = FAULT_FAIL});
-            enum err e = segment_open_tail(&w.op, cache, "segment", bytes.size,
+            enum err e = segment_open_tail(&w->op, cache, "segment", bytes.size,
                                            SEGMENT_FOOTER_SIZE, &s);
-            if (!e) e = questions[q](&w.op, s, &w, &answer);
+            if (!e) e = questions[q](&w->op, s, w, &answer);
             failed = store_fault_calls(store) >= calls + n;
             assert_int_equal(e, failed ? ERR_IO : ERR_OK);
-            op_clear_error(&w.op);
+            op_clear_error(&w->op);
             buf_release(&answer);
             segment_unref(s);
             assert_true(cache_usage(cache).pinned_bytes == 0);
@@ -749,62 +693,48 @@ static void failing_reads_come_back_and_leave_nothing_pinned(void **state)
         }
     }
     store_free(store);
-    world_release(&w);
 }
 
 static void a_canceled_op_stops_scans_and_merges(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 300,
-                                    .vector_dim = 16,
-                                    .attr_count = 2,
-                                    .vector_percent = 100});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+    struct fixture *f = *state;
+    struct world *w = open_world(f, (struct world_shape){.row_count = 300,
+                                                         .vector_dim = 16,
+                                                         .attr_count = 2,
+                                                         .vector_percent = 100});
     static const question stopped[] = {ask_vectors, ask_documents, ask_merge};
     for (size_t i = 0; i < COUNT_OF(stopped); i++) {
         struct buf answer = BUF_INIT;
         struct op op;
         op_init(&op, OP_NO_DEADLINE, 0);
         op_cancel(&op);
-        assert_int_equal(stopped[i](&op, g.segments[STORED_SMALL_TAIL], &w, &answer),
+        assert_int_equal(stopped[i](&op, f->guises.segments[STORED_SMALL_TAIL], w,
+                                    &answer),
                          ERR_CANCELED);
         assert_int_equal(answer.size, 0);
         buf_release(&answer);
         op_release(&op);
     }
-    guises_close(&g);
-    world_release(&w);
 }
 
 static void a_small_arena_is_a_limit_not_a_crash(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 500,
-                                    .vector_dim = 100,
-                                    .attr_count = 6,
-                                    .vector_percent = 100});
-    guises_open(&w.op, &g, buf_slice(&w.bytes), CACHE_SIZE);
+    struct fixture *f = *state;
+    struct world *w = open_world(f, (struct world_shape){.row_count = 500,
+                                                         .vector_dim = 100,
+                                                         .attr_count = 6,
+                                                         .vector_percent = 100});
     enum err e = ERR_LIMIT;
     for (size_t arena = 16 << 10; e == ERR_LIMIT; arena += 16 << 10) {
         struct buf answer = BUF_INIT;
         struct op op;
         op_init(&op, OP_NO_DEADLINE, arena);
-        e = ask_documents(&op, g.segments[STORED], &w, &answer);
+        e = ask_documents(&op, f->guises.segments[STORED], w, &answer);
         assert_true(e == ERR_OK || e == ERR_LIMIT);
         assert_true(arena > 100 << 10 || e == ERR_LIMIT);
         buf_release(&answer);
         op_release(&op);
     }
-    guises_close(&g);
-    world_release(&w);
 }
 
 /* ---- threads ---- */
@@ -835,29 +765,26 @@ static void ask_often(void *arg)
 
 static void threads_that_share_a_segment_get_the_same_answers(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct world w;
-    struct guises g;
+    struct fixture *f = *state;
     struct buf wanted[COUNT_OF(questions)] = {BUF_INIT};
     struct asker askers[4];
     struct thread *threads[4];
 
-    world_make(&w, &rng,
-               (struct world_shape){.row_count = 1500,
-                                    .vector_dim = 100,
-                                    .attr_count = 5,
-                                    .vector_percent = 70});
+    struct world *w = new_world(f, (struct world_shape){.row_count = 1500,
+                                                        .vector_dim = 100,
+                                                        .attr_count = 5,
+                                                        .vector_percent = 70});
     /* Room for what four threads pin, hardly more: ranges come and go. */
-    guises_open(&w.op, &g, buf_slice(&w.bytes), 5 * w.bytes.size);
+    guises_open(&w->op, &f->guises, buf_slice(&w->bytes), 5 * w->bytes.size);
     for (size_t q = 0; q < COUNT_OF(questions); q++)
-        assert_int_equal(questions[q](&w.op, g.segments[IN_MEMORY], &w, &wanted[q]),
+        assert_int_equal(questions[q](&w->op, f->guises.segments[IN_MEMORY], w,
+                                      &wanted[q]),
                          ERR_OK);
     for (size_t i = 0; i < COUNT_OF(threads); i++) {
-        askers[i] =
-            (struct asker){.w = &w,
-                           .segment = g.segments[i % 2 ? STORED_SMALL_TAIL : IN_MEMORY],
-                           .wanted = wanted};
+        askers[i] = (struct asker){
+            .w = w,
+            .segment = f->guises.segments[i % 2 ? STORED_SMALL_TAIL : IN_MEMORY],
+            .wanted = wanted};
         threads[i] = thread_start("asker", ask_often, &askers[i]);
     }
     for (size_t i = 0; i < COUNT_OF(threads); i++) {
@@ -866,8 +793,6 @@ static void threads_that_share_a_segment_get_the_same_answers(void **state)
     }
     for (size_t q = 0; q < COUNT_OF(questions); q++)
         buf_release(&wanted[q]);
-    guises_close(&g);
-    world_release(&w);
 }
 
 /* ---- what others rely on ---- */
@@ -883,7 +808,7 @@ static void a_reference_outlives_its_first_owner(void **state)
     segment_unref(s);
     assert_int_equal(segment_row_count(again), 2);
     assert_string_equal(segment_key(again), "memory");
-    assert_int_equal(segment_id_kind(again), ID_U64);
+    assert_int_equal(segment_id(again, 0).kind, ID_U64);
     assert_true(segment_memory(again) >= segment_size(again));
     segment_unref(again);
     segment_unref(NULL);
@@ -893,22 +818,22 @@ static void a_reference_outlives_its_first_owner(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_segment_answers_what_its_documents_say),
-        cmocka_unit_test(a_segment_answers_the_same_from_memory_and_from_the_store),
-        cmocka_unit_test(many_blocks_are_read_by_windows),
-        cmocka_unit_test(blocks_without_allowed_rows_are_not_read),
-        cmocka_unit_test(each_question_takes_one_round),
+        WORLD_TEST(a_segment_answers_what_its_documents_say),
+        WORLD_TEST(a_segment_answers_the_same_from_memory_and_from_the_store),
+        WORLD_TEST(many_blocks_are_read_by_windows),
+        WORLD_TEST(blocks_without_allowed_rows_are_not_read),
+        WORLD_TEST(each_question_takes_one_round),
         cmocka_unit_test(extreme_vectors_score_as_in_double),
         cmocka_unit_test(a_stored_vector_that_is_not_finite_is_corrupt),
-        cmocka_unit_test(merging_equals_building_from_the_live_documents),
-        cmocka_unit_test(merging_only_dead_rows_leaves_out_unchanged),
-        cmocka_unit_test(later_attributes_are_null_in_older_segments),
+        WORLD_TEST(merging_equals_building_from_the_live_documents),
+        WORLD_TEST(merging_only_dead_rows_leaves_out_unchanged),
+        WORLD_TEST(later_attributes_are_null_in_older_segments),
         cmocka_unit_test(another_schema_is_refused),
-        cmocka_unit_test(id_conditions_on_strings_equal_filter_matches),
-        cmocka_unit_test(failing_reads_come_back_and_leave_nothing_pinned),
-        cmocka_unit_test(a_canceled_op_stops_scans_and_merges),
-        cmocka_unit_test(a_small_arena_is_a_limit_not_a_crash),
-        cmocka_unit_test(threads_that_share_a_segment_get_the_same_answers),
+        WORLD_TEST(id_conditions_on_strings_equal_filter_matches),
+        WORLD_TEST(failing_reads_come_back_and_leave_nothing_pinned),
+        WORLD_TEST(a_canceled_op_stops_scans_and_merges),
+        WORLD_TEST(a_small_arena_is_a_limit_not_a_crash),
+        WORLD_TEST(threads_that_share_a_segment_get_the_same_answers),
         cmocka_unit_test(a_reference_outlives_its_first_owner),
     };
     return cmocka_run_group_tests_name("segment", tests, NULL, NULL);

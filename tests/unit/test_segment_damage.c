@@ -18,6 +18,7 @@ enum { CACHE_SIZE = 4 << 20 };
 
 /* A segment of 8 to 24 KiB with everything in it, and its right answers. */
 struct victim {
+    uint64_t rng;
     struct world w;
     struct buf answers[COUNT_OF(questions)];
     struct store *store;
@@ -35,21 +36,21 @@ static const struct attr victim_attrs[] = {
     {.name = "uuid", .type = ATTR_UUID},
     {.name = "flags", .type = ATTR_BOOL, .array = true}};
 
-static void victim_make(struct victim *v, uint64_t *rng)
+static void victim_make(struct victim *v, uint64_t rng)
 {
     struct world *w = &v->w;
     struct segment *s;
     struct buf copy = BUF_INIT;
+    *v = (struct victim){.rng = rng, .store = store_mem_new()};
     struct world_shape shape = {.row_count = 40,
                                 .vector_dim = 16,
                                 .attr_count = COUNT_OF(victim_attrs),
-                                .string_ids = random_index(rng, 2),
+                                .string_ids = random_index(&v->rng, 2),
                                 .vector_percent = 80,
-                                .zstd_level = (int)random_index(rng, 2),
+                                .zstd_level = (int)random_index(&v->rng, 2),
                                 .index_from = 1};
 
-    *v = (struct victim){.store = store_mem_new()};
-    world_make(w, rng, shape);
+    world_make(w, &v->rng, shape);
     schema_unref(w->schema);
     w->schema = schema_new(16, METRIC_COSINE, victim_attrs, COUNT_OF(victim_attrs));
     for (uint32_t row = 0; row < shape.row_count; row++) {
@@ -80,6 +81,28 @@ static void victim_release(struct victim *v)
     store_free(v->store);
     world_release(&v->w);
 }
+
+static void victim_renew(struct victim *v)
+{
+    victim_release(v);
+    victim_make(v, v->rng);
+}
+
+static int victim_setup(void **state)
+{
+    static struct victim victim;
+    victim_make(&victim, test_seed());
+    *state = &victim;
+    return 0;
+}
+
+static int victim_teardown(void **state)
+{
+    victim_release(*state);
+    return 0;
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, victim_setup, victim_teardown)
 
 /* Asks everything; each answer must be right or ERR_CORRUPT with the object's name. */
 static void expect_no_wrong_answer(struct victim *v, struct segment *s)
@@ -129,124 +152,105 @@ static void expect_detected_or_right(struct victim *v, enum guise guise,
     op_release(&op);
 }
 
-static void flip_every_bit(uint64_t *rng, enum guise guise, bool header_counts)
+static void flip_every_bit(struct victim *v, enum guise guise, bool header_counts)
 {
-    struct victim v;
-    victim_make(&v, rng);
-    uint8_t *bytes = v.w.bytes.data;
-    for (size_t bit = random_index(rng, STRIDE); bit < 8 * v.w.bytes.size;
+    uint8_t *bytes = v->w.bytes.data;
+    for (size_t bit = random_index(&v->rng, STRIDE); bit < 8 * v->w.bytes.size;
          bit += STRIDE) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        uint64_t harmless = v.harmless;
-        expect_detected_or_right(&v, guise, buf_slice(&v.w.bytes));
+        uint64_t harmless = v->harmless;
+        expect_detected_or_right(v, guise, buf_slice(&v->w.bytes));
         if (header_counts || bit / 8 >= SEGMENT_HEADER_SIZE)
-            assert_true(v.harmless == harmless);
+            assert_true(v->harmless == harmless);
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
-    victim_release(&v);
 }
 
 static void every_flipped_bit_is_found_when_all_is_held(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    flip_every_bit(&rng, IN_MEMORY, true);
-    flip_every_bit(&rng, STORED, true);
+    struct victim *v = *state;
+    flip_every_bit(v, IN_MEMORY, true);
+    victim_renew(v);
+    flip_every_bit(v, STORED, true);
 }
 
 /* Nothing but its end is held: sections are checked as they arrive. The header is not
  * read at all, so nothing can follow from it. */
 static void every_flipped_bit_is_found_before_it_is_used(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    flip_every_bit(&rng, STORED_SMALL_TAIL, false);
+    struct victim *v = *state;
+    flip_every_bit(v, STORED_SMALL_TAIL, false);
 }
 
 /* The header too, which nothing else reads. */
 static void verifying_finds_every_flipped_byte(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct victim v;
-    victim_make(&v, &rng);
-    for (size_t at = 0; at <= v.w.bytes.size; at++) {
-        bool damaged = at < v.w.bytes.size;
-        struct cache *cache = cache_new(v.store, CACHE_SIZE);
+    struct victim *v = *state;
+    for (size_t at = 0; at <= v->w.bytes.size; at++) {
+        bool damaged = at < v->w.bytes.size;
+        struct cache *cache = cache_new(v->store, CACHE_SIZE);
         struct segment *s = NULL;
         struct op op;
-        uint8_t mask = (uint8_t)(1 + random_index(&rng, 255));
+        uint8_t mask = (uint8_t)(1 + random_index(&v->rng, 255));
         op_init(&op, OP_NO_DEADLINE, 0);
-        if (damaged) v.w.bytes.data[at] ^= mask;
-        assert_true(store_mem_overwrite(v.store, "segment", buf_slice(&v.w.bytes)));
-        enum err e = guise_open(&op, STORED_SMALL_TAIL, buf_slice(&v.w.bytes), cache,
+        if (damaged) v->w.bytes.data[at] ^= mask;
+        assert_true(store_mem_overwrite(v->store, "segment", buf_slice(&v->w.bytes)));
+        enum err e = guise_open(&op, STORED_SMALL_TAIL, buf_slice(&v->w.bytes), cache,
                                 "segment", &s);
         if (!e) e = segment_verify(&op, s);
         assert_int_equal(e, damaged ? ERR_CORRUPT : ERR_OK);
-        if (damaged) v.w.bytes.data[at] ^= mask;
+        if (damaged) v->w.bytes.data[at] ^= mask;
         segment_unref(s);
         op_release(&op);
         cache_free(cache);
     }
-    victim_release(&v);
 }
 
 /* What a segment says of its documents, with every checksum right. */
 static void verifying_finds_every_count_that_is_not_so(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct victim v;
+    struct victim *v = *state;
     struct segment *s = NULL;
     struct op op;
 
-    victim_make(&v, &rng);
     struct buf copy = BUF_INIT;
-    buf_append_slice(&copy, buf_slice(&v.w.bytes));
+    buf_append_slice(&copy, buf_slice(&v->w.bytes));
     op_init(&op, OP_NO_DEADLINE, 0);
     assert_int_equal(segment_open_memory(&op, &copy, &s), ERR_OK);
-    assert_int_equal(segment_verify_counts(&op, s, v.w.schema), ERR_OK);
+    assert_int_equal(segment_verify_counts(&op, s, v->w.schema), ERR_OK);
     for (uint32_t i = 0; i <= s->layout.attr_count; i++) {
         uint32_t *count = i < s->layout.attr_count ? &s->layout.attrs[i].value_count
                                                    : &s->layout.vector_count;
         ++*count;
-        assert_int_equal(segment_verify_counts(&op, s, v.w.schema), ERR_CORRUPT);
+        assert_int_equal(segment_verify_counts(&op, s, v->w.schema), ERR_CORRUPT);
         assert_non_null(strstr(op.error, "it says"));
         op_clear_error(&op);
         --*count;
     }
     segment_unref(s);
     op_release(&op);
-    victim_release(&v);
 }
 
 static void an_object_cut_at_any_length_is_corrupt(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct victim v;
-    victim_make(&v, &rng);
+    struct victim *v = *state;
     for (enum guise guise = IN_MEMORY; guise < GUISES; guise++) {
-        for (size_t size = 0; size < v.w.bytes.size;
+        for (size_t size = 0; size < v->w.bytes.size;
              size += 1 + size / 64 * (STRIDE > 1)) {
-            uint64_t detected = v.detected;
-            expect_detected_or_right(&v, guise, slice_of(v.w.bytes.data, size));
-            assert_true(v.detected == detected + 1);
+            uint64_t detected = v->detected;
+            expect_detected_or_right(v, guise, slice_of(v->w.bytes.data, size));
+            assert_true(v->detected == detected + 1);
         }
     }
-    victim_release(&v);
 }
 
 /* The manifest remembers another size than the object has. */
 static void an_object_of_another_size_is_corrupt(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct victim v;
-    victim_make(&v, &rng);
-    size_t size = v.w.bytes.size;
+    struct victim *v = *state;
+    size_t size = v->w.bytes.size;
     for (size_t claimed = size - 200; claimed < size + 200; claimed++) {
-        struct cache *cache = cache_new(v.store, CACHE_SIZE);
+        struct cache *cache = cache_new(v->store, CACHE_SIZE);
         struct segment *s = NULL;
         struct op op;
         op_init(&op, OP_NO_DEADLINE, 0);
@@ -256,60 +260,51 @@ static void an_object_of_another_size_is_corrupt(void **state)
         op_release(&op);
         cache_free(cache);
     }
-    victim_release(&v);
 }
 
 static void swapped_pieces_are_found(void **state)
 {
-    (void)state;
+    struct victim *v = *state;
     enum { PIECE = SECTION_ALIGNMENT };
-    uint64_t rng = test_seed();
-    struct victim v;
-    victim_make(&v, &rng);
-    uint8_t *bytes = v.w.bytes.data;
-    size_t pieces = v.w.bytes.size / PIECE;
+    uint8_t *bytes = v->w.bytes.data;
+    size_t pieces = v->w.bytes.size / PIECE;
     for (size_t i = 0; i < 6000 / STRIDE; i++) {
         uint8_t kept[PIECE];
-        uint8_t *a = bytes + random_index(&rng, pieces) * PIECE;
-        uint8_t *b = bytes + random_index(&rng, pieces) * PIECE;
+        uint8_t *a = bytes + random_index(&v->rng, pieces) * PIECE;
+        uint8_t *b = bytes + random_index(&v->rng, pieces) * PIECE;
         memcpy(kept, a, PIECE);
         memmove(a, b, PIECE);
         memcpy(b, kept, PIECE);
-        expect_detected_or_right(&v, i % 2 ? STORED_SMALL_TAIL : STORED,
-                                 buf_slice(&v.w.bytes));
+        expect_detected_or_right(v, i % 2 ? STORED_SMALL_TAIL : STORED,
+                                 buf_slice(&v->w.bytes));
         memcpy(kept, a, PIECE);
         memmove(a, b, PIECE);
         memcpy(b, kept, PIECE);
     }
-    assert_true(v.detected > v.harmless);
-    victim_release(&v);
+    assert_true(v->detected > v->harmless);
 }
 
 /* A damaged answer of the store is not kept: the next read may be better. */
 static void what_was_damaged_on_its_way_is_read_again(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct victim v;
+    struct victim *v = *state;
     struct segment *s;
     struct buf answer = BUF_INIT;
-    victim_make(&v, &rng);
-    struct op *op = &v.w.op;
-    struct cache *cache = cache_new(v.store, CACHE_SIZE);
-    struct slice bytes = buf_slice(&v.w.bytes);
+    struct op *op = &v->w.op;
+    struct cache *cache = cache_new(v->store, CACHE_SIZE);
+    struct slice bytes = buf_slice(&v->w.bytes);
     assert_int_equal(guise_open(op, STORED_SMALL_TAIL, bytes, cache, "segment", &s),
                      ERR_OK);
-    v.w.bytes.data[SEGMENT_HEADER_SIZE] ^= 1;
-    assert_true(store_mem_overwrite(v.store, "segment", bytes));
-    assert_int_equal(ask_vectors(op, s, &v.w, &answer), ERR_CORRUPT);
-    v.w.bytes.data[SEGMENT_HEADER_SIZE] ^= 1;
-    assert_true(store_mem_overwrite(v.store, "segment", bytes));
-    assert_int_equal(ask_vectors(op, s, &v.w, &answer), ERR_OK);
-    assert_true(slice_equal(buf_slice(&answer), buf_slice(&v.answers[1])));
+    v->w.bytes.data[SEGMENT_HEADER_SIZE] ^= 1;
+    assert_true(store_mem_overwrite(v->store, "segment", bytes));
+    assert_int_equal(ask_vectors(op, s, &v->w, &answer), ERR_CORRUPT);
+    v->w.bytes.data[SEGMENT_HEADER_SIZE] ^= 1;
+    assert_true(store_mem_overwrite(v->store, "segment", bytes));
+    assert_int_equal(ask_vectors(op, s, &v->w, &answer), ERR_OK);
+    assert_true(slice_equal(buf_slice(&answer), buf_slice(&v->answers[1])));
     buf_release(&answer);
     segment_unref(s);
     cache_free(cache);
-    victim_release(&v);
 }
 
 /* ---- nonsense with right checksums ---- */
@@ -406,21 +401,18 @@ static void ask_everything(struct victim *v, struct segment *s)
 
 static void nonsense_with_right_checksums_does_no_harm(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct victim v;
+    struct victim *v = *state;
     struct segment_footer footer;
     struct segment_layout layout;
-    victim_make(&v, &rng);
-    size_t size = v.w.bytes.size;
-    const uint8_t *base = v.w.bytes.data;
-    assert_int_equal(segment_footer_decode(&v.w.op,
+    size_t size = v->w.bytes.size;
+    const uint8_t *base = v->w.bytes.data;
+    assert_int_equal(segment_footer_decode(&v->w.op,
                                            slice_of(base + size - SEGMENT_FOOTER_SIZE,
                                                     SEGMENT_FOOTER_SIZE),
                                            size, &footer),
                      ERR_OK);
     uint64_t at = footer.directory_offset;
-    assert_int_equal(segment_directory_decode(&v.w.op,
+    assert_int_equal(segment_directory_decode(&v->w.op,
                                               slice_of(base + at,
                                                        size - SEGMENT_FOOTER_SIZE - at),
                                               &footer, &layout),
@@ -431,27 +423,26 @@ static void nonsense_with_right_checksums_does_no_harm(void **state)
         struct segment *s = NULL;
         struct op op;
         op_init(&op, OP_NO_DEADLINE, 64 << 20);
-        buf_append_slice(&bytes, buf_slice(&v.w.bytes));
+        buf_append_slice(&bytes, buf_slice(&v->w.bytes));
         /* Half of the damage goes where a flip says most: ids and everything behind. */
         uint64_t from = round % 2 ? layout.resident_offset : SEGMENT_HEADER_SIZE;
-        for (uint32_t n = 1 + random_index(&rng, 3); n > 0; n--) {
-            uint64_t where = from + random_index(&rng, size - from);
-            if (random_index(&rng, 3))
-                bytes.data[where] ^= (uint8_t)(1 << random_index(&rng, 8));
+        for (uint32_t n = 1 + random_index(&v->rng, 3); n > 0; n--) {
+            uint64_t where = from + random_index(&v->rng, size - from);
+            if (random_index(&v->rng, 3))
+                bytes.data[where] ^= (uint8_t)(1 << random_index(&v->rng, 8));
             else
-                bytes.data[where] = (uint8_t)random_index(&rng, 256);
+                bytes.data[where] = (uint8_t)random_index(&v->rng, 256);
         }
         reseal(bytes.data, size, &layout, at, base);
         if (segment_open_memory(&op, &bytes, &s) == ERR_OK) {
             opened++;
-            ask_everything(&v, s);
+            ask_everything(v, s);
         }
         segment_unref(s);
         op_release(&op);
     }
     assert_true(opened > 100);
     segment_layout_release(&layout);
-    victim_release(&v);
 }
 
 static void random_bytes_are_no_segment(void **state)
@@ -475,15 +466,15 @@ static void random_bytes_are_no_segment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_flipped_bit_is_found_when_all_is_held),
-        cmocka_unit_test(every_flipped_bit_is_found_before_it_is_used),
-        cmocka_unit_test(verifying_finds_every_flipped_byte),
-        cmocka_unit_test(verifying_finds_every_count_that_is_not_so),
-        cmocka_unit_test(an_object_cut_at_any_length_is_corrupt),
-        cmocka_unit_test(an_object_of_another_size_is_corrupt),
-        cmocka_unit_test(swapped_pieces_are_found),
-        cmocka_unit_test(what_was_damaged_on_its_way_is_read_again),
-        cmocka_unit_test(nonsense_with_right_checksums_does_no_harm),
+        TEST(every_flipped_bit_is_found_when_all_is_held),
+        TEST(every_flipped_bit_is_found_before_it_is_used),
+        TEST(verifying_finds_every_flipped_byte),
+        TEST(verifying_finds_every_count_that_is_not_so),
+        TEST(an_object_cut_at_any_length_is_corrupt),
+        TEST(an_object_of_another_size_is_corrupt),
+        TEST(swapped_pieces_are_found),
+        TEST(what_was_damaged_on_its_way_is_read_again),
+        TEST(nonsense_with_right_checksums_does_no_harm),
         cmocka_unit_test(random_bytes_are_no_segment),
     };
     return cmocka_run_group_tests_name("segment damage", tests, NULL, NULL);

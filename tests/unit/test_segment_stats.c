@@ -6,15 +6,27 @@
 
 #include "unit/segment_world.h"
 
+/* Documents, their segment and what is known of it: one after the other in a test. */
 struct stated {
+    uint64_t rng;
     struct world w;
-    struct segment *segment;
+    struct segment *segment; /* NULL: there is none yet */
     struct segment_stats *stats;
 };
 
-static void stated_make(struct stated *s, uint64_t *rng, struct world_shape shape)
+static void stated_release(struct stated *s)
 {
-    world_make(&s->w, rng, shape);
+    if (!s->segment) return;
+    segment_unref(s->segment);
+    segment_stats_unref(s->stats);
+    world_release(&s->w);
+    s->segment = NULL;
+}
+
+static void stated_make(struct stated *s, struct world_shape shape)
+{
+    stated_release(s);
+    world_make(&s->w, &s->rng, shape);
     struct buf copy = BUF_INIT;
     buf_append_slice(&copy, buf_slice(&s->w.bytes));
     assert_int_equal(segment_stats_make(&s->w.op, buf_slice(&s->w.bytes), &s->stats),
@@ -23,12 +35,21 @@ static void stated_make(struct stated *s, uint64_t *rng, struct world_shape shap
     segment_stats_attach(s->segment, s->stats);
 }
 
-static void stated_free(struct stated *s)
+static int stated_setup(void **state)
 {
-    segment_unref(s->segment);
-    segment_stats_unref(s->stats);
-    world_release(&s->w);
+    static struct stated stated;
+    stated = (struct stated){.rng = test_seed()};
+    *state = &stated;
+    return 0;
 }
+
+static int stated_teardown(void **state)
+{
+    stated_release(*state);
+    return 0;
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, stated_setup, stated_teardown)
 
 static uint64_t count_matches(const struct stated *s, const struct filter *f)
 {
@@ -56,83 +77,77 @@ static void expect_sound(const struct stated *s, struct filter *f)
 
 static void what_is_said_for_sure_holds_of_every_row(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed(), sure = 0;
+    struct stated *s = *state;
+    uint64_t sure = 0;
     for (int round = 0; round < 60; round++) {
         bool large = round % 12 == 0;
         struct world_shape shape = {
-            .row_count = large ? 4500 : 1 + random_index(&rng, round % 2 ? 8 : 200),
-            .attr_count = 1 + random_index(&rng, 8)};
-        struct stated s;
-        stated_make(&s, &rng, shape);
+            .row_count = large ? 4500 : 1 + random_index(&s->rng, round % 2 ? 8 : 200),
+            .attr_count = 1 + random_index(&s->rng, 8)};
+        stated_make(s, shape);
         for (int i = 0; i < (large ? 20 : 100); i++) {
             struct stats_answer a;
-            struct filter *f = random_filter(&s.w.op, &rng, s.w.schema, shape.row_count,
-                                             random_index(&rng, 4));
-            expect_sound(&s, f);
-            segment_stats_ask(s.segment, f, &a);
+            struct filter *f = random_filter(&s->w.op, &s->rng, s->w.schema,
+                                             shape.row_count, random_index(&s->rng, 4));
+            expect_sound(s, f);
+            segment_stats_ask(s->segment, f, &a);
             sure += !a.may_be_true;
         }
-        stated_free(&s);
     }
     assert_true(sure > 100);
 }
 
 static void statistics_read_back_as_they_were_written(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
+    struct stated *s = *state;
     for (int round = 0; round < 30; round++) {
-        struct stated s;
         struct segment_stats *back = NULL;
-        stated_make(&s, &rng,
-                    (struct world_shape){.row_count = 1 + random_index(&rng, 300),
-                                         .attr_count = 1 + random_index(&rng, 12)});
-        struct slice bytes = segment_stats_bytes(s.stats);
-        assert_int_equal(segment_stats_decode(&s.w.op, bytes, s.w.schema,
-                                              s.w.shape.row_count, &back),
+        stated_make(s,
+                    (struct world_shape){.row_count = 1 + random_index(&s->rng, 300),
+                                         .attr_count = 1 + random_index(&s->rng, 12)});
+        struct slice bytes = segment_stats_bytes(s->stats);
+        assert_int_equal(segment_stats_decode(&s->w.op, bytes, s->w.schema,
+                                              s->w.shape.row_count, &back),
                          ERR_OK);
-        segment_stats_attach(s.segment, back);
-        assert_int_equal(segment_stats_verify(&s.w.op, s.segment), ERR_OK);
+        segment_stats_attach(s->segment, back);
+        assert_int_equal(segment_stats_verify(&s->w.op, s->segment), ERR_OK);
         for (int i = 0; i < 20; i++)
-            expect_sound(&s, random_filter(&s.w.op, &rng, s.w.schema,
-                                           s.w.shape.row_count, 2));
+            expect_sound(s, random_filter(&s->w.op, &s->rng, s->w.schema,
+                                          s->w.shape.row_count, 2));
         segment_stats_unref(back);
-        stated_free(&s);
     }
 }
 
 /* Every change of a byte is refused or says something else; none is fatal. */
 static void damaged_statistics_are_refused_or_read(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct stated s;
-    stated_make(&s, &rng, (struct world_shape){.row_count = 100, .attr_count = 10});
-    struct slice bytes = segment_stats_bytes(s.stats);
+    struct stated *s = *state;
+    stated_make(s, (struct world_shape){.row_count = 100, .attr_count = 10});
+    struct slice bytes = segment_stats_bytes(s->stats);
     for (uint32_t i = 0; i < 20000; i++) {
         struct buf damaged = BUF_INIT;
         struct segment_stats *back = NULL;
         buf_append_slice(&damaged, bytes);
-        for (uint32_t k = 1 + random_index(&rng, 3); k > 0; k--)
-            damaged.data[random_index(&rng, bytes.size)] = (uint8_t)test_random(&rng);
-        damaged.size -= random_index(&rng, 3) ? 0 : random_index(&rng, bytes.size);
-        enum err e = segment_stats_decode(&s.w.op, buf_slice(&damaged), s.w.schema,
-                                          s.w.shape.row_count, &back);
+        for (uint32_t k = 1 + random_index(&s->rng, 3); k > 0; k--)
+            damaged.data[random_index(&s->rng, bytes.size)] =
+                (uint8_t)test_random(&s->rng);
+        damaged.size -=
+            random_index(&s->rng, 3) ? 0 : random_index(&s->rng, bytes.size);
+        enum err e = segment_stats_decode(&s->w.op, buf_slice(&damaged), s->w.schema,
+                                          s->w.shape.row_count, &back);
         assert_true(e == ERR_CORRUPT || !e);
-        op_clear_error(&s.w.op);
+        op_clear_error(&s->w.op);
         if (!e) {
             struct buf text = BUF_INIT;
             struct stats_answer a;
-            segment_stats_attach(s.segment, back);
-            segment_stats_ask(s.segment, s.w.filters[i % WORLD_FILTERS], &a);
-            segment_stats_describe(back, s.w.schema, &text);
+            segment_stats_attach(s->segment, back);
+            segment_stats_ask(s->segment, s->w.filters[i % WORLD_FILTERS], &a);
+            segment_stats_describe(back, s->w.schema, &text);
             buf_release(&text);
         }
         segment_stats_unref(back);
         buf_release(&damaged);
     }
-    stated_free(&s);
 }
 
 static void statistics_of_another_segment_are_found_out(void **state)
@@ -175,29 +190,23 @@ static void statistics_of_another_segment_are_found_out(void **state)
 
 static void statistics_of_very_many_attributes_stay_within_their_ceiling(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct stated s;
-    stated_make(&s, &rng,
+    struct stated *s = *state;
+    stated_make(s,
                 (struct world_shape){.row_count = 400, .attr_count = SCHEMA_ATTRS_MAX});
-    assert_true(segment_stats_bytes(s.stats).size <= SEGMENT_STATS_MAX);
-    assert_int_equal(segment_stats_verify(&s.w.op, s.segment), ERR_OK);
+    assert_true(segment_stats_bytes(s->stats).size <= SEGMENT_STATS_MAX);
+    assert_int_equal(segment_stats_verify(&s->w.op, s->segment), ERR_OK);
     for (int i = 0; i < 200; i++)
-        expect_sound(&s, random_filter(&s.w.op, &rng, s.w.schema, 400, 1));
-    stated_free(&s);
+        expect_sound(s, random_filter(&s->w.op, &s->rng, s->w.schema, 400, 1));
 }
 
 static void a_segment_without_statistics_says_nothing_for_sure(void **state)
 {
-    (void)state;
-    uint64_t rng = test_seed();
-    struct stated s;
-    stated_make(&s, &rng, (struct world_shape){.row_count = 50, .attr_count = 4});
-    segment_stats_attach(s.segment, NULL);
-    assert_int_equal(segment_stats_verify(&s.w.op, s.segment), ERR_OK);
+    struct stated *s = *state;
+    stated_make(s, (struct world_shape){.row_count = 50, .attr_count = 4});
+    segment_stats_attach(s->segment, NULL);
+    assert_int_equal(segment_stats_verify(&s->w.op, s->segment), ERR_OK);
     for (int i = 0; i < 50; i++)
-        expect_sound(&s, random_condition(&s.w.op, &rng, s.w.schema));
-    stated_free(&s);
+        expect_sound(s, random_condition(&s->w.op, &s->rng, s->w.schema));
 }
 
 /* ---- estimates ---- */
@@ -219,8 +228,10 @@ static union scalar numbered_text(struct op *op, const char *start, uint32_t n)
 
 /* n: 0 to MANY - 1, each once; label: 100 of them, indexed or not; skewed: half of the
  * rows have 7; text: a long one; every tenth row has no m. */
-static void column_world_make(struct column_world *w)
+static int column_world_setup(void **state)
 {
+    static struct column_world world;
+    struct column_world *w = *state = &world;
     static const struct attr attrs[] = {
         {.name = "n", .type = ATTR_INT},
         {.name = "indexed", .type = ATTR_INT, .indexed = true},
@@ -257,7 +268,20 @@ static void column_world_make(struct column_world *w)
     assert_int_equal(segment_open_memory(&w->op, &bytes, &w->segment), ERR_OK);
     segment_stats_attach(w->segment, stats);
     segment_stats_unref(stats);
+    return 0;
 }
+
+static int column_world_teardown(void **state)
+{
+    struct column_world *w = *state;
+    segment_unref(w->segment);
+    schema_unref(w->schema);
+    op_release(&w->op);
+    return 0;
+}
+
+#define COLUMN_TEST(f)                                                                 \
+    cmocka_unit_test_setup_teardown(f, column_world_setup, column_world_teardown)
 
 static double part_of(struct column_world *w, const struct filter *f)
 {
@@ -269,11 +293,9 @@ static double part_of(struct column_world *w, const struct filter *f)
 
 static void guesses_lie_near_the_truth(void **state)
 {
-    (void)state;
-    struct column_world w;
-    column_world_make(&w);
+    struct column_world *w = *state;
     union scalar quarter = {.i = MANY / 4}, label = {.s = SLICE_LITERAL("label 00042")},
-                 seven = {.u = 7}, half = {.f = MANY / 2}, three = {.i = 3},
+                 seven = {.u = 7}, half = {.f = MANY / 2.0}, three = {.i = 3},
                  beginning = {.s = SLICE_LITERAL("label 0001")};
     struct filter below = {.op = FILTER_LT,
                            .type = ATTR_INT,
@@ -306,17 +328,17 @@ static void guesses_lie_near_the_truth(void **state)
                             .values = &three,
                             .value_count = 1};
 
-    assert_true(fabs(part_of(&w, &below) - 0.25) < 0.02);
+    assert_true(fabs(part_of(w, &below) - 0.25) < 0.02);
     below.attr = 1;
-    assert_true(fabs(part_of(&w, &below) - 0.25) < 0.02);
-    assert_true(fabs(part_of(&w, &is_label) - 0.01) < 0.005);
-    assert_true(fabs(part_of(&w, &begins) - 0.1) < 0.08);
-    assert_true(fabs(part_of(&w, &is_seven) - 0.5) < 0.02);
-    assert_true(fabs(part_of(&w, &above) - 0.45) < 0.03);
-    assert_true(fabs(part_of(&w, &tagged) - 0.02) < 0.01);
+    assert_true(fabs(part_of(w, &below) - 0.25) < 0.02);
+    assert_true(fabs(part_of(w, &is_label) - 0.01) < 0.005);
+    assert_true(fabs(part_of(w, &begins) - 0.1) < 0.08);
+    assert_true(fabs(part_of(w, &is_seven) - 0.5) < 0.02);
+    assert_true(fabs(part_of(w, &above) - 0.45) < 0.03);
+    assert_true(fabs(part_of(w, &tagged) - 0.02) < 0.01);
     below.op = FILTER_EQ; /* one of a hundred thousand */
     below.attr = 0;
-    assert_true(part_of(&w, &below) < 0.0001);
+    assert_true(part_of(w, &below) < 0.0001);
 
     /* From a fifth to a quarter: both bounds of one attribute are no accident. */
     union scalar fifth = {.i = MANY / 5};
@@ -330,19 +352,13 @@ static void guesses_lie_near_the_truth(void **state)
                         .value_count = 1};
     struct filter *both[] = {&to, &from};
     struct filter between = {.op = FILTER_AND, .children = both, .child_count = 2};
-    assert_true(fabs(part_of(&w, &between) - 0.05) < 0.02);
-
-    segment_unref(w.segment);
-    schema_unref(w.schema);
-    op_release(&w.op);
+    assert_true(fabs(part_of(w, &between) - 0.05) < 0.02);
 }
 
 static void long_texts_are_cut_and_still_bound_the_values(void **state)
 {
-    (void)state;
-    struct column_world w;
+    struct column_world *w = *state;
     struct stats_answer a;
-    column_world_make(&w);
     union scalar inside = {.s = SLICE_LITERAL("the same twenty-four bytes 99999")},
                  beyond = {.s = SLICE_LITERAL("the same twenty-four cats")},
                  before = {.s = SLICE_LITERAL("the same twenty-four ants")};
@@ -351,33 +367,30 @@ static void long_texts_are_cut_and_still_bound_the_values(void **state)
                        .type = ATTR_STRING,
                        .values = &inside,
                        .value_count = 1};
-    segment_stats_ask(w.segment, &f, &a);
+    segment_stats_ask(w->segment, &f, &a);
     assert_true(a.may_be_true);
     f.values = &beyond;
-    segment_stats_ask(w.segment, &f, &a);
+    segment_stats_ask(w->segment, &f, &a);
     assert_false(a.may_be_true);
     f.values = &before;
-    segment_stats_ask(w.segment, &f, &a);
+    segment_stats_ask(w->segment, &f, &a);
     assert_false(a.may_be_true);
     f.op = FILTER_GT;
-    segment_stats_ask(w.segment, &f, &a);
+    segment_stats_ask(w->segment, &f, &a);
     assert_false(a.may_be_false || a.may_be_unknown);
-    segment_unref(w.segment);
-    schema_unref(w.schema);
-    op_release(&w.op);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_said_for_sure_holds_of_every_row),
-        cmocka_unit_test(statistics_read_back_as_they_were_written),
-        cmocka_unit_test(damaged_statistics_are_refused_or_read),
+        TEST(what_is_said_for_sure_holds_of_every_row),
+        TEST(statistics_read_back_as_they_were_written),
+        TEST(damaged_statistics_are_refused_or_read),
         cmocka_unit_test(statistics_of_another_segment_are_found_out),
-        cmocka_unit_test(statistics_of_very_many_attributes_stay_within_their_ceiling),
-        cmocka_unit_test(a_segment_without_statistics_says_nothing_for_sure),
-        cmocka_unit_test(guesses_lie_near_the_truth),
-        cmocka_unit_test(long_texts_are_cut_and_still_bound_the_values),
+        TEST(statistics_of_very_many_attributes_stay_within_their_ceiling),
+        TEST(a_segment_without_statistics_says_nothing_for_sure),
+        COLUMN_TEST(guesses_lie_near_the_truth),
+        COLUMN_TEST(long_texts_are_cut_and_still_bound_the_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,10 +68,12 @@ static struct segment *open_small(struct library *l, struct cache *cache)
     return s;
 }
 
-static void library_make(struct library *l)
+static int library_make(void **state)
 {
+    static struct library library;
+    struct library *l = *state = &library;
     struct buf bytes = BUF_INIT;
-    *l = (struct library){.rng = test_seed(), .store = store_mem_new()};
+    library = (struct library){.rng = test_seed(), .store = store_mem_new()};
     op_init(&l->op, OP_NO_DEADLINE, 0);
     build(l, &bytes);
     struct slice all = buf_slice(&bytes);
@@ -84,10 +86,12 @@ static void library_make(struct library *l)
     l->by_ranges = open_small(l, l->far);
     l->whole = open_small(l, l->near);
     l->op.counters = (struct op_counters){0};
+    return 0;
 }
 
-static void library_release(struct library *l)
+static int library_release(void **state)
 {
+    struct library *l = *state;
     segment_unref(l->by_ranges);
     segment_unref(l->whole);
     assert_true(cache_usage(l->far).pinned_bytes == 0);
@@ -95,7 +99,10 @@ static void library_release(struct library *l)
     cache_free(l->near);
     store_free(l->store);
     op_release(&l->op);
+    return 0;
 }
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, library_make, library_release)
 
 struct asked {
     char words[TERMS_MAX][16];
@@ -170,93 +177,81 @@ static uint64_t text_size(const struct library *l)
 
 static void a_few_terms_cost_one_round_and_a_part_of_the_index(void **state)
 {
-    (void)state;
-    struct library l;
+    struct library *l = *state;
     struct asked a;
-    library_make(&l);
-    ask_random(&l, &a, 3);
-    assert_true(terms_by_ranges(l.by_ranges, &a.text));
-    assert_false(terms_by_ranges(l.whole, &a.text));
-    expect_same(&l, &a);
-    assert_int_equal(l.op.counters.rounds, 1);
-    assert_true(l.op.counters.store_bytes > 0);
-    assert_true(l.op.counters.store_bytes < text_size(&l));
-    library_release(&l);
+    ask_random(l, &a, 3);
+    assert_true(terms_by_ranges(l->by_ranges, &a.text));
+    assert_false(terms_by_ranges(l->whole, &a.text));
+    expect_same(l, &a);
+    assert_int_equal(l->op.counters.rounds, 1);
+    assert_true(l->op.counters.store_bytes > 0);
+    assert_true(l->op.counters.store_bytes < text_size(l));
 }
 
 static void ranges_answer_like_the_whole_until_it_is_read(void **state)
 {
-    (void)state;
-    struct library l;
+    struct library *l = *state;
     struct asked a;
     uint64_t before = 0, ranged = 0;
-    library_make(&l);
     for (int i = 0; i < 200; i++) {
-        ask_random(&l, &a, random_index(&l.rng, TERMS_MAX + 1));
-        ranged += terms_by_ranges(l.by_ranges, &a.text);
-        before = l.op.counters.store_bytes;
-        expect_same(&l, &a);
+        ask_random(l, &a, random_index(&l->rng, TERMS_MAX + 1));
+        ranged += terms_by_ranges(l->by_ranges, &a.text);
+        before = l->op.counters.store_bytes;
+        expect_same(l, &a);
     }
     assert_true(ranged > 0 && ranged < 100);
-    assert_int_equal(l.op.counters.store_bytes, before); /* all of it is in memory */
-    assert_true(before <= 3 * text_size(&l));
-    library_release(&l);
+    assert_int_equal(l->op.counters.store_bytes, before); /* all of it is in memory */
+    assert_true(before <= 3 * text_size(l));
 }
 
 static void nothing_is_read_by_ranges_that_memory_has_whole(void **state)
 {
-    (void)state;
-    struct library l;
+    struct library *l = *state;
     struct asked a;
-    library_make(&l);
-    ask_random(&l, &a, 2);
+    ask_random(l, &a, 2);
     a.text.terms = NULL; /* anything */
     a.text.term_count = 0;
     struct segment_view *view;
-    assert_int_equal(segment_view_open(&l.op, l.by_ranges, &a.want, &view), ERR_OK);
+    assert_int_equal(segment_view_open(&l->op, l->by_ranges, &a.want, &view), ERR_OK);
     segment_view_close(view);
-    ask_random(&l, &a, 2);
-    assert_false(terms_by_ranges(l.by_ranges, &a.text));
-    uint64_t before = l.op.counters.store_bytes;
-    expect_same(&l, &a);
-    assert_int_equal(l.op.counters.store_bytes, before);
-    library_release(&l);
+    ask_random(l, &a, 2);
+    assert_false(terms_by_ranges(l->by_ranges, &a.text));
+    uint64_t before = l->op.counters.store_bytes;
+    expect_same(l, &a);
+    assert_int_equal(l->op.counters.store_bytes, before);
 }
 
 static void what_is_read_ahead_is_what_the_view_reads(void **state)
 {
-    (void)state;
-    struct library l;
+    struct library *l = *state;
     struct asked a;
     struct segment *second;
-    library_make(&l);
-    second = open_small(&l, l.far);
-    ask_random(&l, &a, 4);
+    second = open_small(l, l->far);
+    ask_random(l, &a, 4);
     struct segment_ahead *ahead = segment_ahead_new();
     struct segment_want twice = a.want; /* a single call would not be read ahead */
-    segment_ahead_view(ahead, l.by_ranges, &twice);
+    segment_ahead_view(ahead, l->by_ranges, &twice);
     uint32_t row = 7;
     segment_ahead_fetch(ahead, second, &row, 1, (struct segment_fetch){false, true});
-    l.op.counters = (struct op_counters){0};
-    assert_int_equal(segment_ahead_read(&l.op, ahead), ERR_OK);
-    assert_int_equal(l.op.counters.rounds, 1);
-    uint64_t bytes = l.op.counters.store_bytes;
-    assert_true(bytes < text_size(&l));
-    expect_same(&l, &a);
-    assert_int_equal(l.op.counters.rounds, 1);
-    assert_int_equal(l.op.counters.store_bytes, bytes);
+    l->op.counters = (struct op_counters){0};
+    assert_int_equal(segment_ahead_read(&l->op, ahead), ERR_OK);
+    assert_int_equal(l->op.counters.rounds, 1);
+    uint64_t bytes = l->op.counters.store_bytes;
+    assert_true(bytes < text_size(l));
+    expect_same(l, &a);
+    assert_int_equal(l->op.counters.rounds, 1);
+    assert_int_equal(l->op.counters.store_bytes, bytes);
     segment_ahead_free(ahead);
     segment_unref(second);
-    library_release(&l);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_few_terms_cost_one_round_and_a_part_of_the_index),
-        cmocka_unit_test(ranges_answer_like_the_whole_until_it_is_read),
-        cmocka_unit_test(nothing_is_read_by_ranges_that_memory_has_whole),
-        cmocka_unit_test(what_is_read_ahead_is_what_the_view_reads),
+        TEST(a_few_terms_cost_one_round_and_a_part_of_the_index),
+        TEST(ranges_answer_like_the_whole_until_it_is_read),
+        TEST(nothing_is_read_by_ranges_that_memory_has_whole),
+        TEST(what_is_read_ahead_is_what_the_view_reads),
     };
     return cmocka_run_group_tests_name("segment terms", tests, NULL, NULL);
 }
