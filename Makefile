@@ -275,7 +275,8 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind.supp
 TOO_SLOW := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random \
-  test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment
+  test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment \
+  test_query_plan
 .PHONY: valgrind memcheck
 # With the sizes of the sanitizers' tests.
 valgrind:
