@@ -8,11 +8,8 @@
 #include "segment/segment_parts.h"
 #include "unit/segment_world.h"
 
-#ifdef UNDER_VALGRIND
-enum { STRIDE = 499 }; /* of bits, from a place of chance: slower by as much */
-#else
-enum { STRIDE = BY_FLAVOUR(3, 47) };
-#endif
+/* Of bits, from a place of chance: slower by as much. */
+enum { STRIDE = BY_VALGRIND(BY_FLAVOUR(3, 47), 499) };
 
 enum { CACHE_SIZE = 4 << 20 };
 
