@@ -198,6 +198,8 @@ query-random: $(B)/tests/test_query_random
 # make fuzz-plateau takes all of them in turn (or T), each until it reached nothing new for
 # three minutes.
 SECONDS ?= 60
+# The words that a target's inputs are made of; of JSON bodies they are the same.
+FUZZ_WORDS = $(wildcard tests/fuzz/words/$(if $(filter json %_body,$(T)),body,$(T)))
 .PHONY: fuzz fuzz-plateau fuzz-build
 fuzz-build: $(B)/tests/run_fuzz
 	@$(MAKE_ALL) SAN=fuzzer-no-link,address,undefined B=build/fuzz CC=clang-14 CXX=clang++-14 \
@@ -210,7 +212,8 @@ fuzz: $(B)/tests/run_fuzz
 	@[ -n "$(T)" ] || { echo 'make fuzz T=NAME [SECONDS=60]; names:'; $< --list; exit 2; }
 	@$(MAKE) -s fuzz-build T=$(T)
 	cd build/fuzz && FUZZ_TARGET=$(T) tests/run_fuzz -max_total_time=$(SECONDS) \
-	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 corpus/$(T)
+	  -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
+	  $(FUZZ_WORDS:%=-dict=$(CURDIR)/%) corpus/$(T)
 
 fuzz-plateau: fuzz-build
 	@tools/fuzz_plateau.py build/fuzz $(or $(T),$$($(B)/tests/run_fuzz --list))
@@ -272,7 +275,8 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind.supp
 TOO_SLOW := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random \
-  test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment
+  test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment \
+  test_query_plan
 .PHONY: valgrind memcheck
 # With the sizes of the sanitizers' tests.
 valgrind:

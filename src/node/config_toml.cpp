@@ -48,13 +48,39 @@ std::string printable(std::string_view name)
     return std::string(name);
 }
 
-std::string text_of(const toml::node &node)
+std::string written_one(const toml::node &node)
 {
-    if (const auto *s = node.as_string()) return s->get();
     std::ostringstream out;
     out << toml::toml_formatter{toml::table{{"v", node}}, toml::format_flags::none};
     std::string text = out.str();
     return text.rfind("v = ", 0) == 0 ? text.substr(4) : text;
+}
+
+/* A value as TOML, in one line. toml++ would write arrays too, but what it does with
+ * the widths of numbers in them is undefined: for the least integer, infinity,
+ * fractions. */
+std::string written(const toml::node &node)
+{
+    const toml::array *array = node.as_array();
+    const toml::table *table = node.as_table();
+    std::string text;
+    if (array)
+        for (const toml::node &item : *array)
+            text += (text.empty() ? " " : ", ") + written(item);
+    else if (table)
+        for (const auto &[key, value] : *table)
+            text += (text.empty() ? " " : ", ") + printable(key.str()) + " = " +
+                    written(value);
+    else
+        return written_one(node);
+    if (!text.empty()) text += ' ';
+    return array ? '[' + text + ']' : '{' + text + '}';
+}
+
+std::string text_of(const toml::node &node)
+{
+    const auto *string = node.as_string();
+    return string ? string->get() : written(node);
 }
 
 enum err visit_leaf(const walk &w, const std::string &table, const std::string &key,

@@ -124,7 +124,7 @@ static void mutate_once(struct buf *input, const struct seeds *seeds, uint64_t *
 
 /* ---- what was found earlier ---- */
 
-enum { CORPUS_MAX = 12 << 10, INPUTS_MAX = 4096 };
+enum { CORPUS_MAX = 32 << 10, INPUTS_MAX = 4096 };
 
 static void read_file(const char *path, struct buf *out)
 {

@@ -459,7 +459,7 @@ static void reads_stop_at_the_deadline_and_writes_do_not(void **state)
     buf_release(&out);
 }
 
-enum { RACERS = 8, RACES = 50 };
+enum { RACERS = 8, RACES = BY_VALGRIND(50, 10) };
 
 struct racer {
     struct fixture *fixture;

@@ -29,6 +29,13 @@
 #define BY_FLAVOUR(release, small) (release)
 #endif
 
+/* Of what is quick under the sanitizers, and takes minutes under valgrind. */
+#ifdef UNDER_VALGRIND
+#define BY_VALGRIND(others, small) (small)
+#else
+#define BY_VALGRIND(others, small) (others)
+#endif
+
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Ends a test that cannot be made here; tools/run_tests.py repeats why. */
