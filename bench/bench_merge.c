@@ -1,8 +1,10 @@
 /*
  * What a merge of stored segments takes: memory by its size, bytes a second.
  *
- *   bench_merge [MiB of all inputs [dim [words [index from]]]]   default 512 768 40
- * 2048
+ *   bench_merge [MiB of all inputs [dim [words [index from [mapped]]]]]
+ *
+ * By default 512 768 40 2048 256; mapped: MiB of files in memory, up to which their
+ * pages stay there.
  *
  * Eight segments of documents with a vector (dim 0: none), a text of so many words, a
  * string and two numbers, their ids mixed, become one, as the background does it: with
@@ -147,7 +149,7 @@ static void rest(void *context)
 
 static void merge(struct op *op, struct bench_node *n, struct schema *schema,
                   const struct segment_options *options, struct segment_input *inputs,
-                  uint64_t bytes)
+                  uint64_t bytes, uint64_t mapped)
 {
     struct spool spool = {.buf = BUF_INIT};
     struct memory before = memory_now();
@@ -159,7 +161,7 @@ static void merge(struct op *op, struct bench_node *n, struct schema *schema,
     struct segment_needs needs = segment_merge_needs(options, inputs, SEGMENTS);
     struct segment_options with_room = *options;
     must(op, spool_open(op, n->folder, needs.result + needs.result / 8 + (16 << 20),
-                        needs.room, &spool));
+                        needs.room, mapped, &spool));
     with_room.room = &spool.room;
     op->rest = rest;
     op->rest_context = &spool;
@@ -167,18 +169,15 @@ static void merge(struct op *op, struct bench_node *n, struct schema *schema,
          segment_merge(op, schema, &with_room, inputs, SEGMENTS, &spool.buf, &rows));
     double merged = bench_seconds(), merged_cpu = bench_cpu_seconds();
     struct slice part = buf_slice(&spool.buf);
-    must(op, store_put(op, n->store, "merge/output", &part, 1));
     atomic_store(&watching, false);
     thread_join(watcher);
     (void)printf("%6.0f MiB in, %6.0f MiB out, %8u rows: heap +%5.0f MiB, resident "
-                 "+%5.0f MiB; %6.1f s (%6.1f s CPU), %5.1f MiB/s (%5.1f of CPU time); "
-                 "put %.1f s\n",
+                 "+%5.0f MiB; %6.1f s (%6.1f s CPU), %5.1f MiB/s (%5.1f of CPU time)\n",
                  (double)bytes / (1 << 20), (double)part.size / (1 << 20), rows,
                  (double)(most.heap - before.heap) / 1024,
                  (double)(most.all - before.all) / 1024, merged - began,
                  merged_cpu - cpu, (double)bytes / (1 << 20) / (merged - began),
-                 (double)bytes / (1 << 20) / (merged_cpu - cpu),
-                 bench_seconds() - merged);
+                 (double)bytes / (1 << 20) / (merged_cpu - cpu));
     spool_close(&spool);
 }
 
@@ -211,7 +210,8 @@ int main(int argc, char **argv)
         bytes += segment_size(inputs[i].segment);
     }
     (void)malloc_trim(0);
-    merge(&op, &n, schema, &options, inputs, bytes);
+    merge(&op, &n, schema, &options, inputs, bytes,
+          (uint64_t)number(argc, argv, 5, 256) << 20);
     for (unsigned i = 0; i < SEGMENTS; i++)
         segment_unref(inputs[i].segment);
     cache_free(n.cache);

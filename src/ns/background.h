@@ -2,11 +2,14 @@
  * background.h - who does the upkeep of a node's namespaces (upkeep.h) while nobody
  * asks for it: three threads.
  *
- *   maintenance  goes round the open namespaces: settles, indexes tails, collects,
- * closes those that are idle, sets the gauges; merger       goes round them too. A
- * merge may take minutes, in which no tail may wait: so it has a thread to itself;
- *   surveyor     looks through the store for namespaces that need work although nobody
- *                touches them (survey.h), and counts them.
+ *   maintenance goes round the open namespaces: settles, indexes tails, collects,
+ *   closes those that are idle, sets the gauges.
+ *
+ *   merger goes round them too. A merge may take minutes, in which no tail may wait: so
+ *   it has a thread to itself.
+ *
+ *   surveyor looks through the store for namespaces that need work although nobody
+ *   touches them (survey.h), and counts them.
  *
  * Threads  its own lock guards what these are at, and that they are to stop; it is
  * taken alone.

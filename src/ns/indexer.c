@@ -334,14 +334,25 @@ static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
                    (unsigned long long)bytes);
 }
 
+/* The part of the budget that pages of a spool may have: the codes of some hundred
+ * thousand vectors, which a vector index is built to and fro in. */
+static uint64_t mapped_share(const struct namespace *ns)
+{
+    const uint64_t mapped_max = 224 << 20;
+    uint64_t share = cache_usage(ns->env->cache).memory_max / 8;
+    return share < mapped_max ? share : mapped_max;
+}
+
 /* A file for what a merge writes and works on. Without one, merges are kept small
  * enough for memory for a while. */
 static enum err open_spool(struct op *op, struct namespace *ns,
-                           const struct segment_needs *needs, struct spool *spool)
+                           const struct segment_needs *needs, uint64_t mapped,
+                           struct spool *spool)
 {
     enum { SPARE = 16 << 20 };
     size_t result = (size_t)(needs->result + needs->result / 8 + SPARE);
-    enum err e = spool_open(op, ns->env->scratch, result, (size_t)needs->room, spool);
+    enum err e = spool_open(op, ns->env->scratch, result, (size_t)needs->room,
+                            SPOOL_MAPPED_MIN + mapped, spool);
     if (e) ns->scratch_after_ms = clock_ms() + SCRATCH_PAUSE_MS;
     return e;
 }
@@ -390,11 +401,12 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
                                       .index_from = VECTOR_INDEX_FROM};
     struct segment_needs needs = segment_merge_needs(&options, inputs, n);
     bool spooled = needs.result >= ns->env->spool_from && has_scratch(ns);
-    uint64_t memory = needs.heap + (spooled ? 0 : needs.room + needs.result);
+    uint64_t mapped = spooled ? mapped_share(ns) : 0;
+    uint64_t memory = needs.heap + (spooled ? mapped : needs.room + needs.result);
 
     memcpy(&options.index_seed, j->frozen->incarnation, sizeof options.index_seed);
     enum err e = reserve(op, ns, j, memory);
-    if (!e && spooled) e = open_spool(op, ns, &needs, &j->spool);
+    if (!e && spooled) e = open_spool(op, ns, &needs, mapped, &j->spool);
     if (!e && spooled) options.room = &j->spool.room;
     j->pace = pace_start(ns->env->queries, patience_of(ns, j));
     op->rest = rest;

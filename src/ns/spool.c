@@ -11,10 +11,7 @@
 
 #include "base/op.h"
 
-enum {
-    MAPPED_MAX = 32 << 20,
-    LET_GO_SIZE = 2 << 20 /* at once: a page takes up to a microsecond */
-};
+enum { LET_GO_SIZE = 2 << 20 /* at once: a page takes up to a microsecond */ };
 
 static enum err fail(struct op *op, int error, const char *folder, size_t capacity)
 {
@@ -25,7 +22,7 @@ static enum err fail(struct op *op, int error, const char *folder, size_t capaci
 }
 
 enum err spool_open(struct op *op, const char *folder, size_t buf_size,
-                    size_t room_size, struct spool *out)
+                    size_t room_size, uint64_t mapped_max, struct spool *out)
 {
     size_t size = buf_size + room_size;
     /* Nothing else may have needed the folder yet. */
@@ -41,7 +38,8 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
     }
     (void)close(fd); /* the mapping keeps the file */
     if (error) return fail(op, error, folder, size);
-    *out = (struct spool){.map = map, .size = size};
+    if (mapped_max < SPOOL_MAPPED_MIN) mapped_max = SPOOL_MAPPED_MIN;
+    *out = (struct spool){.map = map, .size = size, .mapped_max = mapped_max};
     out->buf = buf_lent(map, buf_size);
     out->room = (struct buf_room){.data = out->map + buf_size, .size = room_size};
     return ERR_OK;
@@ -62,7 +60,7 @@ static uint64_t mapped_bytes(void)
 
 bool spool_rest(struct spool *s)
 {
-    if (!s->map || (s->let_go == 0 && mapped_bytes() <= MAPPED_MAX)) return false;
+    if (!s->map || (s->let_go == 0 && mapped_bytes() <= s->mapped_max)) return false;
     size_t left = s->size - s->let_go, size = left < LET_GO_SIZE ? left : LET_GO_SIZE;
     /* Of the mapping, not the file. */
     (void)madvise(s->map + s->let_go, size, MADV_DONTNEED);
