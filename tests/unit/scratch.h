@@ -7,6 +7,7 @@
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "unit/test.h"
@@ -21,6 +22,21 @@ static inline void scratch_make(struct scratch *s)
     (void)snprintf(s->path, sizeof s->path, "%s/elacsym-test-XXXXXX",
                    base ? base : "/tmp");
     assert_non_null(mkdtemp(s->path));
+}
+
+/* For a disk cache, which leaves a twentieth of the file system to others, and 16 GiB
+ * at most. */
+static inline void scratch_make_roomy(struct scratch *s)
+{
+    const uint64_t most = (uint64_t)16 << 30, ours = 64 << 20;
+    struct statvfs fs;
+    scratch_make(s);
+    assert_int_equal(statvfs(s->path, &fs), 0);
+    uint64_t left = (uint64_t)fs.f_blocks * fs.f_frsize / 20;
+    if (left > most) left = most;
+    if ((uint64_t)fs.f_bavail * fs.f_frsize >= left + ours) return;
+    (void)rmdir(s->path);
+    SKIP("the file system is too full for a disk cache (TMPDIR names another folder)");
 }
 
 static inline int scratch_remove_one(const char *path, const struct stat *about,

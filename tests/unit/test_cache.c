@@ -515,7 +515,7 @@ static void after_a_restart_ranges_come_from_the_disk(void **state)
     (void)state;
     struct fixture f;
     struct scratch s;
-    scratch_make(&s);
+    scratch_make_roomy(&s);
     disk_init(&f, &s);
     for (uint64_t i = 0; i < 30; i++) {
         assert_int_equal(touch(&f, "some/key", i * 30000, 30000), ERR_OK);
@@ -565,7 +565,7 @@ static void what_the_check_refuses_of_the_disk_is_read_from_the_store(void **sta
     struct cache_pin pin = pin_of("k", 0, 5000);
     pin.check = refuse_once;
     pin.context = (const void *)&context;
-    scratch_make(&s);
+    scratch_make_roomy(&s);
     disk_init(&f, &s);
     assert_int_equal(cache_pin(&f.op, f.cache, &pin, 1), ERR_OK);
     cache_unpin(f.cache, &pin, 1);
@@ -589,7 +589,7 @@ static void what_memory_is_asked_for_twice_gets_onto_a_full_disk(void **state)
     (void)state;
     struct fixture f;
     struct scratch s;
-    scratch_make(&s);
+    scratch_make_roomy(&s);
     disk_init(&f, &s);
     for (uint64_t i = 0; i < 1000; i++) { /* five times the disk */
         assert_int_equal(touch(&f, "scan", i * 20000, 20000), ERR_OK);
@@ -613,7 +613,7 @@ static void what_is_read_once_is_not_written_to_the_disk(void **state)
     (void)state;
     struct fixture f;
     struct scratch s;
-    scratch_make(&s);
+    scratch_make_roomy(&s);
     disk_init(&f, &s);
     for (int i = 0; i < 3; i++)
         assert_int_equal(pass(&f, "a", 0, 20000), ERR_OK);
@@ -638,7 +638,7 @@ static void the_budget_of_memory_includes_the_disks_index(void **state)
     (void)state;
     struct fixture f;
     struct scratch s;
-    scratch_make(&s);
+    scratch_make_roomy(&s);
     disk_init(&f, &s);
     assert_int_equal(cache_usage(f.cache).reserved_bytes, DISK_MEMORY / 8);
     assert_true(cache_usage(f.cache).disk.index_bytes <= DISK_MEMORY / 8);
@@ -845,7 +845,7 @@ static void a_range_on_its_way_from_the_disk_is_fetched_once_too(void **state)
     struct fixture f;
     struct scratch s;
     struct visitor visitors[THREADS];
-    scratch_make(&s);
+    scratch_make_roomy(&s);
     for (int times = 0; times < 2; times++) {
         disk_init(&f, &s);
         f.store.delay_ms = 50;

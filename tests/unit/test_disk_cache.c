@@ -35,7 +35,7 @@ static void world_init(struct world *w)
 {
     memset(w, 0, sizeof *w);
     log_init(LOG_ERROR, LOG_TEXT);
-    scratch_make(&w->scratch);
+    scratch_make_roomy(&w->scratch);
     (void)snprintf(w->folder, sizeof w->folder, "%s/deep/cache", w->scratch.path);
     (void)snprintf(w->file, sizeof w->file, "%s/ranges.slab", w->folder);
     w->size = SIZE;

@@ -47,7 +47,7 @@ static void world_close(struct world *w)
 static void world_init(struct world *w, uint64_t size_max)
 {
     memset(w, 0, sizeof *w);
-    scratch_make(&w->scratch);
+    scratch_make_roomy(&w->scratch);
     (void)snprintf(w->file, sizeof w->file, "%s/ranges.slab", w->scratch.path);
     op_init(&w->op, OP_NO_DEADLINE, 0);
     w->size_max = size_max;
