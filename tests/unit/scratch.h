@@ -5,6 +5,7 @@
 #define TESTS_UNIT_SCRATCH_H
 
 #include <ftw.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -24,17 +25,22 @@ static inline void scratch_make(struct scratch *s)
     assert_non_null(mkdtemp(s->path));
 }
 
-/* For a disk cache, which leaves a twentieth of the file system to others, and 16 GiB
- * at most. */
-static inline void scratch_make_roomy(struct scratch *s)
+/* Whether a test's files leave a twentieth of the file system to others, or `most`. */
+static inline bool file_system_is_roomy(const char *path, uint64_t most)
 {
-    const uint64_t most = (uint64_t)16 << 30, ours = 64 << 20;
+    const uint64_t ours = 64 << 20;
     struct statvfs fs;
-    scratch_make(s);
-    assert_int_equal(statvfs(s->path, &fs), 0);
+    assert_int_equal(statvfs(path, &fs), 0);
     uint64_t left = (uint64_t)fs.f_blocks * fs.f_frsize / 20;
     if (left > most) left = most;
-    if ((uint64_t)fs.f_bavail * fs.f_frsize >= left + ours) return;
+    return (uint64_t)fs.f_bavail * fs.f_frsize >= left + ours;
+}
+
+/* For a disk cache, which leaves 16 GiB at most. */
+static inline void scratch_make_roomy(struct scratch *s)
+{
+    scratch_make(s);
+    if (file_system_is_roomy(s->path, (uint64_t)16 << 30)) return;
     (void)rmdir(s->path);
     SKIP("the file system is too full for a disk cache (TMPDIR names another folder)");
 }
