@@ -150,7 +150,7 @@ def test_kills_while_the_cache_is_written_change_no_answer(loaded):
     client.close()
     chance = random.Random(5)
     written_in_all = 0
-    for life in range(60):  # a slow one may end before it wrote anything
+    for life in range(60):  # a slow one may end before it wrote anything: the next may last longer
         if life >= 6 and written_in_all:
             break
         loaded.kill()
@@ -158,7 +158,7 @@ def test_kills_while_the_cache_is_written_change_no_answer(loaded):
             slab(loaded).unlink(missing_ok=True)
         loaded.start()
         client = loaded.client()
-        dying = threading.Timer(chance.uniform(0, 0.15), loaded.process.kill)
+        dying = threading.Timer(chance.uniform(0, 0.15 + 0.02 * life), loaded.process.kill)
         dying.start()
         try:
             for question in questions():
