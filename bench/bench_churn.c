@@ -9,11 +9,11 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "namespaces.h"
 #include "store/store.h"
+#include "unit/metric_value.h"
 
 enum { BATCH = 500 };
 static const char NAME[] = "churn";
@@ -52,20 +52,10 @@ static void report(struct bench_node *n, unsigned long round, double seconds)
 
 static void print_amplification(void)
 {
-    struct buf text = BUF_INIT;
-    double bytes[2] = {0};
-    static const char *const names[2] = {
-        "elacsym_index_bytes_total{from=\"tail\"} ",
-        "elacsym_index_bytes_total{from=\"segments\"} "};
-    metrics_write(&text);
-    buf_append_byte(&text, 0);
-    for (int i = 0; i < 2; i++) {
-        const char *at = strstr((const char *)text.data, names[i]);
-        if (at) bytes[i] = strtod(at + strlen(names[i]), NULL);
-    }
+    double tail = metric_value("elacsym_index_bytes_total{from=\"tail\"}", 0);
+    double merged = metric_value("elacsym_index_bytes_total{from=\"segments\"}", 0);
     (void)printf("write amplification of segments: %.2f\n",
-                 bytes[0] > 0 ? (bytes[0] + bytes[1]) / bytes[0] : 0);
-    buf_release(&text);
+                 tail > 0 ? (tail + merged) / tail : 0);
 }
 
 int main(int argc, char **argv)

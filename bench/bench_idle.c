@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/task.h"
 #include "namespaces.h"
 #include "store/store_fault.h"
+#include "unit/metric_value.h"
 
 enum { IDLE_SECONDS = 5 };
 
@@ -32,14 +32,7 @@ static void idle(struct bench_node *n, const char *when)
 
 static double open_now(void)
 {
-    static const char name[] = "\nelacsym_open_namespaces ";
-    struct buf text = BUF_INIT;
-    metrics_write(&text);
-    buf_append_byte(&text, 0);
-    const char *at = strstr((const char *)text.data, name);
-    double value = at ? strtod(at + strlen(name), NULL) : 0;
-    buf_release(&text);
-    return value;
+    return metric_value("elacsym_open_namespaces", 0);
 }
 
 /* All are asked for once, and then left alone. */

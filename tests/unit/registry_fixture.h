@@ -8,13 +8,13 @@
 #ifndef TESTS_UNIT_REGISTRY_FIXTURE_H
 #define TESTS_UNIT_REGISTRY_FIXTURE_H
 
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
 #include "ns/registry.h"
 #include "store/store_fault.h"
 #include "store/store_mem.h"
+#include "unit/metric_value.h"
 #include "unit/test.h"
 
 /* ---- a store that does as it is told; its calls are counted once, by op ---- */
@@ -462,18 +462,6 @@ static inline struct namespace_info info_of(struct node *n, const char *name)
     info.schema = NULL;
     op_release(&op);
     return info;
-}
-
-/* The value of a counter, 0 if there is none. */
-static inline double metric_value(const char *name)
-{
-    struct buf text = BUF_INIT;
-    metrics_write(&text);
-    buf_append_byte(&text, 0);
-    const char *at = strstr((const char *)text.data, name);
-    double value = at ? strtod(at + strlen(name), NULL) : 0;
-    buf_release(&text);
-    return value;
 }
 
 /* ---- background work ---- */

@@ -4,10 +4,10 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "store/store.h"
+#include "unit/metric_value.h"
 #include "unit/scratch.h"
 #include "unit/test.h"
 
@@ -265,15 +265,9 @@ static void reservations_take_from_the_same_budget(void **state)
 /* What the gauge of used memory says. */
 static uint64_t memory_shown(void)
 {
-    static const char name[] = "\nelacsym_cache_memory_bytes ";
-    struct buf text = BUF_INIT;
-    metrics_write(&text);
-    buf_append(&text, "", 1);
-    const char *at = strstr((const char *)text.data, name);
-    assert_non_null(at);
-    uint64_t shown = (uint64_t)strtod(at + sizeof name - 1, NULL);
-    buf_release(&text);
-    return shown;
+    double shown = metric_value("elacsym_cache_memory_bytes", -1);
+    assert_true(shown >= 0);
+    return (uint64_t)shown;
 }
 
 static void the_tables_are_a_part_of_the_budget(void **state)

@@ -16,6 +16,7 @@
 #include "http/http_gzip.h"
 #include "http/http_server.h"
 #include "unit/http_dial.h"
+#include "unit/metric_value.h"
 
 /* ---- a small application ---- */
 
@@ -1192,28 +1193,18 @@ static void a_full_lane_is_429_and_other_lanes_go_on(void **state)
     }
 }
 
-static double metric_of(const char *name)
-{
-    struct buf text = BUF_INIT;
-    metrics_write(&text);
-    const char *line = strstr(text_of(&text), name);
-    double value = line ? strtod(line + strlen(name), NULL) : 0;
-    buf_release(&text);
-    return value;
-}
-
 /* Two at work, the others wait: late at each look for 100 ms, so the next request's
  * look finds a queue that stands. */
 static void what_waits_too_long_in_a_standing_queue_is_shed(void **state)
 {
     (void)state;
-    static const char counter[] = "elacsym_http_shed_total{lane=\"query\"} ";
+    static const char counter[] = "elacsym_http_shed_total{lane=\"query\"}";
     struct fixture *f = fixture_new();
     f->options.lane_delay_max_ms[HTTP_LANE_QUERY] = 10;
     f->options.lane_queue_max[HTTP_LANE_QUERY] = 8;
     fixture_start(f);
     atomic_store(&f->app.hold, true);
-    double before = metric_of(counter);
+    double before = metric_value(counter, 0);
     int fds[8];
     for (int i = 0; i < 4; i++) {
         fds[i] = dial(f);
@@ -1235,7 +1226,7 @@ static void what_waits_too_long_in_a_standing_queue_is_shed(void **state)
         send_text(fds[i], GET("/admin"));
         expect(fds[i], 200, NULL);
     }
-    assert_true(metric_of(counter) >= before + 2);
+    assert_true(metric_value(counter, 0) >= before + 2);
     atomic_store(&f->app.hold, false);
     expect(fds[0], 200, NULL);
     expect(fds[1], 200, NULL);
@@ -1247,8 +1238,8 @@ static void what_waits_too_long_in_a_standing_queue_is_shed(void **state)
 static void a_burst_is_worked_off_and_nothing_of_it_shed(void **state)
 {
     struct fixture *f = *state;
-    static const char counter[] = "elacsym_http_shed_total{lane=\"query\"} ";
-    double before = metric_of(counter);
+    static const char counter[] = "elacsym_http_shed_total{lane=\"query\"}";
+    double before = metric_value(counter, 0);
     atomic_store(&f->app.hold, true);
     int fds[4];
     for (int i = 0; i < 4; i++) {
@@ -1262,7 +1253,7 @@ static void a_burst_is_worked_off_and_nothing_of_it_shed(void **state)
         expect(fds[i], 200, NULL);
         (void)close(fds[i]);
     }
-    assert_true(metric_of(counter) == before);
+    assert_true(metric_value(counter, 0) == before);
 }
 
 static void a_client_that_goes_away_cancels_its_op(void **state)

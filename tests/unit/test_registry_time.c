@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
@@ -10,6 +9,7 @@
 #include "sim/sim.h"
 #include "store/store_fault.h"
 #include "store/store_mem.h"
+#include "unit/metric_value.h"
 #include "unit/scratch.h"
 #include "unit/test.h"
 
@@ -199,20 +199,9 @@ static void idle_namespaces_cost_two_listings_an_hour_together(void **state)
     assert_int_equal(found[1], 40);
 }
 
-static double gauge(const char *name)
-{
-    struct buf text = BUF_INIT;
-    metrics_write(&text);
-    buf_append_byte(&text, 0);
-    const char *at = strstr((const char *)text.data, name);
-    double value = at ? strtod(at + strlen(name), NULL) : -1;
-    buf_release(&text);
-    return value;
-}
-
 static uint64_t open_now(void)
 {
-    return (uint64_t)gauge("\nelacsym_open_namespaces ");
+    return (uint64_t)metric_value("elacsym_open_namespaces", -1);
 }
 
 enum { NAMES = 40, MINUTE_MS = 60 * SECOND_MS };
@@ -354,15 +343,15 @@ static void wait_to_be_indexed(void *arg)
     for (int i = 0; i < 3; i++)
         write_one(w, "x");
     task_sleep_ms(10 * SECOND_MS);
-    w->found[0] = (uint64_t)gauge("\nelacsym_segments ");
-    w->found[1] = (uint64_t)gauge("\nelacsym_unindexed_rows ");
-    w->found[2] = (uint64_t)gauge("\nelacsym_tail_bytes ") > 0;
-    w->found[3] = (uint64_t)gauge("\nelacsym_wal_objects ");
+    w->found[0] = (uint64_t)metric_value("elacsym_segments", -1);
+    w->found[1] = (uint64_t)metric_value("elacsym_unindexed_rows", -1);
+    w->found[2] = (uint64_t)metric_value("elacsym_tail_bytes", -1) > 0;
+    w->found[3] = (uint64_t)metric_value("elacsym_wal_objects", -1);
     task_sleep_ms(2 * MINUTE_MS);
-    w->found[4] = (uint64_t)gauge("\nelacsym_segments ");
-    w->found[5] = (uint64_t)gauge("\nelacsym_unindexed_rows ");
-    w->found[6] = (uint64_t)gauge("\nelacsym_tail_bytes ");
-    w->found[7] = (uint64_t)gauge("\nelacsym_wal_objects ");
+    w->found[4] = (uint64_t)metric_value("elacsym_segments", -1);
+    w->found[5] = (uint64_t)metric_value("elacsym_unindexed_rows", -1);
+    w->found[6] = (uint64_t)metric_value("elacsym_tail_bytes", -1);
+    w->found[7] = (uint64_t)metric_value("elacsym_wal_objects", -1);
     node_stop(w);
 }
 

@@ -7,9 +7,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/metrics.h"
 #include "base/op.h"
 #include "base/task.h"
+#include "unit/metric_value.h"
 #include "unit/s3sim.h"
 #include "unit/test.h"
 
@@ -680,15 +680,7 @@ static void an_unordered_list_is_corrupt(void **state)
 
 static uint64_t metric_of(const char *name)
 {
-    struct buf text = BUF_INIT;
-    char line[96];
-    snprintf(line, sizeof line, "\n%s ", name);
-    metrics_write(&text);
-    buf_append_byte(&text, '\0');
-    const char *at = strstr((const char *)text.data, line);
-    uint64_t value = at ? strtoull(at + strlen(line), NULL, 10) : 0;
-    buf_release(&text);
-    return value;
+    return (uint64_t)metric_value(name, 0);
 }
 
 static enum err get(struct fixture *f, const char *key)
