@@ -97,14 +97,16 @@ static enum err read_weights(struct op *op, struct json_value *v, struct weights
     return e;
 }
 
-static enum err read_operator(struct op *op, struct json_value *v, bool *all_words)
+/* One of two words; *is_second: it is the latter. */
+static enum err read_either(struct op *op, struct json_value *v, const char *first,
+                            const char *second, bool *is_second)
 {
     struct slice name;
     enum err e = json_string(op, v, &name);
     if (e) return e;
-    *all_words = slice_equal(name, SLICE_LITERAL("and"));
-    if (!*all_words && !slice_equal(name, SLICE_LITERAL("or")))
-        return json_fail(op, v, "expected \"or\" or \"and\"");
+    *is_second = slice_equal(name, slice_str(second));
+    if (!*is_second && !slice_equal(name, slice_str(first)))
+        return json_fail(op, v, "expected \"%s\" or \"%s\"", first, second);
     return ERR_OK;
 }
 
@@ -223,7 +225,7 @@ static enum err read_full_text(struct op *op, struct json_value *v,
         case TEXT_PREFIX: e = json_bool(op, &member, &out->prefix); break;
         case TEXT_FUZZY: e = read_fuzzy(op, &member, &out->fuzzy); break;
         case TEXT_HIGHLIGHT: e = read_highlight(op, &member, out); break;
-        default: e = read_operator(op, &member, &out->all_words);
+        default: e = read_either(op, &member, "or", "and", &out->all_words);
         }
     }
     if (e) return e;
@@ -251,17 +253,6 @@ static enum err read_fusion_weights(struct op *op, struct json_value *v,
                         name == WEIGHT_VECTOR ? &out->vector_weight
                                               : &out->text_weight);
     return e;
-}
-
-static enum err read_fusion_method(struct op *op, struct json_value *v, bool *sum)
-{
-    struct slice name;
-    enum err e = json_string(op, v, &name);
-    if (e) return e;
-    *sum = slice_equal(name, SLICE_LITERAL("sum"));
-    if (!*sum && !slice_equal(name, SLICE_LITERAL("rrf")))
-        return json_fail(op, v, "expected \"rrf\" or \"sum\"");
-    return ERR_OK;
 }
 
 static enum err read_normalize(struct op *op, struct json_value *v)
@@ -300,7 +291,7 @@ static enum err read_fusion(struct op *op, struct json_value *v, struct v1_query
            name >= 0) {
         switch (name) {
         case FUSION_METHOD:
-            e = read_fusion_method(op, &member, &out->sum_fusion);
+            e = read_either(op, &member, "rrf", "sum", &out->sum_fusion);
             break;
         case FUSION_K: e = read_rrf_k(op, &member, &out->rrf_k); break;
         case FUSION_NORMALIZE: e = read_normalize(op, &member); break;
@@ -313,17 +304,6 @@ static enum err read_fusion(struct op *op, struct json_value *v, struct v1_query
     if (!out->sum_fusion && (walk.seen & 1u << FUSION_NORMALIZE))
         return op_fail(op, ERR_INVALID,
                        "fusion.normalize: belongs to the method \"sum\"");
-    return ERR_OK;
-}
-
-static enum err read_direction(struct op *op, struct json_value *v, bool *descending)
-{
-    struct slice name;
-    enum err e = json_string(op, v, &name);
-    if (e) return e;
-    *descending = slice_equal(name, SLICE_LITERAL("desc"));
-    if (!*descending && !slice_equal(name, SLICE_LITERAL("asc")))
-        return json_fail(op, v, "expected \"asc\" or \"desc\"");
     return ERR_OK;
 }
 
@@ -340,8 +320,9 @@ static enum err read_order(struct op *op, struct json_value *v, struct v1_query 
     while (!e &&
            !(e = json_field(op, &walk, order_names, ORDER_NAMES, &name, &member)) &&
            name >= 0)
-        e = name == ORDER_FIELD ? json_string(op, &member, &out->order_field)
-                                : read_direction(op, &member, &out->descending);
+        e = name == ORDER_FIELD
+                ? json_string(op, &member, &out->order_field)
+                : read_either(op, &member, "asc", "desc", &out->descending);
     if (e) return e;
     if (!(walk.seen & 1u << ORDER_FIELD))
         return json_walk_fail(op, &walk, "field is missing");
@@ -382,14 +363,10 @@ enum err v1_search_parse(struct op *op, struct json_value *v, float *recall)
 static enum err read_consistency(struct op *op, struct json_value *v,
                                  enum consistency *out)
 {
-    struct slice name;
-    enum err e = json_string(op, v, &name);
-    if (e) return e;
-    bool strong = slice_equal(name, SLICE_LITERAL("strong"));
-    if (!strong && !slice_equal(name, SLICE_LITERAL("eventual")))
-        return json_fail(op, v, "expected \"strong\" or \"eventual\"");
-    *out = strong ? CONSISTENCY_STRONG : CONSISTENCY_EVENTUAL;
-    return ERR_OK;
+    bool eventual;
+    enum err e = read_either(op, v, "strong", "eventual", &eventual);
+    if (!e) *out = eventual ? CONSISTENCY_EVENTUAL : CONSISTENCY_STRONG;
+    return e;
 }
 
 static enum err read_include_names(struct op *op, struct json_value *v,
