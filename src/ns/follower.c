@@ -179,23 +179,6 @@ static enum err fetch_entry(struct op *op, void *arg)
     return ERR_OK;
 }
 
-/* The snapshot is what it was, with the entry. */
-static enum err replay(struct op *op, struct follower *f, const struct wal_entry *entry)
-{
-    struct snapshot *next = NULL, *joined = NULL;
-
-    enum err e = state_replay(op, f->snapshot, entry, f->table, &next);
-    if (!e) e = state_join_tail(op, next, 0, &joined);
-    if (e) {
-        snapshot_unref(next);
-        return e;
-    }
-    snapshot_unref(f->snapshot);
-    f->snapshot = joined ? joined : next;
-    if (joined) snapshot_unref(next);
-    return ERR_OK;
-}
-
 /* Applies the entry of a slot if it chains. *chained false: it does not. */
 static enum err follow(struct op *op, const struct registry_options *env,
                        const struct keys *keys, struct follower *f, uint64_t slot,
@@ -217,7 +200,7 @@ static enum err follow(struct op *op, const struct registry_options *env,
     /* Not the fences of times before we followed: lists change, and that is fine. */
     if (entry.kind == OBJECT_FENCE && f->validated_ms && env->opened_by)
         env->opened_by(env->context, keys->name, entry.node_id, entry.fingerprint);
-    e = replay(&step, f, &entry);
+    e = state_replay(&step, &f->snapshot, &entry, f->table);
     if (e) goto done;
     f->last = entry.put_id;
     *chained = true;

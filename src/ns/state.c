@@ -467,9 +467,10 @@ static enum err prepare_entry(struct op *op, const struct snapshot *base,
     return ERR_OK;
 }
 
-enum err state_replay(struct op *op, const struct snapshot *base,
-                      const struct wal_entry *entry, struct idempotency *table,
-                      struct snapshot **out)
+/* Decodes and applies an entry. */
+static enum err replay(struct op *op, const struct snapshot *base,
+                       const struct wal_entry *entry, struct idempotency *table,
+                       struct snapshot **out)
 {
     size_t n = entry->request_count;
     struct prepared *prepared = mem_new_array(struct prepared, n);
@@ -556,6 +557,23 @@ enum err state_join_tail(struct op *op, const struct snapshot *base,
     if (joined) draft_add(&d, joined, NULL, 0, false);
     segment_unref(joined);
     *out = draft_finish(&d);
+    return ERR_OK;
+}
+
+enum err state_replay(struct op *op, struct snapshot **s, const struct wal_entry *entry,
+                      struct idempotency *table)
+{
+    struct snapshot *next = NULL, *joined = NULL;
+
+    enum err e = replay(op, *s, entry, table, &next);
+    if (!e) e = state_join_tail(op, next, 0, &joined);
+    if (e) {
+        snapshot_unref(next);
+        return e;
+    }
+    snapshot_unref(*s);
+    *s = joined ? joined : next;
+    if (joined) snapshot_unref(next);
     return ERR_OK;
 }
 

@@ -69,11 +69,11 @@ enum err state_apply(struct op *op, const struct snapshot *base,
                      const struct prepared *requests, size_t n, uint64_t slot,
                      uint64_t epoch, struct snapshot **out, struct applied *applied);
 
-/* Decodes and applies a DATA entry read from the log, and notes its keys in table.
- * FENCE and DROP entries only advance slot and epoch. */
-enum err state_replay(struct op *op, const struct snapshot *base,
-                      const struct wal_entry *entry, struct idempotency *table,
-                      struct snapshot **out);
+/* *s becomes what it is behind an entry read from the log, its tail joined; the keys of
+ * the entry are noted in table. FENCE and DROP entries only advance slot and epoch.
+ * With an error *s stays. */
+enum err state_replay(struct op *op, struct snapshot **s, const struct wal_entry *entry,
+                      struct idempotency *table);
 
 /*
  * Joins the youngest small segments of the tail into one where that keeps their number

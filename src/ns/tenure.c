@@ -324,20 +324,12 @@ static enum err fetch_entry(struct op *op, void *arg)
 static enum err apply_entry(struct op *op, const struct keys *keys, struct tenure *t,
                             const struct wal_entry *entry, struct put_id *prev)
 {
-    struct snapshot *next = NULL;
-
     if (entry->slot && !put_id_equal(&entry->prev, prev))
         return wal_broken(op, keys, entry->slot);
-    enum err e = state_replay(op, t->snapshot, entry, t->table, &next);
+    enum err e = state_replay(op, &t->snapshot, entry, t->table);
     if (e) return e;
-    snapshot_unref(t->snapshot);
-    t->snapshot = next;
     *prev = entry->put_id;
     if (entry->kind == OBJECT_FENCE) add_fence(t, entry->slot, entry->wall_ms);
-    e = state_join_tail(op, t->snapshot, 0, &next);
-    if (e || !next) return e;
-    snapshot_unref(t->snapshot);
-    t->snapshot = next;
     return ERR_OK;
 }
 
