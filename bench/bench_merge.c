@@ -3,8 +3,8 @@
  *
  *   bench_merge [MiB of all inputs [dim [words [index from [mapped]]]]]
  *
- * By default 512 768 40 2048 256; mapped: MiB of files in memory, up to which their
- * pages stay there.
+ * By default 512 768 40 2048 224; mapped: MiB of its file that stay in memory, and 32
+ * more.
  *
  * Eight segments of documents with a vector (dim 0: none), a text of so many words, a
  * string and two numbers, their ids mixed, become one, as the background does it: with
@@ -211,7 +211,7 @@ int main(int argc, char **argv)
     }
     (void)malloc_trim(0);
     merge(&op, &n, schema, &options, inputs, bytes,
-          (uint64_t)number(argc, argv, 5, 256) << 20);
+          (uint64_t)number(argc, argv, 5, 224) << 20);
     for (unsigned i = 0; i < SEGMENTS; i++)
         segment_unref(inputs[i].segment);
     cache_free(n.cache);

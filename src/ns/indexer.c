@@ -351,8 +351,8 @@ static enum err open_spool(struct op *op, struct namespace *ns,
 {
     enum { SPARE = 16 << 20 };
     size_t result = (size_t)(needs->result + needs->result / 8 + SPARE);
-    enum err e = spool_open(op, ns->env->scratch, result, (size_t)needs->room,
-                            SPOOL_MAPPED_MIN + mapped, spool);
+    enum err e =
+        spool_open(op, ns->env->scratch, result, (size_t)needs->room, mapped, spool);
     if (e) ns->scratch_after_ms = clock_ms() + SCRATCH_PAUSE_MS;
     return e;
 }

@@ -11,7 +11,10 @@
 
 #include "base/op.h"
 
-enum { LET_GO_SIZE = 2 << 20 /* at once: a page takes up to a microsecond */ };
+enum {
+    MAPPED_ALWAYS = 32 << 20,
+    LET_GO_SIZE = 2 << 20 /* at once: a page takes up to a microsecond */
+};
 
 static enum err fail(struct op *op, int error, const char *folder, size_t capacity)
 {
@@ -22,7 +25,7 @@ static enum err fail(struct op *op, int error, const char *folder, size_t capaci
 }
 
 enum err spool_open(struct op *op, const char *folder, size_t buf_size,
-                    size_t room_size, uint64_t mapped_max, struct spool *out)
+                    size_t room_size, uint64_t mapped, struct spool *out)
 {
     size_t size = buf_size + room_size;
     /* Nothing else may have needed the folder yet. */
@@ -38,8 +41,8 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
     }
     (void)close(fd); /* the mapping keeps the file */
     if (error) return fail(op, error, folder, size);
-    if (mapped_max < SPOOL_MAPPED_MIN) mapped_max = SPOOL_MAPPED_MIN;
-    *out = (struct spool){.map = map, .size = size, .mapped_max = mapped_max};
+    *out =
+        (struct spool){.map = map, .size = size, .mapped_max = MAPPED_ALWAYS + mapped};
     out->buf = buf_lent(map, buf_size);
     out->room = (struct buf_room){.data = out->map + buf_size, .size = room_size};
     return ERR_OK;

@@ -23,16 +23,13 @@ struct spool {
     size_t let_go; /* how far, of the round that spool_rest is in */
 };
 
-/* Bytes of files in the process's memory up to which no page is let go of, at least:
- * its own program is among them. */
-enum { SPOOL_MAPPED_MIN = 32 << 20 };
-
 /* A file in folder of so many bytes for the buf and for the room, whose space is set
- * aside: writing cannot fail later. mapped_max: as SPOOL_MAPPED_MIN, which is what 0
- * stands for. ERR_FULL, ERR_IO: there is none. */
+ * aside: writing cannot fail later. No page is let go of while files have no more than
+ * mapped bytes and 32 MiB, of the program itself and more, in the process's memory.
+ * ERR_FULL, ERR_IO: there is none. */
 enum err spool_open(struct op *op, const char *folder, size_t buf_size,
-                    size_t room_size, uint64_t mapped_max, struct spool *out);
-/* Takes pages out of the process's memory, if it has more than mapped_max of files;
+                    size_t room_size, uint64_t mapped, struct spool *out);
+/* Takes pages out of the process's memory, if it has too many of files;
  * they come back when they are touched, which costs more than the work on them where
  * that goes to and fro in them. A millisecond at most: true if there are more. */
 bool spool_rest(struct spool *s);

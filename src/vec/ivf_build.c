@@ -498,7 +498,6 @@ static enum err calibrate(struct op *op, struct build *b)
                                           .coded = coded};
     struct ivf *finished = NULL;
     read_queries(b, raw, coded);
-    seal(&b->out->head, &b->ivf);
     enum err e = ivf_open(op, buf_slice(&b->out->head), &finished);
     if (!e)
         e = calibration_measure(op, &queries, finished, buf_slice(&b->out->records),
@@ -586,8 +585,8 @@ enum err ivf_build(struct op *op, const struct ivf_source *source,
         write_head(op, &b);
         e = encode(op, &b);
     }
-    if (!e && options->flat) seal(&out->head, &b.ivf);
-    if (!e && !options->flat) e = calibrate(op, &b);
+    if (!e) seal(&out->head, &b.ivf);
+    if (!e && b.query_count) e = calibrate(op, &b);
     if (e) ivf_bytes_release(out);
     rotation_free(b.ivf.rotation);
     clusters_release(&b.clusters);

@@ -98,25 +98,11 @@ void rabitq_encode1(enum rabitq_kind kind, const float *residual, const float *c
     memcpy(block + rabitq_rows_offset(dim) + index * sizeof row, &row, sizeof row);
 }
 
-static float largest_of(const float *values, size_t dim)
-{
-    float most[LANES] = {0}, largest = 0;
-    for (size_t d = 0; d < dim; d += LANES) {
-        for (size_t i = 0; i < LANES; i++) {
-            float value = fabsf(values[d + i]);
-            most[i] = value > most[i] ? value : most[i];
-        }
-    }
-    for (size_t i = 0; i < LANES; i++)
-        largest = most[i] > largest ? most[i] : largest;
-    return largest;
-}
-
 void rabitq_encode8(enum rabitq_kind kind, const float *residual, const float *centroid,
                     size_t dim, uint8_t *code, uint8_t *factors)
 {
     double rr[LANES] = {0}, vv[LANES] = {0}, vr[LANES] = {0}, vc[LANES] = {0};
-    float largest = largest_of(residual, dim);
+    float largest = vec_kernels()->extent(residual, dim).largest;
     float inverse = largest > 0 ? 127.5f / (largest * CLIP) : 0;
     for (size_t d = 0; d < dim; d += LANES) {
         for (size_t i = 0; i < LANES; i++) {
