@@ -17,7 +17,8 @@ enum {
     LACKING_PART = 200, /* more than one neighbour of so many is too much */
     RERANKED_MAX = 15,  /* ivf_rerank(IVF_DEEP) */
     CUT_QUERIES = 256,  /* that measure cuts alone */
-    CAPPED_FIRST = 2    /* clusters that are looked at whatever they require */
+    CAPPED_FIRST = 2,   /* clusters that are looked at whatever they require */
+    RUNGS = 8           /* limits that are measured of each kind */
 };
 
 /* Neighbours that are looked for, and rows that a rerank decides between: those of a
@@ -29,17 +30,18 @@ struct depth {
 static const struct depth deep = {IVF_DEEP, RERANKED_MAX};
 static const struct depth shallow = {IVF_SHALLOW, 3};
 
-/* Quantiles of the required cosines, at which recall is measured. */
-static const double quantiles[] = {0.5,  0.7,  0.8,   0.87,  0.91,  0.94,
-                                   0.96, 0.98, 0.987, 0.993, 0.998, 1};
-/* Parts of the neighbours that a number of clusters and a cut may miss. */
-static const double missed[] = {0.4,   0.3,   0.22,  0.16,  0.12, 0.09,  0.07,  0.055,
-                                0.042, 0.032, 0.024, 0.016, 0.01, 0.005, 0.002, 0};
-/* What of that the number of clusters may: queries unlike the data are found by the
- * geometry of the cut sooner than by a count. */
+/* What of the neighbours missed the number of clusters may miss: queries unlike the
+ * data are found by the geometry of the cut sooner than by a count. */
 static const double BY_COUNT = 0.3;
 /* Where more are missed, fewer queries tell how many. */
 static const double ROUGHLY = 0.13;
+/* The part of the neighbours that the lowest limits would miss. */
+static const double MISSED_MOST = 1, MISSED_CAPPED = 0.5;
+/* Two measurements are near enough if one misses at most so much of what the other
+ * does, give or take the part that nobody asks for. */
+static const double NEAR = 0.7, UNASKED = 0.006;
+/* A recall that is not worth knowing more closely. */
+static const double POOR = 0.6;
 /*
  * Standard errors that the recall kept is below the recall seen: the one margin of the
  * promise that a wanted recall is met. The queries are a sample, so one index in 700
@@ -421,11 +423,10 @@ static enum err try_query(struct op *op, const struct calibration *c, uint32_t q
 }
 
 /* Searches at these limits and fills in the rest. capped: so many clusters at most;
- * otherwise the count comes out. *all: nothing was missed, so that looking at more
- * would show nothing new. */
+ * otherwise the count comes out. *found: the mean recall seen. */
 static enum err try_limits(struct op *op, const struct calibration *c,
                            const struct depth *depth, uint32_t queries, bool capped,
-                           struct ivf_calibration *limits, bool *all)
+                           struct ivf_calibration *limits, double *found)
 {
     struct trial t = {.depth = depth, .clusters = mem_new_array(uint32_t, queries + 1)};
     enum err e = ERR_OK;
@@ -440,32 +441,12 @@ static enum err try_limits(struct op *op, const struct calibration *c,
     if (limits->clusters == 0) limits->clusters = 1;
     limits->recall = lower_bound(&t.by_codes);
     limits->recall_reranked = lower_bound(&t.reranked);
-    *all = t.reranked.sum >= t.reranked.count;
+    *found = count ? t.reranked.sum / count : 1;
     mem_free(t.clusters);
     return e;
 }
 
 /* ---- tables ---- */
-
-/* Searches at the cuts that the neighbours' cosines suggest. */
-static enum err measure_cuts(struct op *op, const struct calibration *c,
-                             const struct looks *looks, struct ivf_table *table)
-{
-    uint32_t queries = at_most(c->queries->count, CUT_QUERIES);
-    bool all = looks->count == 0;
-    float before = 0;
-    for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles && !all; i++) {
-        size_t index = (size_t)(quantiles[i] * (double)(looks->count - 1));
-        struct ivf_calibration entry = {
-            .cut = fmaxf((float)looks->all[index].cosine, CUT_LEAST)};
-        if (!(entry.cut > before)) continue;
-        enum err e = try_limits(op, c, looks->depth, queries, false, &entry, &all);
-        if (e) return e;
-        table->entries[table->count++] = entry;
-        before = entry.cut;
-    }
-    return ERR_OK;
-}
 
 /* behind[p]: neighbours whose cluster comes at place p or later. */
 static uint32_t *count_behind(const struct looks *looks, uint32_t clusters)
@@ -491,35 +472,153 @@ static float cut_for(const struct looks *looks, uint32_t clusters, double most)
 }
 
 /*
- * Searches at limits that miss fewer and fewer neighbours: a part of them by the number
- * of clusters and the others by the cut. Where both miss some, the work for a recall is
- * much less than with either alone, and hardly depends on the parts.
+ * Limits from low to high, each named by the part of the neighbours that it would miss
+ * if a query knew its last result from the start. It does not, so it misses fewer: how
+ * many, only a search tells, and where between them the recalls lie that are asked for.
  */
+struct ladder {
+    const struct calibration *calibration;
+    const struct looks *looks;
+    uint32_t *behind; /* capped; or NULL */
+};
+
+struct rung {
+    struct ivf_calibration entry;
+    double missed; /* which names it */
+    double found;  /* the recall seen */
+    bool last;     /* there is none between it and the next */
+};
+
+/*
+ * Capped, a part is missed by the number of clusters and the others by the cut. Where
+ * both miss some, the work for a recall is much less than with either alone, and hardly
+ * depends on the parts.
+ */
+static struct ivf_calibration limits_at(const struct ladder *l, double missed)
+{
+    const struct looks *looks = l->looks;
+    struct ivf_calibration limits = {.cut = CUT_LEAST};
+    double most = missed * (double)looks->count;
+    if (l->behind) {
+        uint32_t all = l->calibration->ivf->clusters.count;
+        limits.clusters = 1;
+        while (limits.clusters < all && l->behind[limits.clusters] > most * BY_COUNT)
+            limits.clusters++;
+        limits.cut = cut_for(looks, limits.clusters, most - l->behind[limits.clusters]);
+    } else {
+        size_t index = (size_t)((1 - missed) * (double)(looks->count - 1));
+        limits.cut = fmaxf((float)looks->all[index].cosine, CUT_LEAST);
+    }
+    return limits;
+}
+
+static enum err try_rung(struct op *op, const struct ladder *l, struct rung *r)
+{
+    const struct calibration *c = l->calibration;
+    bool fewer = !l->behind || r->missed > ROUGHLY;
+    uint32_t queries = at_most(c->queries->count, fewer ? CUT_QUERIES : UINT32_MAX);
+    return try_limits(op, c, l->looks->depth, queries, l->behind, &r->entry, &r->found);
+}
+
+/* How much worse a rung is than the next. */
+static double gap(const struct rung *r)
+{
+    if (r->last || r[1].found < POOR) return 0;
+    return log((1 - r->found + UNASKED) / (1 - r[1].found + UNASKED));
+}
+
+/* The rung behind which one lacks most, or NULL. */
+static struct rung *find_gap(struct rung *rungs, size_t count)
+{
+    struct rung *widest = NULL;
+    double width = -log(NEAR);
+    for (size_t i = 0; i + 1 < count; i++) {
+        if (gap(rungs + i) <= width) continue;
+        width = gap(rungs + i);
+        widest = rungs + i;
+    }
+    return widest;
+}
+
+/* Limits only ever rise. */
+static struct ivf_calibration limits_between(const struct ladder *l, double missed,
+                                             const struct ivf_calibration *low,
+                                             const struct ivf_calibration *high)
+{
+    struct ivf_calibration limits = limits_at(l, missed);
+    limits.cut = fminf(fmaxf(limits.cut, low->cut), high->cut);
+    /* Then it is only the first that are looked at. */
+    if (l->behind && limits.cut <= CUT_LEAST)
+        limits.clusters = at_most(limits.clusters, CAPPED_FIRST);
+    if (limits.clusters < low->clusters) limits.clusters = low->clusters;
+    return limits;
+}
+
+static bool same_limits(const struct ladder *l, const struct ivf_calibration *a,
+                        const struct ivf_calibration *b)
+{
+    bool cut_differs = a->cut < b->cut || a->cut > b->cut;
+    return !cut_differs && (!l->behind || a->clusters == b->clusters);
+}
+
+/* Names a rung halfway between two that is neither; false: there is none. */
+static bool find_between(const struct ladder *l, const struct rung *low,
+                         const struct rung *high, struct rung *out)
+{
+    double below = low->missed, above = high->missed;
+    const struct ivf_calibration *a = &low->entry, *b = &high->entry;
+    while ((below - above) * (double)l->looks->count > 1) {
+        double missed = (below + above) / 2;
+        *out =
+            (struct rung){.missed = missed, .entry = limits_between(l, missed, a, b)};
+        if (same_limits(l, &out->entry, a))
+            below = missed;
+        else if (same_limits(l, &out->entry, b))
+            above = missed;
+        else
+            return true;
+    }
+    return false;
+}
+
+/* Measures the lowest and the highest limits, and then always where most is missing. */
+static enum err climb(struct op *op, const struct ladder *l, double first,
+                      struct ivf_table *table)
+{
+    struct rung rungs[RUNGS], *low;
+    size_t count = 2;
+    if (l->looks->count == 0) return ERR_OK;
+    rungs[0] = (struct rung){.missed = first, .entry = limits_at(l, first)};
+    rungs[1] = (struct rung){.missed = 0, .entry = limits_at(l, 0)};
+    enum err e = try_rung(op, l, rungs);
+    if (!e) e = try_rung(op, l, rungs + 1);
+    while (!e && count < RUNGS && (low = find_gap(rungs, count))) {
+        struct rung between;
+        low->last = !find_between(l, low, low + 1, &between);
+        if (low->last) continue;
+        e = try_rung(op, l, &between);
+        memmove(low + 2, low + 1, (size_t)(rungs + count++ - low - 1) * sizeof *low);
+        low[1] = between;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || rungs[i].entry.cut > rungs[i - 1].entry.cut || l->behind)
+            table->entries[table->count++] = rungs[i].entry;
+    return e;
+}
+
+static enum err measure_cuts(struct op *op, const struct calibration *c,
+                             const struct looks *looks, struct ivf_table *table)
+{
+    struct ladder l = {c, looks, NULL};
+    return climb(op, &l, MISSED_MOST, table);
+}
+
 static enum err measure_capped(struct op *op, const struct calibration *c,
                                const struct looks *looks, struct ivf_table *table)
 {
-    uint32_t most_clusters = c->ivf->clusters.count, clusters = 1;
-    uint32_t *behind = count_behind(looks, most_clusters);
-    struct ivf_calibration entry = {.cut = CUT_LEAST};
-    enum err e = ERR_OK;
-    bool all = false;
-    for (size_t i = 0; i < sizeof missed / sizeof *missed && looks->count && !e; i++) {
-        double most = missed[i] * (double)looks->count;
-        bool roughly = missed[i] > ROUGHLY;
-        uint32_t queries =
-            at_most(c->queries->count, roughly ? CUT_QUERIES : c->queries->count);
-        while (clusters < most_clusters && behind[clusters] > most * BY_COUNT)
-            clusters++;
-        float cut = fmaxf(entry.cut, cut_for(looks, clusters, most - behind[clusters]));
-        if (table->count && entry.clusters == clusters && entry.cut >= cut) continue;
-        entry.clusters = clusters;
-        entry.cut = cut;
-        e = try_limits(op, c, looks->depth, queries, true, &entry, &all);
-        if (e) break;
-        table->entries[table->count++] = entry;
-        if (all && !roughly) break;
-    }
-    mem_free(behind);
+    struct ladder l = {c, looks, count_behind(looks, c->ivf->clusters.count)};
+    enum err e = climb(op, &l, MISSED_CAPPED, table);
+    mem_free(l.behind);
     return e;
 }
 

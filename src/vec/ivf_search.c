@@ -32,7 +32,8 @@ enum {
     FIRST_SETTLED = 2,    /* clusters, before the k-th distance is looked at */
     MORE_SETTLED = 3,     /* after that */
     MORE_AT_ONCE = 4,     /* clusters asked for, at least */
-    WALK_ROWS_MAX = 4000, /* allowed rows, up to which all are compared */
+    WALK_ROWS_MAX = 4000, /* allowed rows, up to which all are compared … */
+    WALK_PART = 16,       /* … if no more than one in so many rows */
     CALIBRATED_K = 10,
     ASKING_COST = 6,    /* asking a set for a row, in rows written as bits */
     PLAIN_DIM_MAX = 64, /* padded, up to which 1-bit codes do not pay */
@@ -291,7 +292,7 @@ static enum err plan_bits(struct op *op, struct ivf_search *s, uint32_t probes)
 
 bool ivf_walks(const struct ivf *ivf, uint64_t allowed)
 {
-    return allowed > 0 && allowed <= WALK_ROWS_MAX && allowed < ivf->row_count;
+    return allowed > 0 && allowed <= at_most(WALK_ROWS_MAX, ivf->row_count / WALK_PART);
 }
 
 static enum err plan_filter(struct op *op, struct ivf_search *s)

@@ -331,20 +331,26 @@ static inline enum err ask_vectors(struct op *op, struct segment *s, struct worl
     return e;
 }
 
-/* By the index, where there is one: clusters first, then each allowed row. */
+/* By the index, where there is one: of all rows, of half of them, and of so few that
+ * they are looked up by their slots. */
 static inline enum err ask_nearest(struct op *op, struct segment *s, struct world *w,
                                    struct buf *out)
 {
     float query[128];
     enum err e = ERR_OK;
 
+    struct rowset *few = rowset_new();
+    const struct rowset *allowed[] = {NULL, w->some, few};
+
+    for (uint32_t row = 3; row < w->shape.row_count; row += 20)
+        rowset_add(few, row);
     for (uint32_t i = 0; i < COUNT_OF(query); i++)
         query[i] = (float)(i % 5) - 1.5f;
-    for (int allowed = 0; allowed < 2 && !e; allowed++) {
+    for (size_t i = 0; i < COUNT_OF(allowed) && !e; i++) {
         struct hit hits[10];
         struct topk best;
         struct segment_work work = {0};
-        struct segment_target target = {s, allowed ? w->some : NULL, 5};
+        struct segment_target target = {s, allowed[i], 5};
         struct segment_near near = {.metric = w->schema->metric,
                                     .query = query,
                                     .recall = 0.95f};
@@ -355,6 +361,7 @@ static inline enum err ask_nearest(struct op *op, struct segment *s, struct worl
         put_u64(out, work.clusters);
         put_u64(out, work.rows);
     }
+    rowset_unref(few);
     return e;
 }
 

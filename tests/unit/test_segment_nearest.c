@@ -156,7 +156,7 @@ segments_and_their_merge_find_what_they_should(struct crowd *c,
                   (double)together.clusters / 300);
     assert_true(before >= 0.95);
     assert_true(after >= 0.95);
-    assert_true(together.clusters * 10 < apart.clusters);
+    assert_true(together.clusters * 5 < apart.clusters);
     for (uint32_t i = 0; i < NEAR_SEGMENTS; i++)
         segment_unref(targets[i].segment);
     segment_unref(merged);
