@@ -57,6 +57,18 @@ void mem_free(void *p)
     free(p);
 }
 
+/* jemalloc's; sanitizers bring an allocator of their own. */
+extern size_t nallocx(size_t size, int flags) __attribute__((weak));
+
+size_t mem_footprint(size_t alignment, size_t size)
+{
+    enum { LARGE_FROM = 14 << 10, PAGE = 4096, HEADER = 16 };
+    size_t taken = nallocx ? nallocx(size ? size : 1, __builtin_ctzll(alignment))
+                           : ((size + alignment - 1) & ~(alignment - 1)) + HEADER;
+    /* Large ones begin anywhere in a page more, for the sake of the caches. */
+    return size > LARGE_FROM ? taken + PAGE : taken;
+}
+
 /* Blocks form a stack; the newest is filled from the front. */
 struct arena_block {
     struct arena_block *next;

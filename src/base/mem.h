@@ -25,6 +25,9 @@ void *mem_aligned(size_t alignment, size_t size);
 char *mem_strdup(const char *text);
 void *mem_dup(const void *data, size_t size);
 void mem_free(void *p); /* NULL is fine */
+/* What an allocation of so many bytes takes of the memory, for who keeps a budget: the
+ * allocator's size classes are up to a fifth apart. */
+size_t mem_footprint(size_t alignment, size_t size);
 
 /* A zeroed T on the heap. */
 #define mem_new(T)              ((T *)mem_calloc(1, sizeof(T)))

@@ -386,6 +386,21 @@ enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
     return pin_all(op, c, &(struct asked){pins, n, RANGE_AHEAD});
 }
 
+void cache_put(struct cache *c, const char *key, uint64_t offset, struct slice data)
+{
+    struct cache_pin range = {.key = key, .offset = offset, .size = data.size};
+    bool mine;
+
+    if (!ranges_grant(&c->ranges, range_cost(&range))) return;
+    struct cache_entry *entry = ranges_add(&c->ranges, &range, RANGE_NOW, &mine);
+    if (mine) {
+        memcpy(entry->data, data.data, data.size);
+        ranges_settle(&c->ranges, entry, ERR_OK);
+    }
+    ranges_unpin(&c->ranges, entry);
+    show_memory(c);
+}
+
 void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size)
 {
     struct cache_pin range = {.key = key, .offset = offset, .size = size};

@@ -81,6 +81,9 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
  * a round over several of them. Bytes are counted once, and one use of each range. */
 enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
                          size_t n);
+/* Bytes of an object that was just written: who asks for the range finds it in memory,
+ * if there was room. Counts as no use of it. */
+void cache_put(struct cache *c, const char *key, uint64_t offset, struct slice data);
 /* Would pinning the range need nothing of the store, as far as is known? Counts as no
  * use of it. */
 bool cache_has(struct cache *c, const struct cache_pin *pin);

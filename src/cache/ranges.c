@@ -17,6 +17,7 @@
 #include "cache/ranges.h"
 
 #include <assert.h>
+#include <stdalign.h>
 #include <string.h>
 
 #include "base/codec.h"
@@ -31,7 +32,6 @@ enum {
     SMALL_SHARE = 10,          /* one tenth */
     USES_TO_STAY = 2,
     USES_MAX = 3,
-    MALLOC_OVERHEAD = 64, /* of the two allocations an entry is made of */
     DATA_ALIGNMENT = 64,
     CANCEL_POLL_MS = 100,
     SHARD_SHIFT = 60 /* of a hash */
@@ -87,10 +87,16 @@ static uint64_t range_hash(const struct cache_pin *pin)
     return xxh3_64(parts, sizeof parts);
 }
 
+static uint64_t data_cost(size_t size)
+{
+    return mem_footprint(DATA_ALIGNMENT, size);
+}
+
 uint64_t range_cost(const struct cache_pin *pin)
 {
-    return sizeof(struct cache_entry) + strlen(pin->key) + 1 + pin->size +
-           MALLOC_OVERHEAD;
+    size_t entry_size = sizeof(struct cache_entry) + strlen(pin->key) + 1;
+    return mem_footprint(alignof(struct cache_entry), entry_size) +
+           data_cost(pin->size);
 }
 
 static struct range_shard *shard_of(struct ranges *r, uint64_t hash)
@@ -408,9 +414,9 @@ void ranges_settle(struct ranges *r, struct cache_entry *entry, enum err e)
         unlist(r, s, entry);
         mem_free(entry->data);
         entry->data = NULL;
-        entry->cost -= entry->size;
-        subtract(&s->pinned_bytes, entry->size);
-        subtract(&r->used, entry->size);
+        entry->cost -= data_cost(entry->size);
+        subtract(&s->pinned_bytes, data_cost(entry->size));
+        subtract(&r->used, data_cost(entry->size));
     } else {
         entry->state = RANGE_READY;
         if (!entry->once) queue_first(r, s, entry);

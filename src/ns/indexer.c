@@ -382,7 +382,9 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
     enum err e =
         segment_merge(op, j->frozen->schema, options, inputs, n, &j->spool.buf, &rows);
     op->reads_once = false;
-    if (!e && rows) e = store_segment(op, ns, j, buf_slice(&j->spool.buf), rows);
+    struct slice object = buf_slice(&j->spool.buf);
+    if (!e && rows) e = store_segment(op, ns, j, object, rows);
+    if (!e && rows) segment_offer(j->made, object, inputs, n);
     return e;
 }
 

@@ -112,6 +112,14 @@ enum err segment_open_memory(struct op *op, struct buf *bytes, struct segment **
 struct segment *segment_ref(struct segment *s);
 void segment_unref(struct segment *s); /* NULL is fine */
 
+/*
+ * Puts into the cache what searches and filters read of s, whose bytes are those of the
+ * object: each section of which most was in memory of the segments that it was made of.
+ * At most an eighth of the budget.
+ */
+void segment_offer(const struct segment *s, struct slice object,
+                   const struct segment_input *inputs, size_t n);
+
 /* ---- looking into one ---- */
 
 /* Reads every byte once and compares it with its checksum. ERR_CORRUPT names the
