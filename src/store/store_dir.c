@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -184,6 +185,15 @@ static bool make_room(struct op *op, struct store_dir *d, uint64_t size)
 
 /* Writes. */
 
+/* Where a part lies in pages of a file that are not mapped now, a write finds that out
+ * page by page, with much of its work in vain. A hint: it may fail. */
+static void make_present(const uint8_t *data, size_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = (uintptr_t)data & ~(page - 1), end = (uintptr_t)data + size;
+    (void)madvise((void *)first, end - first, MADV_POPULATE_READ);
+}
+
 /* Large objects are written, and their writing to the disk begun, step by step: left to
  * the fsync at their end, all of it would stand in the way of others' at once. */
 static int write_all(struct op *op, int fd, const struct slice *parts, size_t n)
@@ -194,6 +204,7 @@ static int write_all(struct op *op, int fd, const struct slice *parts, size_t n)
         for (size_t done = 0; done < parts[i].size;) {
             size_t left = parts[i].size - done;
             size_t size = left < WRITE_STEP ? left : WRITE_STEP;
+            if (left > WRITE_STEP) make_present(parts[i].data + done, size);
             ssize_t wrote = dir_calls->pwrite(fd, parts[i].data + done, size, offset);
             if (wrote < 0 && errno == EINTR) continue;
             if (wrote <= 0) return wrote < 0 ? errno : EIO;
