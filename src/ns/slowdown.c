@@ -8,11 +8,22 @@
 #include "ns/snapshot.h"
 
 enum { BEHIND = 2, WAIT_MAX_MS = 1000, WAITING_MAX = 16 };
+enum { MANY_SEGMENTS = 12, STRETCH = 2, MEMORY_PART = 8 };
+
+unsigned tail_stretch(const struct registry_options *env, const struct snapshot *s)
+{
+    uint32_t stored = 0;
+    while (stored < s->source_count && s->sources[stored].stored)
+        stored++;
+    bool room = env->tail_index_bytes <= env->tail_bytes_max / (STRETCH * MEMORY_PART);
+    return stored >= MANY_SEGMENTS && room ? STRETCH : 1;
+}
 
 bool tail_behind(const struct registry_options *env, const struct snapshot *s)
 {
-    return s->tail_rows / BEHIND >= env->tail_index_rows ||
-           s->tail_bytes / BEHIND >= env->tail_index_bytes;
+    unsigned behind = BEHIND * tail_stretch(env, s);
+    return s->tail_rows / behind >= env->tail_index_rows ||
+           s->tail_bytes / behind >= env->tail_index_bytes;
 }
 
 void slowdown_learn(struct slowdown *s, uint64_t rows, int64_t took_us)

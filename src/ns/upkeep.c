@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "ns/namespace.h"
 #include "ns/ns_metrics.h"
+#include "ns/slowdown.h"
 
 enum {
     MERGES_MAX = 64, /* of a namespace, before others have their turn */
@@ -30,8 +31,9 @@ static bool tail_due(struct namespace *ns)
     if (ns->state != NS_READY) return false;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
     if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
-    return ns->tail_full || s->tail_bytes >= env->tail_index_bytes ||
-           s->tail_rows >= env->tail_index_rows ||
+    unsigned stretch = tail_stretch(env, s);
+    return ns->tail_full || s->tail_bytes / stretch >= env->tail_index_bytes ||
+           s->tail_rows / stretch >= env->tail_index_rows ||
            clock_ms() - ns->written_ms >= env->tail_index_idle_ms;
 }
 
