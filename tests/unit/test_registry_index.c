@@ -356,6 +356,28 @@ static void without_compaction_segments_stay_until_it_is_asked_for(void **state)
     assert_int_equal(info_of(n, "x").segments, 1);
 }
 
+static void
+while_segments_are_many_a_tail_becomes_twice_as_large_before_it_is_one(void **state)
+{
+    struct fixture *f = *state;
+    enum { ROWS = 10, MANY = 12 };
+    struct registry_options o = options_of("a");
+    o.tail_index_rows = ROWS;
+    o.compaction = false;
+    struct node *n = owner_with(f, o);
+    for (uint64_t i = 0; i <= MANY; i++) {
+        assert_int_equal(info_of(n, "x").segments, i);
+        (void)write_ok(n, "x", (struct write){.first = i * ROWS, .count = ROWS});
+        tick(n, "x");
+    }
+    assert_int_equal(info_of(n, "x").segments, MANY);
+    assert_int_equal(info_of(n, "x").unindexed_rows, ROWS);
+    (void)write_ok(n, "x", (struct write){.first = (MANY + 1) * ROWS, .count = ROWS});
+    tick(n, "x");
+    assert_int_equal(info_of(n, "x").segments, MANY + 1);
+    assert_int_equal(info_of(n, "x").unindexed_rows, 0);
+}
+
 static void a_merge_makes_no_segment_above_the_largest_allowed(void **state)
 {
     struct fixture *f = *state;
@@ -454,6 +476,7 @@ int main(void)
         TEST(a_namespace_dropped_during_its_merge_leaves_nothing),
         TEST(the_store_may_be_full_or_fail_at_every_call_of_a_merge),
         TEST(without_compaction_segments_stay_until_it_is_asked_for),
+        TEST(while_segments_are_many_a_tail_becomes_twice_as_large_before_it_is_one),
         TEST(a_merge_makes_no_segment_above_the_largest_allowed),
         TEST(deletions_that_fail_are_counted_and_tried_again),
         TEST(a_damaged_segment_is_named_and_the_others_merge),
