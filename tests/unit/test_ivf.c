@@ -416,7 +416,7 @@ static void an_index_whose_codes_are_too_rough_says_so(void **state)
     uint64_t seed = DATA_SET;
     for (size_t i = 0; i < COUNT_OF(dims); i++) {
         struct world w = {.metric = IVF_L2,
-                          .count = BY_VALGRIND(20000, 2000) / dims[i] + 3000};
+                          .count = BY_VALGRIND(20000, 5000) / dims[i] + 3000};
         w.dim = dims[i];
         w.vectors = gaussians((size_t)w.count * w.dim, &seed);
         build(&w);
