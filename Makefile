@@ -269,22 +269,19 @@ ABUSE := $(PYTEST) tests/abuse
 # The whole server under the sanitizers too, without the large collections.
 E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test_s3_trouble.py
 
-# memcheck on the unit tests, but for those that compute for minutes at its pace (the vector
-# index, long comparisons of text) and start no code that the others do not, and two whose
-# deadlines its slowness passes.
+# memcheck on the unit tests, at whose pace floating point takes 200 times as long.
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind.supp
-TOO_SLOW := test_ivf test_clusters test_rabitq test_rotate test_text_query test_query_random \
-  test_cluster test_http_client test_relevance test_text_index test_analyze test_golden_segment \
-  test_query_plan
+MEMCHECK_FIRST = $(addprefix $(B)/tests/,test_ivf test_query_plan test_segment_nearest \
+  test_text_index test_text_query test_registry test_clusters)
 .PHONY: valgrind memcheck
-# With the sizes of the sanitizers' tests.
+# With the sizes of the sanitizers' tests, in some places smaller ones (BY_VALGRIND).
 valgrind:
 	@command -v valgrind >/dev/null || { echo "make valgrind needs Debian's valgrind"; exit 2; }
 	@$(MAKE_ALL) B=build/memcheck CFLAGS=-DUNDER_VALGRIND memcheck
 memcheck: $(UNIT)
-	@tools/run_tests.py --jobs 1 \
-	  $(foreach t,$(filter-out $(TOO_SLOW:%=$(B)/tests/%),$(UNIT)), \
+	@tools/run_tests.py --jobs $(shell nproc) --timeout 3600 \
+	  $(foreach t,$(MEMCHECK_FIRST) $(filter-out $(MEMCHECK_FIRST),$(UNIT)), \
 	    --test 'env ELACSYM_SIMD=avx2 $(VALGRIND) $t')
 
 # What make test runs besides the unit tests; each program's last line is

@@ -48,6 +48,7 @@ import re
 import ssl
 import sys
 import threading
+import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
@@ -474,20 +475,20 @@ class Connection:
     async def read_body(self, size):
         if not self.store.bytes_per_s:
             return await self.reader.readexactly(size)
-        body = bytearray()
+        body, start = bytearray(), time.monotonic()
         while len(body) < size:
-            piece = await self.reader.readexactly(min(PIECE, size - len(body)))
-            body += piece
-            await self.travel(len(piece))
+            body += await self.reader.readexactly(min(PIECE, size - len(body)))
+            await self.travel(start, len(body))
         return bytes(body)
 
     async def send(self, data):
         if not self.store.bytes_per_s:
             self.writer.write(data)
         else:
+            start = time.monotonic()
             for at in range(0, len(data), PIECE):
                 self.writer.write(data[at:at + PIECE])
-                await self.travel(len(data[at:at + PIECE]))
+                await self.travel(start, min(at + PIECE, len(data)))
         await self.writer.drain()
 
     def date(self):
@@ -517,10 +518,12 @@ class Connection:
                 "</Error>").encode()
         return e.status, e.headers, body
 
-    async def travel(self, size):
-        """As long as that many bytes take."""
+    async def travel(self, start, size):
+        """Until so many bytes are through that set out at the start. A busy machine makes
+        single pieces late and not, one after the other, the whole."""
         if self.store.bytes_per_s:
-            await asyncio.sleep(size / self.store.bytes_per_s)
+            due = start + size / self.store.bytes_per_s
+            await asyncio.sleep(max(0, due - time.monotonic()))
 
     def count(self, name, amount):
         self.store.counts[name] = self.store.counts.get(name, 0) + amount

@@ -1391,7 +1391,7 @@ static size_t heap_bytes(void)
 static void ten_thousand_idle_connections_cost_less_than_a_kib_each(void **state)
 {
     (void)state;
-    int count = most_connections(10000);
+    int count = most_connections(BY_VALGRIND(10000, 1000));
     struct fixture *f = fixture_new();
     f->options.connections_max = (size_t)count + 100;
     fixture_start(f);

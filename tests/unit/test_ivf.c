@@ -15,6 +15,8 @@ enum { K = 10, ROWS_APART = 3 };
 /* Where thousands of rows are indexed for each metric. Those of few rows take them all.
  */
 enum { LAST_METRIC = BY_FLAVOUR(IVF_DOT, IVF_COSINE) };
+/* And where hundreds are, again and again. */
+enum { LAST_OF_FEW = BY_VALGRIND(IVF_DOT, IVF_COSINE) };
 
 /*
  * What is asserted of recall is asserted of these data sets, which formulas make from a
@@ -193,7 +195,9 @@ static void recall_is_what_was_wanted(void **state)
     (void)state;
     uint64_t seed = DATA_SET;
     for (int metric = IVF_COSINE; metric <= LAST_METRIC; metric++) {
-        struct world w = {.metric = (enum ivf_metric)metric, .count = 8000, .dim = 96};
+        struct world w = {.metric = (enum ivf_metric)metric,
+                          .count = BY_VALGRIND(8000, 3000),
+                          .dim = 96};
         w.vectors = clustered(w.count, w.dim, &seed);
         build(&w);
         double normal =
@@ -219,8 +223,8 @@ static void all_clusters_and_a_rerank_find_nearly_all(void **state)
     static const uint32_t dims[] = {1,  2,  3,  4,  5,  7,  8,   15,  16, 17,
                                     31, 33, 63, 64, 65, 70, 127, 128, 129};
     uint64_t seed = DATA_SET;
-    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++)
-        for (size_t i = 0; i < COUNT_OF(dims); i++) {
+    for (int metric = IVF_COSINE; metric <= LAST_OF_FEW; metric++)
+        for (size_t i = 0; i < COUNT_OF(dims); i += BY_VALGRIND(1, 3)) {
             struct world w = {.metric = (enum ivf_metric)metric,
                               .count = 700,
                               .dim = dims[i]};
@@ -241,7 +245,7 @@ static void scores_without_rerank_are_nearly_exact(void **state)
 {
     (void)state;
     uint64_t seed = DATA_SET;
-    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++) {
+    for (int metric = IVF_COSINE; metric <= LAST_OF_FEW; metric++) {
         struct world w = {.metric = (enum ivf_metric)metric, .count = 2000, .dim = 200};
         struct hit hits[K];
         struct topk best;
@@ -281,9 +285,9 @@ static void many_clusters_keep_recall(void **state)
 {
     (void)state;
     uint64_t seed = DATA_SET;
-    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++) {
+    for (int metric = IVF_COSINE; metric <= LAST_OF_FEW; metric++) {
         struct world w = {.metric = (enum ivf_metric)metric,
-                          .count = 12000,
+                          .count = BY_VALGRIND(12000, 10000),
                           /* so long that they are found by super clusters */
                           .dim = metric == IVF_L2 ? 700 : 30,
                           .cluster_size = 8};
@@ -311,11 +315,12 @@ static void many_clusters_keep_recall(void **state)
  * with, and then of all: both times the index is as good as one that starts anew. */
 static void clusters_that_are_taken_over_keep_recall(void **state)
 {
+    enum { ROWS = BY_VALGRIND(8000, 4000) };
     (void)state;
     uint64_t seed = DATA_SET;
     for (int metric = IVF_COSINE; metric <= LAST_METRIC; metric++) {
         struct world part = {.metric = (enum ivf_metric)metric, .count = 1000};
-        struct world w = {.metric = part.metric, .count = 8000};
+        struct world w = {.metric = part.metric, .count = ROWS};
         uint32_t *clusters = mem_new_array(uint32_t, w.count);
         part.dim = w.dim = 96;
         w.vectors = clustered(w.count, w.dim, &seed);
@@ -336,7 +341,7 @@ static void clusters_that_are_taken_over_keep_recall(void **state)
                       recall, ivf_probes(w.ivf, 0.95f, true), ivf_clusters(w.ivf),
                       w.cluster_count);
         assert_true(recall >= 0.95);
-        assert_in_range(ivf_clusters(w.ivf), 24, 48);
+        assert_in_range(ivf_clusters(w.ivf), ROWS / 333, ROWS / 166);
         release(&part);
         release(&w);
         mem_free(clusters);
@@ -348,7 +353,7 @@ static void a_flat_index_finds_nearly_all_by_codes_alone(void **state)
     (void)state;
     static const uint32_t dims[] = {65, 96, 128, 300};
     uint64_t seed = DATA_SET;
-    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++)
+    for (int metric = IVF_COSINE; metric <= LAST_OF_FEW; metric++)
         for (size_t i = 0; i < COUNT_OF(dims); i++) {
             struct world w = {.metric = (enum ivf_metric)metric,
                               .count = 1500,
@@ -410,7 +415,8 @@ static void an_index_whose_codes_are_too_rough_says_so(void **state)
     static const uint32_t dims[] = {1, 96};
     uint64_t seed = DATA_SET;
     for (size_t i = 0; i < COUNT_OF(dims); i++) {
-        struct world w = {.metric = IVF_L2, .count = 20000 / dims[i] + 3000};
+        struct world w = {.metric = IVF_L2,
+                          .count = BY_VALGRIND(20000, 5000) / dims[i] + 3000};
         w.dim = dims[i];
         w.vectors = gaussians((size_t)w.count * w.dim, &seed);
         build(&w);
@@ -435,7 +441,7 @@ static void the_same_few_neighbours_of_all_keep_recall(void **state)
     } sets[] = {{8479986987551406356U, 2, 0.95f},
                 {10966759489792393338U, 3, 0.95f},
                 {8055195530795046028U, 2, 0.99f}};
-    for (size_t i = 0; i < COUNT_OF(sets); i++) {
+    for (size_t i = 0; i < BY_VALGRIND(COUNT_OF(sets), 1); i++) {
         uint64_t seed = sets[i].seed;
         struct world w = {.metric = IVF_DOT, .count = 6000, .dim = sets[i].dim};
         struct ivf_options options = {.k = K,
@@ -471,7 +477,7 @@ static void few_vectors_are_found(void **state)
 static void equal_vectors_are_all_found_and_told_apart_by_row(void **state)
 {
     (void)state;
-    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++) {
+    for (int metric = IVF_COSINE; metric <= LAST_OF_FEW; metric++) {
         struct world w = {.metric = (enum ivf_metric)metric, .count = 3000, .dim = 20};
         w.vectors = mem_new_array(float, (size_t)w.count *w.dim);
         for (size_t i = 0; i < (size_t)w.count * w.dim; i++)
@@ -513,7 +519,7 @@ static void one_far_outlier_leaves_recall_to_the_others(void **state)
 {
     (void)state;
     uint64_t seed = DATA_SET;
-    for (int metric = IVF_COSINE; metric <= IVF_DOT; metric++) {
+    for (int metric = IVF_COSINE; metric <= LAST_OF_FEW; metric++) {
         struct world w = {.metric = (enum ivf_metric)metric, .count = 4000, .dim = 48};
         w.vectors = clustered(w.count, w.dim, &seed);
         for (uint32_t d = 0; d < w.dim; d++)
@@ -595,7 +601,9 @@ static void filters_keep_recall(void **state)
     static const double parts[] = {0.999, 0.5, 0.1, 0.01, 0.001, 0};
     uint64_t seed = DATA_SET;
     for (int metric = IVF_COSINE; metric <= LAST_METRIC; metric++) {
-        struct world w = {.metric = (enum ivf_metric)metric, .count = 20000, .dim = 64};
+        struct world w = {.metric = (enum ivf_metric)metric,
+                          .count = BY_VALGRIND(20000, 5000),
+                          .dim = 64};
         w.vectors = clustered(w.count, w.dim, &seed);
         build(&w);
         for (size_t i = 0; i < COUNT_OF(parts); i++)
@@ -621,13 +629,14 @@ static void filters_keep_recall(void **state)
  * codes cannot rank them: some more are decided exactly. */
 static void a_filter_against_the_query_keeps_recall(void **state)
 {
+    enum { QUERIES = BY_VALGRIND(60, 20) };
     (void)state;
     uint64_t seed = DATA_SET;
-    struct world w = {.metric = IVF_L2, .count = 20000, .dim = 64};
+    struct world w = {.metric = IVF_L2, .count = BY_VALGRIND(20000, 5000), .dim = 64};
     w.vectors = clustered(w.count, w.dim, &seed);
     build(&w);
     double sum = 0;
-    for (int q = 0; q < 60; q++) {
+    for (int q = 0; q < QUERIES; q++) {
         struct rowset *far = rowset_new();
         w.query = w.vectors + test_random(&seed) % w.count * w.dim;
         for (uint32_t i = 0; i < w.count; i++)
@@ -638,8 +647,8 @@ static void a_filter_against_the_query_keeps_recall(void **state)
                                                    .allowed = far});
         rowset_unref(far);
     }
-    print_message("recall %.3f\n", sum / 60);
-    assert_true(sum / 60 >= 0.95);
+    print_message("recall %.3f\n", sum / QUERIES);
+    assert_true(sum / QUERIES >= 0.95);
     release(&w);
 }
 
@@ -764,7 +773,7 @@ static void damaged_records_and_slots_do_no_harm(void **state)
     build(&w);
     struct buf *damaged[] = {&w.bytes.records, &w.bytes.slots};
     for (int which = 0; which < 2; which++)
-        for (int n = 0; n < 3000; n++) {
+        for (int n = 0; n < BY_VALGRIND(3000, 300); n++) {
             size_t at = test_random(&seed) % damaged[which]->size;
             uint8_t before = damaged[which]->data[at];
             damaged[which]->data[at] = (uint8_t)test_random(&seed);
