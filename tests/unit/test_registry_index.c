@@ -371,11 +371,11 @@ while_segments_are_many_a_tail_becomes_twice_as_large_before_it_is_one(void **st
         tick(n, "x");
     }
     assert_int_equal(info_of(n, "x").segments, MANY);
-    assert_int_equal(info_of(n, "x").unindexed_rows, ROWS);
+    assert_int_equal(info_of(n, "x").tail_rows, ROWS);
     (void)write_ok(n, "x", (struct write){.first = (MANY + 1) * ROWS, .count = ROWS});
     tick(n, "x");
     assert_int_equal(info_of(n, "x").segments, MANY + 1);
-    assert_int_equal(info_of(n, "x").unindexed_rows, 0);
+    assert_int_equal(info_of(n, "x").tail_rows, 0);
 }
 
 static void a_merge_makes_no_segment_above_the_largest_allowed(void **state)
