@@ -36,7 +36,7 @@ enum {
     READ_ROWS = 32,
     AUGMENT = 16, /* floats that make room for one coordinate */
     CALIBRATION_QUERIES = 1024,
-    CALIBRATION_PART = 128, /* of the vectors at most, but a few */
+    CALIBRATION_PART = 64, /* of the vectors at most, but a few */
     CALIBRATION_FEW = 256,
     CLUSTER_END_SIZE = sizeof(float) + sizeof(uint32_t) /* at the end of the head */
 };

@@ -18,7 +18,8 @@ enum {
     RERANKED_MAX = 15,  /* ivf_rerank(IVF_DEEP) */
     CUT_QUERIES = 256,  /* that measure cuts alone */
     CAPPED_FIRST = 2,   /* clusters that are looked at whatever they require */
-    RUNGS = 8           /* limits that are measured of each kind */
+    RUNGS = 8,          /* limits that are measured of each kind … */
+    RUNGS_MAX = 12      /* … and of those that most queries go by */
 };
 
 /* Neighbours that are looked for, and rows that a rerank decides between: those of a
@@ -582,17 +583,17 @@ static bool find_between(const struct ladder *l, const struct rung *low,
 }
 
 /* Measures the lowest and the highest limits, and then always where most is missing. */
-static enum err climb(struct op *op, const struct ladder *l, double first,
+static enum err climb(struct op *op, const struct ladder *l, double first, size_t most,
                       struct ivf_table *table)
 {
-    struct rung rungs[RUNGS], *low;
+    struct rung rungs[RUNGS_MAX], *low;
     size_t count = 2;
     if (l->looks->count == 0) return ERR_OK;
     rungs[0] = (struct rung){.missed = first, .entry = limits_at(l, first)};
     rungs[1] = (struct rung){.missed = 0, .entry = limits_at(l, 0)};
     enum err e = try_rung(op, l, rungs);
     if (!e) e = try_rung(op, l, rungs + 1);
-    while (!e && count < RUNGS && (low = find_gap(rungs, count))) {
+    while (!e && count < most && (low = find_gap(rungs, count))) {
         struct rung between;
         low->last = !find_between(l, low, low + 1, &between);
         if (low->last) continue;
@@ -610,14 +611,14 @@ static enum err measure_cuts(struct op *op, const struct calibration *c,
                              const struct looks *looks, struct ivf_table *table)
 {
     struct ladder l = {c, looks, NULL};
-    return climb(op, &l, MISSED_MOST, table);
+    return climb(op, &l, MISSED_MOST, RUNGS, table);
 }
 
 static enum err measure_capped(struct op *op, const struct calibration *c,
                                const struct looks *looks, struct ivf_table *table)
 {
     struct ladder l = {c, looks, count_behind(looks, c->ivf->clusters.count)};
-    enum err e = climb(op, &l, MISSED_CAPPED, table);
+    enum err e = climb(op, &l, MISSED_CAPPED, RUNGS_MAX, table);
     mem_free(l.behind);
     return e;
 }
