@@ -105,9 +105,10 @@ class Store:
         self.rules = []
         self.counts = {}
         self.ids = itertools.count(1)
+        self.creates = {}               # so many of a key while racy_condition
         # settings
         self.ignore_condition = False   # as stores that never heard of it
-        self.racy_condition = False     # checks, waits, then acts
+        self.racy_condition = False     # checks, waits for another to check, then acts
         self.no_deletes = False         # DeleteObjects is not implemented
         self.unordered = False          # lists as it likes
         self.by_folder = False          # lists folder by folder, as SeaweedFS does
@@ -232,10 +233,17 @@ class Store:
             raise Refused(501, "NotImplemented", "only If-None-Match: *")
         taken = r.key in self.objects and not self.ignore_condition
         if self.racy_condition:
-            await asyncio.sleep(0.01)
+            await self.another_creates(r.key)
         if taken:
             raise Refused(412, "PreconditionFailed", "something is there")
         return await self.do_put(r)
+
+    async def another_creates(self, key):
+        """Until a second create of the key has looked too, half a second at most."""
+        self.creates[key] = self.creates.get(key, 0) + 1
+        end = time.monotonic() + 0.5
+        while self.creates[key] < 2 and time.monotonic() < end:
+            await asyncio.sleep(0.005)
 
     async def do_put(self, r):
         self.objects[r.key] = r.body

@@ -379,7 +379,8 @@ static void random_questions_to_random_worlds_equal_a_loop(void **state)
     (void)state;
     enum { A_WORLD = 40 };
     const char *given = getenv("ELACSYM_QUERIES");
-    uint64_t wanted = given ? strtoull(given, NULL, 10) : QUERIES_DEFAULT;
+    uint64_t wanted = given ? strtoull(given, NULL, 10)
+                            : BY_VALGRIND(QUERIES_DEFAULT, QUERIES_DEFAULT / 4);
     uint64_t seed = test_seed();
     for (uint64_t done = 0; done < wanted; done += A_WORLD) {
         struct backing b = {.store = store_mem_new()};
