@@ -414,9 +414,10 @@ void ranges_settle(struct ranges *r, struct cache_entry *entry, enum err e)
         unlist(r, s, entry);
         mem_free(entry->data);
         entry->data = NULL;
-        entry->cost -= data_cost(entry->size);
-        subtract(&s->pinned_bytes, data_cost(entry->size));
-        subtract(&r->used, data_cost(entry->size));
+        uint64_t freed = data_cost(entry->size);
+        entry->cost -= freed;
+        subtract(&s->pinned_bytes, freed);
+        subtract(&r->used, freed);
     } else {
         entry->state = RANGE_READY;
         if (!entry->once) queue_first(r, s, entry);

@@ -10,7 +10,8 @@
 enum { BEHIND = 2, WAIT_MAX_MS = 1000, WAITING_MAX = 16 };
 enum { MANY_SEGMENTS = 12, STRETCH = 2, MEMORY_PART = 8 };
 
-unsigned tail_stretch(const struct registry_options *env, const struct snapshot *s)
+/* While stored segments are many, if an eighth of tail.max_bytes is enough for it. */
+static unsigned stretch(const struct registry_options *env, const struct snapshot *s)
 {
     uint32_t stored = 0;
     while (stored < s->source_count && s->sources[stored].stored)
@@ -19,11 +20,22 @@ unsigned tail_stretch(const struct registry_options *env, const struct snapshot 
     return stored >= MANY_SEGMENTS && room ? STRETCH : 1;
 }
 
+static bool is_long(const struct registry_options *env, const struct snapshot *s,
+                    unsigned segments)
+{
+    unsigned times = segments * stretch(env, s);
+    return s->tail_rows / times >= env->tail_index_rows ||
+           s->tail_bytes / times >= env->tail_index_bytes;
+}
+
+bool tail_long(const struct registry_options *env, const struct snapshot *s)
+{
+    return is_long(env, s, 1);
+}
+
 bool tail_behind(const struct registry_options *env, const struct snapshot *s)
 {
-    unsigned behind = BEHIND * tail_stretch(env, s);
-    return s->tail_rows / behind >= env->tail_index_rows ||
-           s->tail_bytes / behind >= env->tail_index_bytes;
+    return is_long(env, s, BEHIND);
 }
 
 void slowdown_learn(struct slowdown *s, uint64_t rows, int64_t took_us)

@@ -30,12 +30,12 @@ struct slowdown {
 };
 
 /*
- * How many times the wanted size a tail has before it becomes a segment: 1, or 2 while
- * stored segments are many, if an eighth of tail.max_bytes is enough for that. Each
- * query looks into every segment, so where merges do not keep up with writers, fewer
- * and larger ones are quicker than a short tail.
+ * Is the tail long enough to become a segment? It is at the wanted size, or at twice
+ * that while stored segments are many, if an eighth of tail.max_bytes is enough for it:
+ * each query looks into every segment, so where merges do not keep up with writers,
+ * fewer and larger ones are quicker than a short tail.
  */
-unsigned tail_stretch(const struct registry_options *env, const struct snapshot *s);
+bool tail_long(const struct registry_options *env, const struct snapshot *s);
 /* Should another segment have been made of this tail before? */
 bool tail_behind(const struct registry_options *env, const struct snapshot *s);
 /* A segment was made of so many rows, above 0. */

@@ -31,9 +31,7 @@ static bool tail_due(struct namespace *ns)
     if (ns->state != NS_READY) return false;
     if (s->slot + 1 <= ns->tenure.manifest->wm) return false;
     if (s->slot + 1 - ns->tenure.manifest->wm >= TAIL_ENTRIES_MAX) return true;
-    unsigned stretch = tail_stretch(env, s);
-    return ns->tail_full || s->tail_bytes / stretch >= env->tail_index_bytes ||
-           s->tail_rows / stretch >= env->tail_index_rows ||
+    return ns->tail_full || tail_long(env, s) ||
            clock_ms() - ns->written_ms >= env->tail_index_idle_ms;
 }
 
