@@ -14,8 +14,10 @@
 #include "segment/segment_stats.h"
 
 enum {
-    CANDIDATE_COST = 64,  /* a hit more to find and to check, in rows of a scan */
-    SCAN_ROWS_MIN = 50000 /* below it a filter is not worth thinking about */
+    /* A hit more to find and to check, in rows of a scan: … */
+    CANDIDATE_COST = 64,
+    NEIGHBOUR_COST = 4096, /* … one whose vector is read, often from the store */
+    SCAN_ROWS_MIN = 50000  /* below it a filter is not worth thinking about */
 };
 /* Searching first finds 1 / fraction times as many hits as are wanted, and half as many
  * again, since the best hits need not match as often as all rows do. */
@@ -75,6 +77,15 @@ static bool would_scan(const struct query *q, const struct segment *s, double fr
     return false;
 }
 
+/* Of one hit more in all lists. */
+static double candidate_cost(const struct query *q)
+{
+    double cost = q->rank_count ? 0 : CANDIDATE_COST;
+    for (size_t i = 0; i < q->rank_count; i++)
+        cost += q->ranks[i].kind == RANK_VECTOR ? NEIGHBOUR_COST : CANDIDATE_COST;
+    return cost;
+}
+
 /* Does searching for more cost less than filtering? */
 static bool is_cheaper(const struct query *q, const struct segment *s, double fraction,
                        uint64_t scan_rows)
@@ -82,8 +93,7 @@ static bool is_cheaper(const struct query *q, const struct segment *s, double fr
     if (fraction < FRACTION_MIN || scan_rows < SCAN_ROWS_MIN) return false;
     if (would_scan(q, s, fraction)) return false;
     double hits = (double)plan_trial_depth(exec_depth(q), fraction);
-    double lists = q->rank_count ? (double)q->rank_count : 1;
-    return hits * CANDIDATE_COST * lists < (double)scan_rows;
+    return hits * candidate_cost(q) < (double)scan_rows;
 }
 
 static const char WHY_ALL_NEEDED[] = "every match is needed, not only the best";

@@ -15,7 +15,7 @@
 #include "text/text_index.h"
 
 enum {
-    UNIT_BLOCKS = 4, /* about 256 KiB: little to read for one row, much for a scan */
+    UNIT_SIZE = 256 << 10, /* about: little to read for one row, much for a scan */
     /* What the end of an object is expected to hold. */
     ROW_END_SIZE = 9,
     ROWS_PER_CENTROID = 192,
@@ -170,8 +170,10 @@ static void vectors_open(struct segment *s)
 {
     s->vectors = layout_section(&s->layout, SECTION_VECTORS, 0);
     if (!s->vectors) return;
-    uint64_t unit_size = (uint64_t)s->vectors->block_size * UNIT_BLOCKS;
-    s->unit_slots = (uint32_t)(unit_size / (s->layout.vector_dim * sizeof(float)));
+    uint32_t block_size = s->vectors->block_size;
+    s->unit_size =
+        block_size < UNIT_SIZE ? UNIT_SIZE / block_size * block_size : block_size;
+    s->unit_slots = s->unit_size / (s->layout.vector_dim * (uint32_t)sizeof(float));
 }
 
 static enum err blocks_open(struct op *op, struct segment *s)
@@ -681,10 +683,9 @@ uint32_t segment_slot_row(const struct segment *s, uint32_t slot)
 
 struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit)
 {
-    uint64_t unit_size = (uint64_t)s->vectors->block_size * UNIT_BLOCKS;
-    uint64_t offset = s->vectors->offset + unit * unit_size;
+    uint64_t offset = s->vectors->offset + (uint64_t)unit * s->unit_size;
     uint64_t left = section_end(s->vectors) - offset;
-    return segment_range(s, offset, left < unit_size ? left : unit_size);
+    return segment_range(s, offset, left < s->unit_size ? left : s->unit_size);
 }
 
 static uint32_t block_slots(const struct segment *s)

@@ -123,7 +123,7 @@ void segment_ahead_fetch(struct segment_ahead *a, const struct segment *s,
         add(a, s, segment_block_range(s, segment_block_of(s, rows[i])));
     for (size_t i = 0; i < n && what.vector; i++)
         if (segment_has_vector(s, rows[i]))
-            add(a, s, segment_unit_range(s, segment_slot(s, rows[i]) / s->unit_slots));
+            add(a, s, segment_vector_range(s, segment_slot(s, rows[i])));
     end_call(a, before);
 }
 

@@ -1,6 +1,6 @@
 /*
  * Documents of chosen rows. Rows are taken in ascending order, so each block of
- * documents and each unit of vectors is pinned and expanded once.
+ * documents and each block of vectors is pinned and expanded once.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -67,8 +67,8 @@ static size_t round_plan(struct fetch *f, size_t first)
                 pin_add(f, document, segment_block_range(s, block));
         }
         if (f->what.vector && segment_has_vector(s, w->row)) {
-            uint32_t unit = segment_slot(s, w->row) / s->unit_slots;
-            w->vector = vector = pin_add(f, vector, segment_unit_range(s, unit));
+            uint32_t slot = segment_slot(s, w->row);
+            w->vector = vector = pin_add(f, vector, segment_vector_range(s, slot));
         }
     }
     return i;
@@ -115,8 +115,8 @@ static enum err doc_fetch(struct op *op, struct fetch *f, const struct wanted *w
     if (w->vector != SIZE_MAX) {
         float *vector = op_new_array(op, float, s->layout.vector_dim);
         if (!vector) return ERR_LIMIT;
-        struct slice unit = f->pins[w->vector].data;
-        memcpy(vector, segment_unit_vector(s, unit, segment_slot(s, w->row)),
+        struct slice block = f->pins[w->vector].data;
+        memcpy(vector, segment_range_vector(s, block, segment_slot(s, w->row)),
                s->layout.vector_dim * sizeof *vector);
         doc.vector = vector;
     }

@@ -94,7 +94,7 @@ const struct section *layout_section_at(const struct segment_layout *l, uint64_t
 uint32_t vector_block_size(uint32_t dim)
 {
     uint32_t size = dim * (uint32_t)sizeof(float);
-    return size >= CHECK_BLOCK_SIZE ? size : CHECK_BLOCK_SIZE / size * size;
+    return size >= VECTOR_BLOCK_SIZE ? size : VECTOR_BLOCK_SIZE / size * size;
 }
 
 /* ---- header and footer ---- */

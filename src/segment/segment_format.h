@@ -83,7 +83,8 @@ enum {
     SECTION_ALIGNMENT = 64,
     CHECK_BLOCK_SIZE = 64 << 10,
     CHECK_BLOCK_MAX = 1 << 20,
-    TEXT_BLOCK_SIZE = 16 << 10, /* texts are read by small ranges */
+    TEXT_BLOCK_SIZE = 16 << 10,   /* texts are read by small ranges … */
+    VECTOR_BLOCK_SIZE = 16 << 10, /* … and vectors one by one */
     DOCUMENT_BLOCK_MAX = 1 << 30,
     SEGMENT_ROWS_MAX = 1 << 26 /* string ids of 64 bytes still fit 32 bits of offset */
 };
@@ -160,7 +161,7 @@ const struct section *layout_section(const struct segment_layout *l,
 const struct section *layout_section_at(const struct segment_layout *l,
                                         uint64_t offset);
 
-/* Bytes of a check block of vectors: whole vectors, about CHECK_BLOCK_SIZE. */
+/* Bytes of a check block of vectors: whole vectors, about VECTOR_BLOCK_SIZE. */
 uint32_t vector_block_size(uint32_t dim);
 
 /* ---- writing: out's bytes from start on are the object ---- */

@@ -21,6 +21,7 @@
 enum {
     ROUND_RANGES = 256,
     SEARCH_RECORDS = 64, /* of one search, asked for at once */
+    MORE_DECIDED = 8,    /* times as many, where a few do not tell the best */
     ROUND_BYTES_MAX = 32 << 20
 };
 
@@ -141,8 +142,8 @@ struct near {
     const struct segment_near *what;
     bool scans; /* few allowed rows, rather than looking for them by the index */
     struct vector_query query;
-    uint32_t k, decided; /* wanted; compared by their vectors in the end */
-    uint64_t vectors;    /* of all targets */
+    uint32_t k, keep, decided; /* wanted; found; compared by their vectors in the end */
+    uint64_t vectors;          /* of all targets */
     struct search *searches;
     size_t count;
     struct topk found; /* approximate but for scanned rows: enough to decide from */
@@ -197,7 +198,7 @@ static enum err begin(struct op *op, struct near *n, struct search *s)
     const struct segment *segment = s->target->segment;
     struct ivf_options options = {.k = n->k,
                                   .rerank = n->decided,
-                                  .keep = ivf_rerank(n->k),
+                                  .keep = n->keep,
                                   .recall = n->what->recall,
                                   .share = (float)segment_vector_count(segment) /
                                            (float)n->vectors,
@@ -414,17 +415,20 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
  * Could the codes tell the best from the rest? A filter may leave rows that are all
  * about as far from the query, far more of them than are compared exactly: then as many
  * lie within the error of the codes as there are within the distance from the last that
- * is wanted to the last that was compared, times the one over the other.
+ * is wanted to the last that was compared, times the one over the other. Unless that
+ * distance is so much longer than the error that nothing beyond it counts.
  */
 static bool is_settled(const struct near *n, const struct topk *best)
 {
     const double part_max = 0.2; /* of the wanted; about a quarter of them is missed */
+    const double beyond_error = 2;
     bool all = n->found.count < n->found.k || best->count < best->k;
     if (!n->filtered || all || n->compared == 0) return true;
     double error = 2 * n->error_sum / (double)n->compared;
     double distance = (double)topk_floor(best) - n->worst;
     double beyond = (double)n->found.k - (double)best->k;
-    return beyond * error <= part_max * distance * (double)best->k;
+    return distance >= beyond_error * error ||
+           beyond * error <= part_max * distance * (double)best->k;
 }
 
 /* ---- */
@@ -470,16 +474,12 @@ static bool leaves_out_much(const struct segment_target *t)
     return t->allowed && matches_of(t) <= t->segment->layout.row_count / 4 * 3;
 }
 
-/* Compares all allowed rows of all targets, beside the hits that were there before. */
+/* Compares all allowed rows of all targets. */
 static enum err scan_all(struct op *op, const struct near *n,
                          const struct segment_target *targets, size_t count,
-                         const struct hit *before, size_t before_count,
                          struct topk *best)
 {
     enum err e = ERR_OK;
-    best->count = 0;
-    for (size_t i = 0; i < before_count; i++)
-        topk_push(best, before[i]);
     for (size_t i = 0; i < count && !e; i++)
         e = segment_vector_search(op, targets[i].segment, n->what->metric,
                                   n->what->query, targets[i].allowed, targets[i].source,
@@ -504,7 +504,7 @@ static uint32_t decided(const struct near *n)
     bool all = !n->filtered;
     for (size_t i = 0; i < n->count && all; i++)
         all = is_dear(n, n->searches[i].target);
-    return all ? n->k : ivf_rerank(n->k);
+    return all ? n->k : n->keep;
 }
 
 static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
@@ -524,11 +524,13 @@ static enum err begin_indexes(struct op *op, struct near *n,
                               const struct segment_target *targets, size_t count,
                               size_t indexed)
 {
-    uint32_t keep = ivf_rerank(n->k);
-    struct hit *hits = op_new_array(op, struct hit, keep);
+    struct hit *hits = op_new_array(op, struct hit, n->keep);
     n->searches = op_new_array(op, struct search, indexed);
     if (!hits || !n->searches) return ERR_LIMIT;
-    topk_init(&n->found, hits, keep, compare_rows, NULL);
+    topk_init(&n->found, hits, n->keep, compare_rows, NULL);
+    n->count = 0;
+    n->compared = 0;
+    n->error_sum = 0;
     for (size_t i = 0; i < count; i++) {
         if (!by_index(n, &targets[i])) continue;
         if (n->what->metric != targets[i].segment->layout.metric)
@@ -541,22 +543,42 @@ static enum err begin_indexes(struct op *op, struct near *n,
     return ERR_OK;
 }
 
-/* By index where there is one and by scans elsewhere; by scans everywhere if that does
- * not settle it. */
+/* By index where there is one and by scans elsewhere. */
+static enum err search_keeping(struct op *op, struct near *n, uint32_t keep,
+                               const struct segment_target *targets, size_t count,
+                               size_t indexed, struct topk *best)
+{
+    n->keep = keep;
+    enum err e = begin_indexes(op, n, targets, count, indexed);
+    if (!e) e = scan_others(op, n, targets, count, &n->found);
+    return e ? e : search_indexes(op, n, best);
+}
+
+static void start_again(struct topk *best, const struct hit *before, size_t count)
+{
+    best->count = 0;
+    for (size_t i = 0; i < count; i++)
+        topk_push(best, before[i]);
+}
+
+/* If that does not settle it more rows are compared exactly, and then all. */
 static enum err search_mixed(struct op *op, struct near *n,
                              const struct segment_target *targets, size_t count,
                              size_t indexed, struct topk *best)
 {
     size_t before_count = best->count;
+    uint32_t keep = ivf_rerank(n->k);
     struct hit *before = op_new_array(op, struct hit, before_count + 1);
     if (!before) return ERR_LIMIT;
     for (size_t i = 0; i < before_count; i++)
         before[i] = best->hits[i];
-    enum err e = begin_indexes(op, n, targets, count, indexed);
-    if (!e) e = scan_others(op, n, targets, count, &n->found);
-    if (!e) e = search_indexes(op, n, best);
+    enum err e = search_keeping(op, n, keep, targets, count, indexed, best);
     if (e || is_settled(n, best)) return e;
-    return scan_all(op, n, targets, count, before, before_count, best);
+    start_again(best, before, before_count);
+    e = search_keeping(op, n, keep * MORE_DECIDED, targets, count, indexed, best);
+    if (e || is_settled(n, best)) return e;
+    start_again(best, before, before_count);
+    return scan_all(op, n, targets, count, best);
 }
 
 enum err segment_nearest_from(struct op *op, const struct segment_target *targets,

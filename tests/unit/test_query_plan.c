@@ -9,7 +9,7 @@
 #include "store/store_mem.h"
 #include "unit/query_model.h"
 
-enum { ATTR_TITLE, ATTR_QUARTER, ATTR_YEAR, ATTR_HALF, ATTRS, DIM = 3, LONG = 60000 };
+enum { ATTR_TITLE, ATTR_QUARTER, ATTR_YEAR, ATTR_HALF, ATTRS, DIM = 3, LONG = 100000 };
 
 static const char *const keys[] = {"segment-0", "segment-1"};
 
@@ -180,21 +180,44 @@ static int line_teardown(void **state)
 static void an_indexed_segment_is_planned_by_its_statistics(void **state)
 {
     (void)state;
-    const struct rank *const ranks[] = {&by_vector, &by_text};
+    enum plan_basis basis = PLANNED_BY_STATISTICS;
     assert_true(segment_indexed(line.w.snapshot->sources[0].segment));
+    struct query_explain x = expect_hits(&line, &by_text, &quarter, 1, 4);
+    expect_plan(&x, "search_first", basis, 0.25);
+    assert_int_equal(x.retried, 0);
+    assert_int_equal(x.filter.scanned, 0);
+    x = expect_hits(&line, &by_text, &far, LONG / 2, 1);
+    expect_plan(&x, "filter_first", basis, 0.5);
+    assert_int_equal(x.retried, 1);
     for (int i = 0; i < 2; i++) {
-        enum plan_basis basis = PLANNED_BY_STATISTICS;
-        struct query_explain x = expect_hits(&line, ranks[i], &quarter, 1, 4);
-        expect_plan(&x, "search_first", basis, 0.25);
-        assert_int_equal(x.retried, 0);
-        assert_int_equal(x.filter.scanned, 0);
-        x = expect_hits(&line, ranks[i], &far, LONG / 2, 1);
-        expect_plan(&x, "filter_first", basis, 0.5);
-        assert_int_equal(x.retried, 1);
-        x = expect_hits(&line, ranks[i], &narrow, 0, 1);
+        x = expect_hits(&line, i ? &by_text : &by_vector, &narrow, 0, 1);
         expect_plan(&x, "exact", basis, 400.0 / LONG);
         assert_int_equal(x.filtered[0].matching_rows, 400);
     }
+}
+
+/* Each of those that are looked for in vain is a vector to read. */
+static void many_neighbours_are_looked_for_among_the_rows_of_a_filter(void **state)
+{
+    (void)state;
+    struct query_explain x = expect_hits(&line, &by_vector, &quarter, 1, 4);
+    expect_plan(&x, "filter_first", PLANNED_BY_STATISTICS, 0.25);
+    assert_int_equal(x.retried, 0);
+}
+
+static void neighbours_that_a_filter_leaves_too_few_of_are_filtered(void **state)
+{
+    (void)state;
+    struct query q = {.ranks = &by_vector,
+                      .rank_count = 1,
+                      .top_k = 1,
+                      .filter = &far,
+                      .explain = true};
+    struct query_result r = run_ok(&line.w, &q);
+    assert_int_equal(r.count, 1);
+    assert_int_equal(r.hits[0].doc.id.u64, LONG / 2);
+    expect_plan(&r.explain, "filter_first", PLANNED_BY_STATISTICS, 0.5);
+    assert_int_equal(r.explain.retried, 1);
 }
 
 /* All pages of the listing are what the filter leaves, in order; *x of the last one. */
@@ -353,6 +376,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_indexed_segment_is_planned_by_its_statistics),
+        cmocka_unit_test(many_neighbours_are_looked_for_among_the_rows_of_a_filter),
+        cmocka_unit_test(neighbours_that_a_filter_leaves_too_few_of_are_filtered),
         cmocka_unit_test(
             a_listing_takes_its_order_from_the_index_and_filters_what_it_takes),
         cmocka_unit_test(

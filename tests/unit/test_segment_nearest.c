@@ -323,6 +323,12 @@ static double distance_apart(uint32_t i)
     return 10 + 0.1 * (i * 7919 % (SHELL_ROWS / 2));
 }
 
+/* About what 8 bits a coordinate tell. */
+static double distance_close(uint32_t i)
+{
+    return 10 + 5e-4 * (i * 7919 % (SHELL_ROWS / 2));
+}
+
 static struct rowset *even_rows(void)
 {
     struct rowset *even = rowset_new();
@@ -332,9 +338,9 @@ static struct rowset *even_rows(void)
 }
 
 /* Asks for the nearest even rows, beside a hit that was found before, by the index and
- * by a scan, which must agree. How many rows were scored beyond those of the clusters.
- */
-static uint64_t shell_compared(double (*distance)(uint32_t i))
+ * by a scan, which must agree. How many rows were scored beyond those of the clusters;
+ * *exact: and how many of what was found. */
+static uint64_t shell_compared(double (*distance)(uint32_t i), uint64_t *exact)
 {
     const struct hit before = {-4, 9, 77}; /* nearer than any even row */
     const float query[SHELL_DIM] = {0};
@@ -356,7 +362,7 @@ static uint64_t shell_compared(double (*distance)(uint32_t i))
                                           &work),
                      ERR_OK);
     scored = op.counters.rows_scored - scored;
-    assert_int_equal(work.indexed, 1);
+    *exact = work.exact;
     assert_int_equal(segment_vector_search(&op, s, METRIC_L2, query, even, 4, &best[1]),
                      ERR_OK);
     for (int i = 0; i < 2; i++) {
@@ -379,13 +385,26 @@ static uint64_t shell_compared(double (*distance)(uint32_t i))
 static void allowed_rows_that_the_codes_cannot_tell_apart_are_all_compared(void **state)
 {
     (void)state;
-    assert_true(shell_compared(distance_alike) >= SHELL_ROWS / 2);
+    uint64_t exact;
+    assert_true(shell_compared(distance_alike, &exact) >= SHELL_ROWS / 2);
 }
 
 static void allowed_rows_that_the_codes_tell_apart_are_not_compared_again(void **state)
 {
     (void)state;
-    assert_int_equal(shell_compared(distance_apart), 0);
+    uint64_t exact;
+    assert_int_equal(shell_compared(distance_apart, &exact), 0);
+    assert_int_equal(exact, ivf_rerank(SHELL_K));
+}
+
+static void
+of_allowed_rows_that_the_codes_hardly_tell_apart_more_are_compared(void **state)
+{
+    (void)state;
+    uint64_t exact;
+    assert_int_equal(shell_compared(distance_close, &exact), 0);
+    assert_true(exact > ivf_rerank(SHELL_K));
+    assert_true(exact < SHELL_ROWS / 4);
 }
 
 static void vectors_too_short_for_the_codes_are_scanned(void **state)
@@ -434,6 +453,8 @@ int main(void)
         cmocka_unit_test(
             allowed_rows_that_the_codes_cannot_tell_apart_are_all_compared),
         cmocka_unit_test(allowed_rows_that_the_codes_tell_apart_are_not_compared_again),
+        cmocka_unit_test(
+            of_allowed_rows_that_the_codes_hardly_tell_apart_more_are_compared),
         cmocka_unit_test(vectors_too_short_for_the_codes_are_scanned),
     };
     return cmocka_run_group_tests_name("nearest vectors of segments", tests, NULL,
