@@ -392,7 +392,7 @@ void cache_put(struct cache *c, const char *key, uint64_t offset, struct slice d
     bool mine;
 
     if (!ranges_grant(&c->ranges, range_cost(&range))) return;
-    struct cache_entry *entry = ranges_add(&c->ranges, &range, RANGE_NOW, &mine);
+    struct cache_entry *entry = ranges_add(&c->ranges, &range, RANGE_KNOWN, &mine);
     if (mine) {
         memcpy(entry->data, data.data, data.size);
         ranges_settle(&c->ranges, entry, ERR_OK);
@@ -408,6 +408,12 @@ void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size
     ranges_forget(&c->ranges, &range);
     show_memory(c);
     if (c->disk) disk_cache_forget(c->disk, key, offset, size);
+}
+
+void cache_forget_objects(struct cache *c, const char *const *keys, size_t n)
+{
+    ranges_forget_objects(&c->ranges, keys, n);
+    show_memory(c);
 }
 
 /* ---- the rest of the budget ---- */

@@ -81,8 +81,9 @@ enum err cache_pin(struct op *op, struct cache *c, struct cache_pin *pins, size_
  * a round over several of them. Bytes are counted once, and one use of each range. */
 enum err cache_pin_ahead(struct op *op, struct cache *c, struct cache_pin *pins,
                          size_t n);
-/* Bytes of an object that was just written: who asks for the range finds it in memory,
- * if there was room. Counts as no use of it. */
+/* Bytes of an object that was just written, in place of others that are asked for again
+ * and again: who asks for the range finds it in memory, if there was room. Counts as no
+ * use of it. */
 void cache_put(struct cache *c, const char *key, uint64_t offset, struct slice data);
 /* Would pinning the range need nothing of the store, as far as is known? Counts as no
  * use of it. */
@@ -93,6 +94,11 @@ void cache_unpin(struct cache *c, struct cache_pin *pins, size_t n);
 /* A range turned out to be damaged after it was pinned: the next one who asks for it
  * gets it from the store. Who has it pinned keeps his bytes. */
 void cache_forget(struct cache *c, const char *key, uint64_t offset, size_t size);
+
+/* n objects that nobody will ask for any more: their ranges in memory make room. (On
+ * disk they age.) Time: a look at every range in memory, some milliseconds where they
+ * are a hundred thousand, a sixteenth of it under a lock that others may wait for. */
+void cache_forget_objects(struct cache *c, const char *const *keys, size_t n);
 
 /* Takes bytes of the budget for something else, evicting ranges if needed; false when
  * pins and reservations leave no room. Give back with cache_unreserve. */

@@ -363,6 +363,7 @@ static struct cache_entry *entry_new(const struct cache_pin *pin, uint64_t hash,
                                   .cost = range_cost(pin),
                                   .data = mem_aligned(DATA_ALIGNMENT, pin->size),
                                   .state = RANGE_FETCHING,
+                                  .home = use == RANGE_KNOWN ? MAIN : SMALL,
                                   .ahead = use == RANGE_AHEAD,
                                   .once = use == RANGE_ONCE};
     memcpy(entry->key, pin->key, key_size);
@@ -399,7 +400,7 @@ static void queue_first(struct ranges *r, struct range_shard *s,
                         struct cache_entry *entry)
 {
     uint64_t *ghost = ghost_of(r, s, entry->hash);
-    entry->home = *ghost == entry->hash ? MAIN : SMALL;
+    if (*ghost == entry->hash) entry->home = MAIN;
     if (*ghost == entry->hash) *ghost = 0;
     queue_add(r, s, entry);
 }
@@ -465,6 +466,15 @@ enum err ranges_await(struct op *op, struct ranges *r, struct cache_entry *entry
     return e;
 }
 
+static void forget_entry(struct ranges *r, struct range_shard *s,
+                         struct cache_entry *entry)
+{
+    unlist(r, s, entry);
+    if (entry->queued) queue_remove(s, entry);
+    entry->state = RANGE_FAILED; /* the last one to unpin it frees it */
+    if (entry->pins == 0) entry_free(r, entry);
+}
+
 void ranges_forget(struct ranges *r, const struct cache_pin *pin)
 {
     uint64_t hash = range_hash(pin);
@@ -472,13 +482,32 @@ void ranges_forget(struct ranges *r, const struct cache_pin *pin)
 
     mutex_lock(&s->lock);
     struct cache_entry *entry = find(r, s, pin, hash);
-    if (entry && entry->state == RANGE_READY) {
-        unlist(r, s, entry);
-        if (entry->queued) queue_remove(s, entry);
-        entry->state = RANGE_FAILED; /* the last one to unpin it frees it */
-        if (entry->pins == 0) entry_free(r, entry);
-    }
+    if (entry && entry->state == RANGE_READY) forget_entry(r, s, entry);
     mutex_unlock(&s->lock);
+}
+
+static bool is_of(const struct cache_entry *entry, const char *const *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(entry->key, keys[i]) == 0) return true;
+    return false;
+}
+
+void ranges_forget_objects(struct ranges *r, const char *const *keys, size_t n)
+{
+    for (size_t i = 0; i < RANGES_SHARDS; i++) {
+        struct range_shard *s = &r->shards[i];
+        mutex_lock(&s->lock);
+        for (size_t slot = 0; slot < r->slots; slot++) {
+            struct cache_entry *entry = s->buckets[slot], *next;
+            for (; entry; entry = next) {
+                next = entry->next;
+                if (entry->state == RANGE_READY && is_of(entry, keys, n))
+                    forget_entry(r, s, entry);
+            }
+        }
+        mutex_unlock(&s->lock);
+    }
 }
 
 /* ---- the whole ---- */

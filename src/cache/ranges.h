@@ -89,6 +89,7 @@ uint64_t range_cost(const struct cache_pin *pin);
 /* Why a range is wanted. */
 enum range_use {
     RANGE_NOW,
+    RANGE_KNOWN, /* it stands for others that were asked for again and again */
     RANGE_AHEAD, /* for others' sake, which counts as no use */
     RANGE_ONCE   /* by one who comes by once: counts as no use either, and what is not
                     there is not kept for it */
@@ -123,6 +124,8 @@ bool ranges_have(struct ranges *r, const struct cache_pin *pin);
 void ranges_unpin(struct ranges *r, struct cache_entry *entry);
 /* Nobody who asks from now on gets this range from memory. */
 void ranges_forget(struct ranges *r, const struct cache_pin *pin);
+/* The same for all ranges of n objects. Looks at every range there is. */
+void ranges_forget_objects(struct ranges *r, const char *const *keys, size_t n);
 
 bool ranges_reserve(struct ranges *r, uint64_t bytes);
 void ranges_unreserve(struct ranges *r, uint64_t bytes);

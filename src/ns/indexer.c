@@ -720,6 +720,27 @@ static bool too_many_leftovers(struct namespace *ns)
     return many;
 }
 
+/* Nobody asks for the merged segments any more but queries that began before: their
+ * ranges make room for what is read of the new one. */
+static void forget_merged(const struct namespace *ns, const struct job *j)
+{
+    enum { WORTH_PART = 64 }; /* of the cache: less is not worth the look */
+    struct cache *cache = ns->env->cache;
+    const char **keys = mem_new_array(const char *, j->taken_count);
+    uint64_t bytes = 0;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < j->frozen->source_count; i++) {
+        const struct source *source = &j->frozen->sources[i];
+        if (!j->taken[i] || !source->stored) continue;
+        bytes += segment_size(source->segment);
+        keys[n++] = segment_key(source->segment);
+    }
+    if (bytes > cache_usage(cache).memory_max / WORTH_PART)
+        cache_forget_objects(cache, keys, n);
+    mem_free(keys);
+}
+
 static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eager)
 {
     enum published outcome = PUBLISH_TAKEN;
@@ -731,6 +752,7 @@ static enum err run(struct op *op, struct namespace *ns, struct job *j, bool eag
     if (!freeze(ns, j, eager)) return ERR_OK;
     e = execute(op, ns, j, &outcome);
     if (conclude(ns, j, e, outcome)) {
+        forget_merged(ns, j);
         int64_t took_us = clock_us() - j->began_us;
         ns_count_index(j->merge, j->entry.size, took_us);
         log_info(op, j->merge ? "segments merged" : "namespace indexed",

@@ -115,7 +115,7 @@ void segment_unref(struct segment *s); /* NULL is fine */
 /*
  * Puts into the cache what searches and filters read of s, whose bytes are those of the
  * object: each section of which most was in memory of the segments that it was made of.
- * At most an eighth of the budget.
+ * At most half of the budget.
  */
 void segment_offer(const struct segment *s, struct slice object,
                    const struct segment_input *inputs, size_t n);

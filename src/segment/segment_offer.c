@@ -6,7 +6,7 @@
  */
 #include "segment/segment_parts.h"
 
-enum { BUDGET_PART = 8 }; /* of the cache, at most, for one segment */
+enum { BUDGET_PART = 2 }; /* of the cache, at most, for one segment */
 
 /* What searches and filters read whole or in large parts. Vectors and documents are
  * read a few at a time. */

@@ -228,6 +228,25 @@ static void what_has_no_room_is_not_put(void **state)
     fixture_release(&f);
 }
 
+/* Put ranges are not those that a scan drives out first. */
+static void what_is_put_outlives_what_is_read_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint8_t bytes[1000];
+    fixture_init(&f, 256 << 10);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = byte_of("a", i);
+    cache_put(f.cache, "a", 0, slice_of(bytes, sizeof bytes));
+    for (uint64_t i = 0; i < 300; i++)
+        assert_int_equal(touch(&f, "b", i * 1000, 1000), ERR_OK);
+    assert_true(cache_usage(f.cache).evictions > 0);
+    f.store.reads = 0;
+    assert_int_equal(touch(&f, "a", 0, sizeof bytes), ERR_OK);
+    assert_int_equal(f.store.reads, 0);
+    fixture_release(&f);
+}
+
 static void a_call_pins_all_or_nothing(void **state)
 {
     (void)state;
@@ -510,6 +529,33 @@ static void a_failed_fetch_of_what_is_read_once_leaves_nothing(void **state)
     struct cache_usage usage = cache_usage(f.cache);
     assert_int_equal(usage.entries, 0);
     assert_int_equal(usage.bytes, 0);
+    fixture_release(&f);
+}
+
+static void ranges_of_a_forgotten_object_make_room_but_for_what_is_pinned(void **state)
+{
+    (void)state;
+    const char *const gone[] = {"a", "c"};
+    struct fixture f;
+    struct cache_pin held = pin_of("a", 0, 100);
+    fixture_init(&f, 1 << 20);
+    assert_int_equal(cache_pin(&f.op, f.cache, &held, 1), ERR_OK);
+    for (uint64_t i = 0; i < 50; i++) {
+        assert_int_equal(touch(&f, "a", 100 + i * 100, 100), ERR_OK);
+        assert_int_equal(touch(&f, "b", i * 100, 100), ERR_OK);
+        assert_int_equal(touch(&f, "c", i * 100, 100), ERR_OK);
+    }
+    cache_forget_objects(f.cache, gone, 2);
+    assert_int_equal(cache_usage(f.cache).entries, 50);
+    assert_true(right(&held));
+    cache_unpin(f.cache, &held, 1);
+    assert_int_equal(cache_usage(f.cache).pinned_bytes, 0);
+    f.store.reads = 0;
+    for (uint64_t i = 0; i < 50; i++)
+        assert_int_equal(touch(&f, "b", i * 100, 100), ERR_OK);
+    assert_int_equal(f.store.reads, 0);
+    assert_int_equal(touch(&f, "a", 0, 100), ERR_OK);
+    assert_int_equal(f.store.reads, 1);
     fixture_release(&f);
 }
 
@@ -1005,6 +1051,7 @@ int main(void)
         cmocka_unit_test(the_budget_counts_what_the_allocator_gives),
         cmocka_unit_test(what_is_put_is_there_without_a_read),
         cmocka_unit_test(what_has_no_room_is_not_put),
+        cmocka_unit_test(what_is_put_outlives_what_is_read_once),
         cmocka_unit_test(a_call_pins_all_or_nothing),
         cmocka_unit_test(pins_that_fill_the_budget_are_refused_until_released),
         cmocka_unit_test(making_room_does_not_evict_what_the_call_hits),
@@ -1019,6 +1066,7 @@ int main(void)
         cmocka_unit_test(what_is_read_once_is_kept_if_others_want_it_meanwhile),
         cmocka_unit_test(a_failed_fetch_of_what_is_read_once_leaves_nothing),
         cmocka_unit_test(a_forgotten_range_is_read_again_and_pins_keep_theirs),
+        cmocka_unit_test(ranges_of_a_forgotten_object_make_room_but_for_what_is_pinned),
         cmocka_unit_test(after_a_restart_ranges_come_from_the_disk),
         cmocka_unit_test(what_the_check_refuses_of_the_disk_is_read_from_the_store),
         cmocka_unit_test(what_memory_is_asked_for_twice_gets_onto_a_full_disk),
