@@ -39,6 +39,9 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
         map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (map == MAP_FAILED) error = errno;
     }
+    /* Or the kernel reads ahead, by huge pages where the file system knows them, and
+     * ext4 looks at each of their 512 blocks whenever a page of them is written. */
+    if (!error) (void)madvise(map, size, MADV_RANDOM);
     (void)close(fd); /* the mapping keeps the file */
     if (error) return fail(op, error, folder, size);
     *out =
