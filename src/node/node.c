@@ -61,9 +61,14 @@ static bool query_node(const struct config *c)
     return c->distributed.enabled && c->distributed.role == ROLE_QUERY;
 }
 
+/* Of the budget, for what nobody counts: requests and answers, stacks, what the
+ * allocator keeps for itself. */
+enum { UNCOUNTED_PART = 32 };
+
 static struct cache *open_cache(const struct config *c, struct store *store)
 {
-    struct cache *cache = cache_new(store, (uint64_t)c->cache.memory_size);
+    uint64_t budget = (uint64_t)c->cache.memory_size;
+    struct cache *cache = cache_new(store, budget - budget / UNCOUNTED_PART);
     if (c->storage.backend == STORAGE_S3) cache_gather(cache);
     if (c->cache.disk_size > 0)
         cache_add_disk(cache, c->cache.disk_path, (uint64_t)c->cache.disk_size);
