@@ -19,6 +19,15 @@ float exec_recall(const struct query *q)
     return q->rank_count > 1 ? 1 - (1 - recall) * HYBRID_MISSES : recall;
 }
 
+/* Does the score ask for more of the rank than who comes before whom? */
+static bool asks_for_scores(const struct score *s, uint32_t rank)
+{
+    if ((s->op == SCORE_RANK || s->op == SCORE_MINMAX) && s->rank == rank) return true;
+    for (size_t i = 0; i < s->child_count; i++)
+        if (asks_for_scores(s->children + i, rank)) return true;
+    return false;
+}
+
 struct vector_rank {
     struct exec *x;
     struct segment_near near;
@@ -79,6 +88,14 @@ static enum err search_first(struct op *op, const struct vector_rank *v, size_t 
     return ERR_OK;
 }
 
+/* A list of which only the places count: beyond those that the best documents come from
+ * one more or less does not matter, and each would be a vector to read. */
+static uint32_t exact_scores(const struct query *q, const struct rank *rank)
+{
+    uint32_t index = (uint32_t)(rank - q->ranks);
+    return q->score && !asks_for_scores(q->score, index) ? q->top_k : 0;
+}
+
 enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                      const struct allowed *allowed, size_t depth, struct ranking *out)
 {
@@ -87,6 +104,7 @@ enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
                             .near = {.metric = s->schema->metric,
                                      .query = rank->vector,
                                      .recall = exec_recall(x->query),
+                                     .exact = exact_scores(x->query, rank),
                                      .documents = x->query->rank_count == 1 &&
                                                   x->query->include_attributes},
                             .allowed = allowed,

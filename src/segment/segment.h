@@ -188,6 +188,9 @@ struct segment_near {
     enum metric_kind metric;
     const float *query;
     float recall; /* wanted, of the nearest that there are; 1 or more: exact */
+    /* Without a filter, of the best so many the scores must be exact; those of the
+     * others may be by codes. 0: all. */
+    uint32_t exact;
     /* The documents of the results will be fetched next: where the store is far away
      * those of all that may become one are read beside their vectors. */
     bool documents;

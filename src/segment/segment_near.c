@@ -387,7 +387,7 @@ static size_t pick_hits(struct near *n)
 static enum err decide(struct op *op, struct near *n, struct topk *best)
 {
     struct hit *hits = n->found.hits;
-    size_t count = pick_hits(n), pending = 0;
+    size_t found = n->found.count, count = pick_hits(n), pending = 0;
     size_t *places = op_new_array(op, size_t, count + 1);
     struct hit *waiting = op_new_array(op, struct hit, count + 1);
     enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
@@ -408,7 +408,10 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
         places[pending++] = add_vector(n, t->segment, hits[i].row);
         n->work->exact++;
     }
-    return e ? e : score_round(op, n, waiting, pending, places, best);
+    if (!e) e = score_round(op, n, waiting, pending, places, best);
+    for (size_t i = count; i < found && count < n->k && !e; i++)
+        topk_push(best, hits[i]);
+    return e;
 }
 
 /*
@@ -501,6 +504,8 @@ static bool is_dear(const struct near *n, const struct segment_target *t)
  * are not known to tell the best. */
 static uint32_t decided(const struct near *n)
 {
+    if (!n->filtered && n->what->exact && ivf_rerank(n->what->exact) < n->k)
+        return ivf_rerank(n->what->exact);
     bool all = !n->filtered;
     for (size_t i = 0; i < n->count && all; i++)
         all = is_dear(n, n->searches[i].target);

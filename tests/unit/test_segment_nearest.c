@@ -286,6 +286,37 @@ static void of_a_distant_segment_only_the_vectors_of_results_are_read(void **sta
     buf_release(&bytes);
 }
 
+static void of_a_list_by_places_the_best_are_compared_by_their_vectors(void **state)
+{
+    enum { LIST = 100, EXACT = 5 };
+    struct crowd *c = *state;
+    struct segment *s = crowd_segment(c, 0, 1);
+    struct segment_target target = {s, NULL, 0};
+    struct segment_work work[2] = {{0}};
+    struct hit hits[2][LIST];
+    struct topk best[2];
+    uint32_t both = 0;
+    for (int i = 0; i < 2; i++) {
+        struct segment_near near = {.metric = METRIC_L2,
+                                    .query = c->docs[77].vector,
+                                    .recall = 0.99f,
+                                    .exact = i ? EXACT : 0};
+        topk_init(&best[i], hits[i], LIST, hits_by_row, NULL);
+        assert_int_equal(segment_nearest(&c->op, &target, 1, &near, &best[i], &work[i]),
+                         ERR_OK);
+        topk_finish(&best[i]);
+        assert_int_equal(best[i].count, LIST);
+    }
+    assert_int_equal(work[0].exact, ivf_rerank(LIST));
+    assert_int_equal(work[1].exact, ivf_rerank(EXACT));
+    assert_memory_equal(hits[0], hits[1], EXACT * sizeof hits[0][0]);
+    for (size_t i = 0; i < LIST; i++)
+        for (size_t j = 0; j < LIST; j++)
+            both += hits[0][i].row == hits[1][j].row;
+    assert_in_range(both, LIST - 3, LIST);
+    segment_unref(s);
+}
+
 /* ---- what an index cannot answer ---- */
 
 enum { SHELL_ROWS = 2000, SHELL_DIM = 64, SHELL_K = 10 };
@@ -450,6 +481,7 @@ int main(void)
         CROWD_TEST(dead_rows_are_not_found_by_an_index),
         CROWD_TEST(vectors_that_no_index_takes_are_scanned),
         CROWD_TEST(of_a_distant_segment_only_the_vectors_of_results_are_read),
+        CROWD_TEST(of_a_list_by_places_the_best_are_compared_by_their_vectors),
         cmocka_unit_test(
             allowed_rows_that_the_codes_cannot_tell_apart_are_all_compared),
         cmocka_unit_test(allowed_rows_that_the_codes_tell_apart_are_not_compared_again),
