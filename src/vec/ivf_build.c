@@ -34,7 +34,9 @@ enum {
     SUPERS_FROM = 512, /* clusters, below which all are compared */
     SUPER_ROUNDS = 8,
     READ_ROWS = 32,
-    AUGMENT = 16, /* floats that make room for one coordinate */
+    AUGMENT = 16,            /* floats that make room for one coordinate */
+    WINDOW_BYTES = 16 << 20, /* of records, encoded before others … */
+    WINDOWS_MAX = 8,         /* … unless they were more than so many */
     CALIBRATION_QUERIES = 1024,
     CALIBRATION_PART = 64, /* of the vectors at most, but a few */
     CALIBRATION_FEW = 256,
@@ -435,40 +437,77 @@ static double encode_row(struct build *b, const float *row, uint32_t vector,
     return (double)distance_dot(residual, residual, padded);
 }
 
+struct encoding {
+    uint64_t *offsets; /* of the records */
+    uint32_t *filled;  /* rows encoded, by cluster as found */
+    /* By place: of rows that are not far, their squared distances from the centroid. */
+    double *squares;
+    uint32_t *counted;
+    float *row, *residual;
+};
+
+static void encode_vector(struct build *b, struct encoding *c, uint32_t vector)
+{
+    uint32_t found = b->clusters.of_row[vector], place = b->numbers[found];
+    bool far = b->clusters.far[vector];
+    read_rows(b, vector, 1, b->ivf.padded, c->row);
+    double square = encode_row(b, c->row, vector, c->filled[found]++,
+                               b->out->records.data + c->offsets[place], c->residual);
+    c->squares[place] += far ? 0 : square;
+    c->counted[place] += !far;
+}
+
+/* Encodes the vectors of the clusters at places [first, end). */
+static enum err encode_places(struct op *op, struct build *b, struct encoding *c,
+                              uint32_t first, uint32_t end)
+{
+    enum err e = ERR_OK;
+    for (uint32_t i = 0, encoded = 0; i < b->source->count && !e; i++) {
+        uint32_t place = b->numbers[b->clusters.of_row[i]];
+        if (place < first || place >= end) continue;
+        encode_vector(b, c, i);
+        if (++encoded % READ_ROWS == 0) e = op_check(op);
+    }
+    return e;
+}
+
+/* Rows come in an order that has nothing to do with the clusters'. Where records are
+ * pages of a file, each of them would be let go of and come back many times; so the
+ * rows of as many records as fit a window are encoded before those of others. */
+static enum err encode_all(struct op *op, struct build *b, struct encoding *c)
+{
+    uint32_t clusters = b->clusters.count, end;
+    uint64_t window = b->ivf.records_size / WINDOWS_MAX;
+    enum err e = ERR_OK;
+    if (window < WINDOW_BYTES) window = WINDOW_BYTES;
+    for (uint32_t first = 0; first < clusters && !e; first = end) {
+        end = first + 1;
+        while (end < clusters && c->offsets[end] - c->offsets[first] < window)
+            end++;
+        e = encode_places(op, b, c, first, end);
+    }
+    return e;
+}
+
 static enum err encode(struct op *op, struct build *b)
 {
-    uint32_t count = b->source->count, padded = b->ivf.padded;
-    uint64_t *offsets = start_records(op, b);
-    uint32_t *filled = mem_new_array(uint32_t, b->clusters.count);
-    float *rows = mem_new_array(float, (READ_ROWS + 1) * (size_t)padded);
-    float *residual = rows + READ_ROWS * (size_t)padded;
-    /* By place: of rows that are not far, their squared distances from the centroid. */
-    double *squares = mem_new_array(double, b->clusters.count);
-    uint32_t *counted = mem_new_array(uint32_t, b->clusters.count);
-    enum err e = ERR_OK;
+    uint32_t clusters = b->clusters.count, padded = b->ivf.padded;
+    struct encoding c = {.offsets = start_records(op, b),
+                         .filled = mem_new_array(uint32_t, clusters),
+                         .squares = mem_new_array(double, clusters),
+                         .counted = mem_new_array(uint32_t, clusters),
+                         .row = mem_new_array(float, 2 * (size_t)padded)};
+    c.residual = c.row + padded;
     b->out->slots = buf_cut(b->room, b->source->row_count * sizeof(uint32_t));
     append_zeros(op, &b->out->slots, b->source->row_count * sizeof(uint32_t));
     memset(b->out->slots.data, 0xff, b->out->slots.size);
-    for (uint32_t first = 0; first < count && !e; first += READ_ROWS) {
-        uint32_t now = count - first < READ_ROWS ? count - first : READ_ROWS;
-        read_rows(b, first, now, padded, rows);
-        for (uint32_t i = 0; i < now; i++) {
-            uint32_t found = b->clusters.of_row[first + i];
-            uint32_t place = b->numbers[found];
-            double square =
-                encode_row(b, rows + (size_t)i * padded, first + i, filled[found]++,
-                           b->out->records.data + offsets[place], residual);
-            squares[place] += b->clusters.far[first + i] ? 0 : square;
-            counted[place] += !b->clusters.far[first + i];
-        }
-        e = op_check(op);
-    }
-    if (!e) finish_head(b, offsets, squares, counted);
-    mem_free(offsets);
-    mem_free(filled);
-    mem_free(rows);
-    mem_free(squares);
-    mem_free(counted);
+    enum err e = encode_all(op, b, &c);
+    if (!e) finish_head(b, c.offsets, c.squares, c.counted);
+    mem_free(c.offsets);
+    mem_free(c.filled);
+    mem_free(c.squares);
+    mem_free(c.counted);
+    mem_free(c.row);
     return e;
 }
 
