@@ -203,7 +203,8 @@ static enum err begin(struct op *op, struct near *n, struct search *s)
                                   .share = (float)segment_vector_count(segment) /
                                            (float)n->vectors,
                                   .allowed = s->target->allowed,
-                                  .slots = s->slots};
+                                  .slots = s->slots,
+                                  .beside = n->searches->ivf};
     enum err e = ivf_search_begin(op, segment->ivf, n->what->query, &options, &s->ivf);
     return fail_target(op, e, s->target);
 }

@@ -176,6 +176,9 @@ struct ivf_options {
     float eps;       /* width of the error bound; 0: the default, 1.9 */
     const struct rowset *allowed; /* rows that may be found; NULL: all */
     struct slice slots;           /* all of it, or empty: then never walk by rows */
+    /* Another search of the same op, whose room for codes this one uses too: never are
+     * both in ivf_search_scan. NULL: its own. */
+    const struct ivf_search *beside;
 };
 
 /* What a search has looked at. */

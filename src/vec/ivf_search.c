@@ -71,8 +71,10 @@ struct ivf_search {
     struct ivf_options options;
     struct rabitq_query query;
     double mean_product; /* dot: <mean, query> */
-    float *distances;    /* of the clusters */
-    struct hit *order;   /* clusters, nearest first */
+    float *distances;    /* of the clusters: of all if measured */
+    int32_t *dots;       /* room for those of all clusters */
+    bool measured;
+    struct hit *order; /* clusters, nearest first */
     uint32_t ordered, next;
     uint32_t first;    /* clusters that the first answer names */
     bool capped;       /* and there are no others */
@@ -168,14 +170,14 @@ static void push_nearest(struct topk *nearest, const float *distances, uint32_t 
  * several times as many as wanted, and a good part of all: where clusters lie in no
  * groups, as those of words, the nearest are spread over many super clusters. */
 static enum err order_by_supers(struct op *op, struct ivf_search *s, uint32_t wanted,
-                                int32_t *dots, struct topk *nearest)
+                                struct topk *nearest)
 {
     const struct ivf_centroids *supers = &s->ivf->supers;
     float *distances = op_new_array(op, float, supers->count);
     struct hit *hits = op_new_array(op, struct hit, supers->count);
     struct topk order;
     if (!distances || !hits) return ERR_LIMIT;
-    measure(s, supers, 0, supers->count, dots, distances);
+    measure(s, supers, 0, supers->count, s->dots, distances);
     topk_init(&order, hits, supers->count, by_row, NULL);
     push_nearest(&order, distances, 0, supers->count);
     topk_finish(&order);
@@ -184,7 +186,8 @@ static enum err order_by_supers(struct op *op, struct ivf_search *s, uint32_t wa
     if (enough < part) enough = part;
     for (size_t i = 0; i < order.count && measured < enough; i++) {
         struct ivf_entry e = ivf_entry_at(supers, hits[i].row);
-        measure(s, &s->ivf->clusters, e.first, e.count, dots, s->distances + e.first);
+        measure(s, &s->ivf->clusters, e.first, e.count, s->dots,
+                s->distances + e.first);
         push_nearest(nearest, s->distances + e.first, e.first, e.count);
         measured += e.count;
     }
@@ -198,16 +201,18 @@ static enum err order_clusters(struct op *op, struct ivf_search *s, uint32_t wan
     struct topk nearest;
     wanted = at_most(wanted, clusters);
     s->order = op_new_array(op, struct hit, wanted);
-    s->distances = op_new_array(op, float, clusters);
-    int32_t *dots = op_new_array(op, int32_t, clusters);
-    if (!s->order || !s->distances || !dots) return ERR_LIMIT;
+    if (!s->distances) s->distances = op_new_array(op, float, clusters);
+    if (!s->dots) s->dots = op_new_array(op, int32_t, clusters);
+    if (!s->order || !s->distances || !s->dots) return ERR_LIMIT;
     topk_init(&nearest, s->order, wanted, by_row, NULL);
     bool large = (uint64_t)clusters * s->ivf->padded > CENTROIDS_AT_ONCE;
     if (large && s->ivf->supers.count && wanted < clusters / 8) {
-        enum err e = order_by_supers(op, s, wanted, dots, &nearest);
+        enum err e = order_by_supers(op, s, wanted, &nearest);
         if (e) return e;
     } else {
-        measure(s, &s->ivf->clusters, 0, clusters, dots, s->distances);
+        if (!s->measured)
+            measure(s, &s->ivf->clusters, 0, clusters, s->dots, s->distances);
+        s->measured = true;
         push_nearest(&nearest, s->distances, 0, clusters);
     }
     topk_finish(&nearest);
@@ -352,7 +357,7 @@ enum err ivf_search_begin(struct op *op, const struct ivf *ivf, const float *que
     keep = at_most(keep, ivf->count);
     struct hit *hits = op_new_array(op, struct hit, keep);
     s->seeds = op_new_array(op, struct hit, keep);
-    s->chunk = op_new(op, struct chunk);
+    s->chunk = options->beside ? options->beside->chunk : op_new(op, struct chunk);
     if (!hits || !s->seeds || !s->chunk) return ERR_LIMIT;
     topk_init(&s->near, hits, keep, by_row, NULL);
     enum err e = prepare_query(op, s, query);
