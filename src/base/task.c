@@ -193,12 +193,18 @@ void thread_join(struct thread *t)
     mem_free(t);
 }
 
-void thread_yield_to_others(int nice)
+void thread_be_nice(int nice)
 {
     if (hooks) return;
     /* On Linux a thread has a niceness of its own. Refused: then it stays as it is. */
     id_t self = (id_t)syscall(SYS_gettid);
     (void)setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + nice);
+}
+
+void thread_yield_to_others(int nice)
+{
+    if (hooks) return;
+    thread_be_nice(nice);
     (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
 }
 

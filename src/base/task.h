@@ -51,9 +51,10 @@ void cond_broadcast(struct cond *c);
 /* Starts a thread; name (at most 15 bytes) shows in ps and gdb. Join it, once. */
 struct thread *thread_start(const char *name, void (*run)(void *), void *arg);
 void thread_join(struct thread *t);
-/* The calling thread gets the processor when others want it less: nice, 0 to 19, as of
- * nice(2), and never as soon as it wakes up. For work that nobody waits for; it stays
- * so. */
+/* The calling thread gets less of the processor than others that want it: nice, 0 to
+ * 19, as of nice(2). It stays so. */
+void thread_be_nice(int nice);
+/* The same, and never as soon as it wakes up: for work that nobody waits for. */
 void thread_yield_to_others(int nice);
 /* The calling thread works for somebody who waits: it has the processor for short
  * turns, but soon, even where a thread of low priority has just begun one. Its share

@@ -42,6 +42,7 @@ static void work(void *arg)
     struct lane *l = arg;
     struct queued *job, *shed;
     if (l->options.short_turns) thread_take_short_turns();
+    thread_be_nice(l->options.nice);
     while (take(l, &job, &shed)) {
         shed_all(l, shed);
         if (job) l->options.run(job);

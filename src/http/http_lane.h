@@ -19,6 +19,7 @@ struct lane;
 struct lane_options {
     const char *name; /* of the threads */
     bool short_turns; /* on the processor, but soon (task.h) */
+    int nice;         /* to others that want the processor (task.h) */
     size_t threads;
     size_t queue_max;
     int64_t delay_max_ms;

@@ -36,6 +36,10 @@ enum {
     WARN_EVERY_MS = 10000
 };
 
+/* A batch takes a long time to parse, and a query that shares a processor with it half
+ * as long again or more. */
+enum { WRITE_NICE = 5 };
+
 static const char *const lane_threads[HTTP_LANES] = {[HTTP_LANE_ADMIN] = "http-admin",
                                                      [HTTP_LANE_WRITE] = "http-write",
                                                      [HTTP_LANE_QUERY] = "http-query",
@@ -282,6 +286,7 @@ static void make_lanes(struct http_server *s)
         struct lane_options options = {.name = lane_threads[lane],
                                        .short_turns = lane == HTTP_LANE_QUERY ||
                                                       lane == HTTP_LANE_FORWARD,
+                                       .nice = lane == HTTP_LANE_WRITE ? WRITE_NICE : 0,
                                        .threads = o->lane_threads[lane],
                                        .queue_max = o->lane_queue_max[lane],
                                        .delay_max_ms = o->lane_delay_max_ms[lane],
