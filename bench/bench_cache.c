@@ -6,7 +6,6 @@
  *   bench_cache [MiB] [folder]     default: 1024 below the current folder
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -19,6 +18,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
+#include "engine/folder.h"
 #include "store/store.h"
 
 enum { ROUNDS = 2000, THREADS_MAX = 8 };
@@ -268,15 +268,6 @@ static void bench_scan(const char *folder, uint64_t bytes, size_t size)
     cache_free(with);
 }
 
-static int remove_one(const char *path, const struct stat *about, int kind,
-                      struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     static const size_t sizes[] = {16 << 10, 256 << 10};
@@ -298,6 +289,6 @@ int main(int argc, char **argv)
         bench_scan(folder, bytes, sizes[i]);
         if (unlink(slab) != 0) fail(slab);
     }
-    (void)nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    folder_remove(folder);
     return 0;
 }

@@ -7,7 +7,6 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "engine/folder.h"
 #include "store/store.h"
 #include "store/store_dir.h"
 
@@ -133,15 +133,6 @@ static void make_names(const char *root)
     }
 }
 
-static int remove_one(const char *path, const struct stat *about, int kind,
-                      struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     char temporary[] = "bench-store-XXXXXX";
@@ -162,6 +153,6 @@ int main(int argc, char **argv)
     bench_list(store, root, LISTED);
     store_free(store);
     op_release(&op);
-    if (argc <= 1) (void)nftw(root, remove_one, 32, FTW_DEPTH | FTW_PHYS);
+    if (argc <= 1) folder_remove(root);
     return 0;
 }
