@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -41,37 +42,12 @@ static enum err instant_read(struct op *op, struct store *s, struct store_range 
 static const struct store_ops instant_ops = {.name = "instant", .read = instant_read};
 static struct store instant = {.ops = &instant_ops};
 
-static double now_us(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
 static double cpu_s(void)
 {
     struct rusage used;
     (void)getrusage(RUSAGE_SELF, &used);
     return (double)used.ru_utime.tv_sec + (double)used.ru_utime.tv_usec / 1e6 +
            (double)used.ru_stime.tv_sec + (double)used.ru_stime.tv_usec / 1e6;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double percentile(double *times, size_t n, double p)
-{
-    qsort(times, n, sizeof *times, compare_doubles);
-    return times[(size_t)((double)(n - 1) * p)];
-}
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
 }
 
 static void touch(struct cache *c, uint64_t index, size_t size)

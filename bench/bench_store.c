@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -21,31 +22,6 @@
 #include "store/store_dir.h"
 
 enum { CREATES = 500, LISTED = 100000, LISTS = 9 };
-
-static double now_us(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double percentile(double *times, size_t n, double p)
-{
-    qsort(times, n, sizeof *times, compare_doubles);
-    return times[(size_t)((double)(n - 1) * p)];
-}
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 static void write_plainly(const char *path, struct slice bytes)
 {
