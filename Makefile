@@ -272,8 +272,8 @@ E2E_SAN := $(E2E) --ignore tests/e2e/test_collections.py --ignore tests/e2e/test
 # memcheck on the unit tests, at whose pace floating point takes 200 times as long.
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind.supp
-MEMCHECK_FIRST = $(addprefix $(B)/tests/,test_ivf test_query_plan test_segment_nearest \
-  test_text_index test_text_query test_registry test_clusters)
+MEMCHECK_FIRST = $(addprefix $(B)/tests/,test_query_plan test_segment_damage test_ivf \
+  test_segment_nearest test_text_index test_text_query test_registry test_clusters)
 .PHONY: valgrind memcheck
 # With the sizes of the sanitizers' tests, in some places smaller ones (BY_VALGRIND).
 valgrind:

@@ -6,19 +6,20 @@
  *   bench_cache [MiB] [folder]     default: 1024 below the current folder
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
+#include "engine/folder.h"
 #include "store/store.h"
 
 enum { ROUNDS = 2000, THREADS_MAX = 8 };
@@ -41,37 +42,12 @@ static enum err instant_read(struct op *op, struct store *s, struct store_range 
 static const struct store_ops instant_ops = {.name = "instant", .read = instant_read};
 static struct store instant = {.ops = &instant_ops};
 
-static double now_us(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
 static double cpu_s(void)
 {
     struct rusage used;
     (void)getrusage(RUSAGE_SELF, &used);
     return (double)used.ru_utime.tv_sec + (double)used.ru_utime.tv_usec / 1e6 +
            (double)used.ru_stime.tv_sec + (double)used.ru_stime.tv_usec / 1e6;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double percentile(double *times, size_t n, double p)
-{
-    qsort(times, n, sizeof *times, compare_doubles);
-    return times[(size_t)((double)(n - 1) * p)];
-}
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
 }
 
 static void touch(struct cache *c, uint64_t index, size_t size)
@@ -268,15 +244,6 @@ static void bench_scan(const char *folder, uint64_t bytes, size_t size)
     cache_free(with);
 }
 
-static int remove_one(const char *path, const struct stat *about, int kind,
-                      struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     static const size_t sizes[] = {16 << 10, 256 << 10};
@@ -298,6 +265,6 @@ int main(int argc, char **argv)
         bench_scan(folder, bytes, sizes[i]);
         if (unlink(slab) != 0) fail(slab);
     }
-    (void)nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    folder_remove(folder);
     return 0;
 }

@@ -7,45 +7,21 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/op.h"
+#include "engine/folder.h"
 #include "store/store.h"
 #include "store/store_dir.h"
 
 enum { CREATES = 500, LISTED = 100000, LISTS = 9 };
-
-static double now_us(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double percentile(double *times, size_t n, double p)
-{
-    qsort(times, n, sizeof *times, compare_doubles);
-    return times[(size_t)((double)(n - 1) * p)];
-}
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 static void write_plainly(const char *path, struct slice bytes)
 {
@@ -133,15 +109,6 @@ static void make_names(const char *root)
     }
 }
 
-static int remove_one(const char *path, const struct stat *about, int kind,
-                      struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
     char temporary[] = "bench-store-XXXXXX";
@@ -162,6 +129,6 @@ int main(int argc, char **argv)
     bench_list(store, root, LISTED);
     store_free(store);
     op_release(&op);
-    if (argc <= 1) (void)nftw(root, remove_one, 32, FTW_DEPTH | FTW_PHYS);
+    if (argc <= 1) folder_remove(root);
     return 0;
 }

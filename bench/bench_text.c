@@ -21,6 +21,8 @@
 #include <math.h>
 #include <sys/resource.h>
 
+#include "measure.h"
+
 #include "base/rowset.h"
 #include "base/task.h"
 #include "text/postings.h"
@@ -66,13 +68,6 @@ static double cpu_seconds(void)
     struct rusage u;
     (void)getrusage(RUSAGE_SELF, &u);
     return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec * 1e-6;
-}
-
-static double now_us(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
 struct class

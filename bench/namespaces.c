@@ -1,6 +1,5 @@
 #include "namespaces.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -10,6 +9,7 @@
 #include "base/op.h"
 #include "base/task.h"
 #include "cache/cache.h"
+#include "engine/folder.h"
 #include "store/store_dir.h"
 #include "store/store_fault.h"
 
@@ -50,19 +50,10 @@ void bench_node_stop(struct bench_node *n)
     cache_free(n->cache);
 }
 
-static int remove_entry(const char *path, const struct stat *about, int kind,
-                        struct FTW *at)
-{
-    (void)about;
-    (void)kind;
-    (void)at;
-    return remove(path);
-}
-
 void bench_node_free(struct bench_node *n)
 {
     store_free(n->store);
-    (void)nftw(n->folder, remove_entry, 64, FTW_DEPTH | FTW_PHYS);
+    folder_remove(n->folder);
 }
 
 void bench_create(struct bench_node *n, const char *name, uint32_t dim)

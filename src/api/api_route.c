@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/codec.h"
 #include "base/op.h"
 #include "base/utf8.h"
 
@@ -31,14 +32,6 @@ bool route_match(const char *pattern, const char *path,
         path += have.size;
     }
     return *pattern == '\0' && *path == '\0';
-}
-
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
 }
 
 static bool is_utf8(struct slice text)

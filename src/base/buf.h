@@ -60,6 +60,15 @@ int slice_compare(struct slice a, struct slice b);
 
 bool slice_starts_with(struct slice s, struct slice prefix);
 
+/* Bytes that are the same at the front of both, up to the first that differs. */
+static inline size_t slice_shared(struct slice a, struct slice b)
+{
+    size_t n = 0;
+    while (n < a.size && n < b.size && a.data[n] == b.data[n])
+        n++;
+    return n;
+}
+
 /* An empty buf in memory that stays its owner's. Growing beyond it moves the bytes to
  * the heap. */
 static inline struct buf buf_lent(void *memory, size_t capacity)

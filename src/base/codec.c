@@ -204,7 +204,7 @@ void hex_encode(const void *data, size_t size, char *out)
     *out = '\0';
 }
 
-static int hex_digit(uint8_t c)
+int hex_digit(uint8_t c)
 {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;

@@ -82,6 +82,8 @@ uint64_t xxh3_64(const void *data, size_t size);
 uint64_t xxh3_64_seeded(const void *data, size_t size, uint64_t seed);
 void xxh3_128(const void *data, size_t size, uint8_t out[16]); /* canonical form */
 
+/* What the digit is worth, of either case; -1: none. */
+int hex_digit(uint8_t c);
 /* Lower-case hex; out has 2 * size + 1 bytes. */
 void hex_encode(const void *data, size_t size, char *out);
 /* False unless text is exactly 2 * size hex digits. */

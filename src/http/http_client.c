@@ -14,6 +14,7 @@
 
 #include <curl/curl.h>
 
+#include "base/at_most.h"
 #include "base/mem.h"
 #include "base/op.h"
 #include "base/task.h"
@@ -348,17 +349,12 @@ static bool is_done(CURLM *multi, CURLcode *code)
     return false;
 }
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int poll_ms(const struct op *op, const struct http_client_exchange *x,
                    int64_t look_ms)
 {
     int64_t now_ms = clock_ms();
-    int64_t until_ms = least(now_ms + OP_LOOK_MS, op->deadline_ms);
-    if (x->wait_on) until_ms = least(until_ms, look_ms);
+    int64_t until_ms = at_most_i64(now_ms + OP_LOOK_MS, op->deadline_ms);
+    if (x->wait_on) until_ms = at_most_i64(until_ms, look_ms);
     return until_ms > now_ms ? (int)(until_ms - now_ms) : 0;
 }
 

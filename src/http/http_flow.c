@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/at_most.h"
 #include "base/mem.h"
 #include "base/task.h"
 
@@ -40,17 +41,12 @@ void flow_free(struct flow *f)
     mem_free(f);
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* ---- with the lock held ---- */
 
 static void append(struct flow *f, struct slice bytes)
 {
     size_t at = (f->first + f->count) % f->capacity;
-    size_t straight = least(bytes.size, f->capacity - at);
+    size_t straight = at_most_size(bytes.size, f->capacity - at);
     if (bytes.size == 0) return;
     memcpy(f->ring + at, bytes.data, straight);
     memcpy(f->ring, bytes.data + straight, bytes.size - straight);
@@ -102,7 +98,7 @@ struct slice flow_look(struct flow *f)
 {
     mutex_lock(&f->lock);
     struct slice bytes =
-        slice_of(f->ring + f->first, least(f->count, f->capacity - f->first));
+        slice_of(f->ring + f->first, at_most_size(f->count, f->capacity - f->first));
     f->wanted = f->count == 0;
     mutex_unlock(&f->lock);
     return bytes;
@@ -132,8 +128,8 @@ bool flow_wait(struct flow *f, int64_t deadline_ms)
 size_t flow_take(struct flow *f, void *into, size_t room, bool *ended)
 {
     mutex_lock(&f->lock);
-    size_t size = least(room, f->count);
-    size_t straight = least(size, f->capacity - f->first);
+    size_t size = at_most_size(room, f->count);
+    size_t straight = at_most_size(size, f->capacity - f->first);
     if (size) {
         memcpy(into, f->ring + f->first, straight);
         memcpy((uint8_t *)into + straight, f->ring, size - straight);
@@ -159,7 +155,7 @@ size_t flow_write(struct flow *f, struct slice bytes, int64_t deadline_ms)
     mutex_lock(&f->lock);
     while (f->count == f->capacity && cond_wait(&f->wake, &f->lock, deadline_ms))
         ;
-    bytes.size = least(bytes.size, f->capacity - f->count);
+    bytes.size = at_most_size(bytes.size, f->capacity - f->count);
     append(f, bytes);
     bool tell = take_wish(f, f->count > 0);
     mutex_unlock(&f->lock);

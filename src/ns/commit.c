@@ -182,21 +182,15 @@ static enum err apply_group(struct op *op, struct namespace *ns)
 static void taken_group(struct op *op, struct namespace *ns, bool ours,
                         struct slice other)
 {
-    struct wal_entry entry;
     char words[TENURE_WORDS_MAX];
 
-    enum err e = wal_entry_decode(op, &ns->keys, ns->group->entry.slot, other, &entry);
-    op_clear_error(op);
-    if (!e && entry.kind == OBJECT_DROP) {
-        fail_group(ns, ERR_NOT_FOUND, "the namespace was dropped");
+    enum err e =
+        tenure_lost_to(op, ns->env, &ns->keys, ns->group->entry.slot, other, words);
+    fail_group(ns, e, words);
+    if (e == ERR_NOT_FOUND)
         namespace_dropped_locked(ns);
-        return;
-    }
-    bool told = !e && entry.kind == OBJECT_FENCE;
-    tenure_lost_words(ns->env, &ns->keys, told ? entry.node_id : SLICE_EMPTY,
-                      told ? entry.fingerprint : 0, words);
-    fail_group(ns, ERR_FENCED, words);
-    if (ours) namespace_fenced_locked(ns, words);
+    else if (ours)
+        namespace_fenced_locked(ns, words);
 }
 
 /*

@@ -10,26 +10,20 @@
 
 #include "base/op.h"
 #include "cache/cache.h"
-#include "ns/wal.h"
+#include "ns/object.h"
 #include "store/store.h"
 
 /* Something is in the slot we would write next, and it is not ours in flight. */
 static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
                         struct slice bytes)
 {
-    struct wal_entry entry;
     char words[TENURE_WORDS_MAX];
 
-    enum err e = wal_entry_decode(op, &ns->keys, slot, bytes, &entry);
-    op_clear_error(op);
-    if (!e && entry.kind == OBJECT_DROP) {
+    enum err e = tenure_lost_to(op, ns->env, &ns->keys, slot, bytes, words);
+    if (e == ERR_NOT_FOUND)
         namespace_dropped_locked(ns);
-        return;
-    }
-    bool told = !e && entry.kind == OBJECT_FENCE;
-    tenure_lost_words(ns->env, &ns->keys, told ? entry.node_id : SLICE_EMPTY,
-                      told ? entry.fingerprint : 0, words);
-    namespace_fenced_locked(ns, words);
+    else
+        namespace_fenced_locked(ns, words);
 }
 
 /*

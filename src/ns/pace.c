@@ -1,5 +1,6 @@
 #include "ns/pace.h"
 
+#include "base/at_most.h"
 #include "base/task.h"
 #include "ns/admission.h"
 
@@ -13,11 +14,6 @@ struct pace pace_start(struct admission *queries, unsigned patience)
     return (struct pace){queries, patience, clock_us(), clock_thread_us()};
 }
 
-static int64_t at_most(int64_t us, int64_t limit_us)
-{
-    return us < limit_us ? us : limit_us;
-}
-
 void pace_rest(struct pace *p)
 {
     int64_t now_us = clock_us();
@@ -27,11 +23,11 @@ void pace_rest(struct pace *p)
 
     /* What others had of the time since then is a part of the wait. */
     int64_t wait_us = worked_us * (1 + (int64_t)p->patience) - (now_us - p->resumed_us);
-    int64_t due_us = now_us + at_most(wait_us, WAIT_MAX_US);
+    int64_t due_us = now_us + at_most_i64(wait_us, WAIT_MAX_US);
     if (due_us > now_us) admission_await_none(p->queries, due_us / 1000);
     /* So is the time for which they keep us from going on when it is over. */
     now_us = clock_us();
-    int64_t late_us = at_most(now_us - due_us, WAIT_MAX_US);
+    int64_t late_us = at_most_i64(now_us - due_us, WAIT_MAX_US);
     p->resumed_us = now_us - (late_us > 0 ? late_us : 0);
     p->worked_us = clock_thread_us();
 }

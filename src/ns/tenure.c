@@ -32,9 +32,11 @@ static void add_fence(struct tenure *t, uint64_t slot, uint64_t wall_ms)
     t->fences[t->fence_count++] = (struct manifest_fence){slot, wall_ms};
 }
 
-void tenure_lost_words(const struct registry_options *env, const struct keys *keys,
-                       struct slice node, uint64_t fingerprint,
-                       char out[TENURE_WORDS_MAX])
+/* Who holds the namespace now, for operators: the node (empty: not known), the
+ * fingerprint of its list of indexers, and of ours. */
+static void holder_words(const struct registry_options *env, const struct keys *keys,
+                         struct slice node, uint64_t fingerprint,
+                         char out[TENURE_WORDS_MAX])
 {
     if (node.size == 0)
         (void)snprintf(out, TENURE_WORDS_MAX,
@@ -55,12 +57,30 @@ void tenure_lost_words(const struct registry_options *env, const struct keys *ke
                        (unsigned long long)env->config_fingerprint);
 }
 
+enum err tenure_lost_to(struct op *op, const struct registry_options *env,
+                        const struct keys *keys, uint64_t slot, struct slice bytes,
+                        char words[TENURE_WORDS_MAX])
+{
+    struct wal_entry entry;
+
+    enum err e = wal_entry_decode(op, keys, slot, bytes, &entry);
+    op_clear_error(op);
+    if (!e && entry.kind == OBJECT_DROP) {
+        (void)snprintf(words, TENURE_WORDS_MAX, "the namespace was dropped");
+        return ERR_NOT_FOUND;
+    }
+    bool told = !e && entry.kind == OBJECT_FENCE;
+    holder_words(env, keys, told ? entry.node_id : SLICE_EMPTY,
+                 told ? entry.fingerprint : 0, words);
+    return ERR_FENCED;
+}
+
 static enum err fenced_by(struct op *op, const struct registry_options *env,
                           const struct keys *keys, struct slice node,
                           uint64_t fingerprint)
 {
     char words[TENURE_WORDS_MAX];
-    tenure_lost_words(env, keys, node, fingerprint, words);
+    holder_words(env, keys, node, fingerprint, words);
     return op_fail(op, ERR_FENCED, "%s", words);
 }
 

@@ -62,11 +62,15 @@ enum err tenure_validate(struct op *op, const struct registry_options *env,
 enum err tenure_missing(struct op *op, const struct registry_options *env,
                         const struct keys *keys, const struct tenure *t);
 
-/* Who holds the namespace now, for operators: the node (empty: not known), the
- * fingerprint of its list of indexers, and of ours. */
+/*
+ * The bytes of an object that is not ours are in the slot that our next entry would
+ * take. ERR_NOT_FOUND: the namespace was dropped. ERR_FENCED: another holds it, who and
+ * by which list of indexers as far as the bytes tell. words are for operators; op is
+ * left without an error.
+ */
 enum { TENURE_WORDS_MAX = 384 };
-void tenure_lost_words(const struct registry_options *env, const struct keys *keys,
-                       struct slice node, uint64_t fingerprint,
-                       char out[TENURE_WORDS_MAX]);
+enum err tenure_lost_to(struct op *op, const struct registry_options *env,
+                        const struct keys *keys, uint64_t slot, struct slice bytes,
+                        char words[TENURE_WORDS_MAX]);
 
 #endif

@@ -111,14 +111,6 @@ static enum err numbers_unpack(struct op *op, uint32_t row_count, struct slice p
 
 /* ---- strings ---- */
 
-static size_t shared_size(struct slice a, struct slice b)
-{
-    size_t n = 0;
-    while (n < a.size && n < b.size && a.data[n] == b.data[n])
-        n++;
-    return n;
-}
-
 static void strings_pack(uint32_t row_count, const uint8_t *ends, struct slice bytes,
                          int zstd_level, struct buf *out)
 {
@@ -129,7 +121,7 @@ static void strings_pack(uint32_t row_count, const uint8_t *ends, struct slice b
     for (uint32_t row = 0; row < row_count; row++) {
         uint32_t end = load_u32(ends + row * sizeof end);
         struct slice id = slice_of(bytes.data + start, end - start);
-        size_t shared = shared_size(before, id);
+        size_t shared = slice_shared(before, id);
         put_u8(&plain, (uint8_t)shared);
         put_u8(&plain, (uint8_t)(id.size - shared));
         buf_append(&plain, id.data + shared, id.size - shared);

@@ -31,14 +31,6 @@ static void page_finish(struct dictionary_writer *w)
     w->in_run = 0;
 }
 
-static size_t shared_size(struct slice a, struct slice b)
-{
-    size_t n = 0;
-    while (n < a.size && n < b.size && a.data[n] == b.data[n])
-        n++;
-    return n;
-}
-
 struct buf *dictionary_lists(struct dictionary_writer *w, size_t *begin)
 {
     if (w->entries.size >= PAGE_SIZE) page_finish(w);
@@ -58,7 +50,7 @@ void dictionary_put(struct dictionary_writer *w, struct slice term, struct slice
         buf_append_slice(&w->keys, term);
     }
     bool run_start = w->in_run == 0;
-    size_t shared = run_start ? 0 : shared_size(buf_slice(&w->last), term);
+    size_t shared = run_start ? 0 : slice_shared(buf_slice(&w->last), term);
     if (run_start) put_u16(&w->runs, (uint16_t)w->entries.size);
     w->in_run = (w->in_run + 1) % RUN_TERMS;
 
@@ -238,7 +230,7 @@ static enum dictionary_found run_find(struct slice page, size_t at, struct slice
             return DICTIONARY_FOUND;
         }
         if (slice_compare(rest, e.more) < 0) return DICTIONARY_ABSENT;
-        matched += shared_size(rest, e.more);
+        matched += slice_shared(rest, e.more);
     }
     return DICTIONARY_ABSENT;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/at_most.h"
 #include "base/mem.h"
 #include "base/op.h"
 #include "vec/distance.h"
@@ -25,11 +26,6 @@ enum {
 /* Times the mean squared distance from the mean of a cluster, beyond which a row is
  * far. Of rows that follow any usual law hardly one in a million is. */
 static const double FAR = 16;
-
-static uint32_t at_most(uint32_t value, uint32_t limit)
-{
-    return value < limit ? value : limit;
-}
 
 /* ---- training ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/at_most.h"
 #include "base/codec.h"
 #include "base/mem.h"
 #include "base/op.h"
@@ -82,11 +83,6 @@ static int by_row(const void *context, const struct hit *a, const struct hit *b)
 {
     (void)context;
     return (a->row > b->row) - (a->row < b->row);
-}
-
-static uint32_t at_most(uint32_t value, uint32_t limit)
-{
-    return value < limit ? value : limit;
 }
 
 static uint32_t row_of(const struct calibration_queries *q, uint32_t vector)

@@ -19,6 +19,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/at_most.h"
 #include "base/codec.h"
 #include "base/op.h"
 #include "base/rowset.h"
@@ -127,11 +128,6 @@ static int by_row(const void *context, const struct hit *a, const struct hit *b)
 }
 
 /* ---- the order of clusters ---- */
-
-static uint32_t at_most(uint32_t value, uint32_t limit)
-{
-    return value < limit ? value : limit;
-}
 
 /* Distances of the query to count centroids from first on, up to what all share. */
 static void measure(const struct ivf_search *s, const struct ivf_centroids *c,

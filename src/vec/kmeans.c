@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/at_most.h"
 #include "base/mem.h"
 #include "base/op.h"
 #include "vec/distance.h"
@@ -33,21 +34,16 @@ struct contest {
     size_t count;
 };
 
-static size_t at_most(size_t value, size_t limit)
-{
-    return value < limit ? value : limit;
-}
-
 /* Four points against four centroids; the last stand in for missing ones. */
 static void compare_tile(const struct kmeans *m, const struct contest *c, size_t point,
                          const uint32_t *centroids, size_t count, struct found *found)
 {
     const float *a[TILE], *b[TILE];
     float dots[TILE * TILE];
-    size_t points = at_most(c->count - point, TILE);
+    size_t points = at_most_size(c->count - point, TILE);
     for (size_t i = 0; i < TILE; i++) {
-        a[i] = c->points[point + at_most(i, points - 1)];
-        b[i] = m->centroids + centroids[at_most(i, count - 1)] * m->dim;
+        a[i] = c->points[point + at_most_size(i, points - 1)];
+        b[i] = m->centroids + centroids[at_most_size(i, count - 1)] * m->dim;
     }
     vec_kernels()->tile(a, b, m->dim, dots);
     for (size_t i = 0; i < points; i++)
@@ -64,11 +60,12 @@ static void compare(struct op *op, const struct kmeans *m, const struct contest 
                     const uint32_t *centroids, size_t count, struct found *found)
 {
     for (size_t first = 0; first < count; first += CENTROIDS_AT_ONCE) {
-        size_t end = at_most(first + CENTROIDS_AT_ONCE, count);
+        size_t end = at_most_size(first + CENTROIDS_AT_ONCE, count);
         op_rest(op);
         for (size_t point = 0; point < c->count; point += TILE)
             for (size_t j = first; j < end; j += TILE)
-                compare_tile(m, c, point, centroids + j, at_most(end - j, TILE), found);
+                compare_tile(m, c, point, centroids + j, at_most_size(end - j, TILE),
+                             found);
     }
 }
 
@@ -98,7 +95,7 @@ static void nearest_in_groups(struct op *op, const struct kmeans *m,
                               const float *points, size_t n, struct found *found)
 {
     uint32_t groups[BATCH][GROUPS_SEARCHED];
-    size_t searched = at_most(GROUPS_SEARCHED, m->groups->count);
+    size_t searched = at_most_size(GROUPS_SEARCHED, m->groups->count);
     struct contest c;
     for (size_t i = 0; i < n; i++)
         nearest_groups(m->groups, points + i * m->dim, groups[i], searched);
@@ -120,7 +117,7 @@ void kmeans_nearest(struct op *op, const struct kmeans *m, const float *points,
 {
     struct found *found = mem_new(struct found);
     for (size_t first = 0; first < n; first += BATCH) {
-        size_t count = at_most(n - first, BATCH);
+        size_t count = at_most_size(n - first, BATCH);
         struct contest c = {.count = count};
         for (size_t i = 0; i < count; i++) {
             c.points[i] = points + (first + i) * m->dim;
@@ -250,7 +247,7 @@ static size_t draw(const double *squares, size_t count, uint64_t *seed)
 static float *choose(struct op *op, const float *points, size_t n, size_t dim,
                      size_t count, uint64_t *seed)
 {
-    size_t candidates = at_most(n, count * CANDIDATES);
+    size_t candidates = at_most_size(n, count * CANDIDATES);
     uint32_t *some = pick_some(n, candidates, seed);
     double *squares = mem_new_array(double, candidates);
     float *chosen = mem_new_array(float, count *dim);
@@ -375,7 +372,7 @@ struct kmeans *kmeans_train(struct op *op, const float *points, size_t n, size_t
                             size_t count, unsigned rounds, uint64_t *seed)
 {
     assert(n > 0 && count > 0);
-    count = at_most(count, n);
+    count = at_most_size(count, n);
     if (count > KMEANS_FLAT_MAX)
         return train_tree(op, points, n, dim, count, rounds, seed);
     return train_flat(op, points, n, dim, count, rounds, seed);

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from cluster import Cluster  # noqa: E402
+from cluster import Cluster, Simulator  # noqa: E402
 from workload import Workload  # noqa: E402
 
 # Small limits, so that indexing and collection happen all the time.
@@ -43,6 +43,13 @@ def seed(request):
 @pytest.fixture(scope="session")
 def store_kind(request):
     return request.config.getoption("--store")
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory):
+    simulator = Simulator(tmp_path_factory.mktemp("s3sim"), "s3sim").start()
+    yield simulator
+    simulator.kill()
 
 
 @pytest.fixture(scope="module")

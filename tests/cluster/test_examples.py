@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from cluster import NGINX, REPOSITORY, Nginx, Node, Simulator, clean_environment
+from cluster import NGINX, REPOSITORY, Nginx, Node, clean_environment
 from test_guide import BINARY
 from workload import ask
 
@@ -44,13 +44,6 @@ def start(tmp_path, simulator, file, node_id, environment):
     node.launch([BINARY, "--config", str(file)], environment, cwd=tmp_path)
     node.wait_until_ready()
     return node
-
-
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory):
-    simulator = Simulator(tmp_path_factory.mktemp("s3sim"), "s3sim").start()
-    yield simulator
-    simulator.kill()
 
 
 # ---- the two configuration files ----

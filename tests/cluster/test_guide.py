@@ -33,13 +33,6 @@ def refused(*arguments, **environment):
     return line
 
 
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory):
-    simulator = Simulator(tmp_path_factory.mktemp("s3sim"), "s3sim").start()
-    yield simulator
-    simulator.kill()
-
-
 def test_every_block_says_how_it_was_executed():
     lines = PAGE.splitlines()
     blocks = [i for i, line in enumerate(lines) if line.strip() == "```sh"]

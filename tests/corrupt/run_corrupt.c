@@ -38,6 +38,7 @@
 #include "base/op.h"
 #include "cache/slab.h"
 #include "engine/engine.h"
+#include "engine/folder.h"
 #include "engine/sweep.h"
 #include "inspect/stored_key.h"
 #include "inspect/verify.h"
@@ -190,15 +191,6 @@ static int remove_stranger(const char *path, const struct stat *about, int kind,
     const char *key = kind == FTW_F ? key_of_path(path) : NULL;
     if (key && !find_file(key)) (void)unlink(path);
     return 0;
-}
-
-static int remove_one(const char *path, const struct stat *about, int kind,
-                      struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
 }
 
 static void walk(int (*each)(const char *, const struct stat *, int, struct FTW *))
@@ -355,7 +347,7 @@ static void make_world(void)
 static void end_world(void)
 {
     store_free(world.store);
-    (void)nftw(world.root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    folder_remove(world.root);
     for (size_t i = 0; i < world.file_count; i++)
         buf_release(&world.files[i].bytes);
     for (size_t q = 0; q < QUESTIONS; q++)

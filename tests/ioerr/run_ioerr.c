@@ -19,7 +19,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +33,7 @@
 #include "base/buf.h"
 #include "base/op.h"
 #include "engine/engine.h"
+#include "engine/folder.h"
 #include "engine/sweep.h"
 #include "inspect/verify.h"
 #include "ioerr/failing.h"
@@ -314,15 +314,6 @@ static void child_checks(const struct failing_plan *plan)
 
 /* ---- cases ---- */
 
-static int remove_one(const char *path, const struct stat *about, int kind,
-                      struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 /* The wait status; what it says on standard error goes to words. */
 static int run(void (*work)(const struct failing_plan *),
                const struct failing_plan *plan, char *words)
@@ -405,7 +396,7 @@ static bool run_case(const struct failing_plan *plan)
         else if (ledger->wrong[0])
             fail(plan, ledger->wrong, words);
     }
-    (void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    folder_remove(root);
     memcpy(root + strlen(root) - 6, "XXXXXX", 6);
     cases += hit;
     return hit;

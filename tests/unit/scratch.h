@@ -4,13 +4,13 @@
 #ifndef TESTS_UNIT_SCRATCH_H
 #define TESTS_UNIT_SCRATCH_H
 
-#include <ftw.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "engine/folder.h"
 #include "unit/test.h"
 
 struct scratch {
@@ -45,18 +45,9 @@ static inline void scratch_make_roomy(struct scratch *s)
     SKIP("the file system is too full for a disk cache (TMPDIR names another folder)");
 }
 
-static inline int scratch_remove_one(const char *path, const struct stat *about,
-                                     int kind, struct FTW *place)
-{
-    (void)about;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 static inline void scratch_remove(struct scratch *s)
 {
-    (void)nftw(s->path, scratch_remove_one, 32, FTW_DEPTH | FTW_PHYS);
+    folder_remove(s->path);
 }
 
 #endif

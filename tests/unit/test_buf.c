@@ -36,6 +36,27 @@ static void every_slice_starts_with_the_empty_one(void **state)
     assert_false(slice_starts_with(SLICE_LITERAL("abc"), SLICE_LITERAL("b")));
 }
 
+static void slices_share_the_bytes_in_front_of_the_first_that_differs(void **state)
+{
+    (void)state;
+    const struct {
+        struct slice a, b;
+        size_t shared;
+    } cases[] = {
+        {SLICE_EMPTY, SLICE_EMPTY, 0},
+        {SLICE_EMPTY, SLICE_LITERAL("a"), 0},
+        {SLICE_LITERAL("a"), SLICE_LITERAL("b"), 0},
+        {SLICE_LITERAL("ab"), SLICE_LITERAL("abc"), 2},
+        {SLICE_LITERAL("a\0b"), SLICE_LITERAL("a\0c"), 2},
+        {SLICE_LITERAL("abcx"), SLICE_LITERAL("abdx"), 2},
+        {SLICE_LITERAL("same"), SLICE_LITERAL("same"), 4},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        assert_int_equal(slice_shared(cases[i].a, cases[i].b), cases[i].shared);
+        assert_int_equal(slice_shared(cases[i].b, cases[i].a), cases[i].shared);
+    }
+}
+
 static void appended_bytes_come_back_in_order(void **state)
 {
     (void)state;
@@ -136,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_compare_by_bytes_then_by_length),
         cmocka_unit_test(every_slice_starts_with_the_empty_one),
+        cmocka_unit_test(slices_share_the_bytes_in_front_of_the_first_that_differs),
         cmocka_unit_test(appended_bytes_come_back_in_order),
         cmocka_unit_test(reserve_keeps_the_content_and_clear_keeps_the_memory),
         cmocka_unit_test(printf_appends_text_of_any_length_without_its_terminator),

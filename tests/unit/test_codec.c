@@ -35,6 +35,27 @@ static void crc32c_matches_rfc_3720(void **state)
     assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
 }
 
+static void hex_is_read_in_both_cases_and_written_in_the_lower_one(void **state)
+{
+    (void)state;
+    static const char digits[] = "0123456789abcdefABCDEF";
+    for (int c = 0; c < 256; c++) {
+        const char *at = c ? strchr(digits, c) : NULL;
+        int worth = !at                ? -1
+                    : at - digits < 16 ? (int)(at - digits)
+                                       : (int)(at - digits) - 6;
+        assert_int_equal(hex_digit((uint8_t)c), worth);
+    }
+    uint8_t bytes[3];
+    char text[7];
+    assert_true(hex_decode(SLICE_LITERAL("00fAcE"), bytes, sizeof bytes));
+    hex_encode(bytes, sizeof bytes, text);
+    assert_string_equal(text, "00face");
+    assert_false(hex_decode(SLICE_LITERAL("00fac"), bytes, sizeof bytes));
+    assert_false(hex_decode(SLICE_LITERAL("00facee"), bytes, sizeof bytes));
+    assert_false(hex_decode(SLICE_LITERAL("00fag0"), bytes, sizeof bytes));
+}
+
 static void zstd_frame_larger_than_allowed_is_corrupt(void **state)
 {
     (void)state;
@@ -57,6 +78,7 @@ int main(void)
         cmocka_unit_test(varint_reads_back_what_was_put),
         cmocka_unit_test(varint_that_is_not_shortest_is_refused),
         cmocka_unit_test(crc32c_matches_rfc_3720),
+        cmocka_unit_test(hex_is_read_in_both_cases_and_written_in_the_lower_one),
         cmocka_unit_test(zstd_frame_larger_than_allowed_is_corrupt),
     };
     return cmocka_run_group_tests_name("codec", tests, NULL, NULL);
