@@ -471,6 +471,20 @@ static void a_reader_makes_what_it_meets_first_durable(void **state)
     assert_int_equal(trouble.fsyncs, 3);
 }
 
+static void reading_an_object_does_not_note_when(void **state)
+{
+    struct fixture *f = *state;
+    const struct timespec long_ago[] = {{1000000, 0}, {2000000, 0}};
+    char path[4096];
+    struct stat about;
+    assert_int_equal(create(f, "a/1", "x"), ERR_OK);
+    (void)snprintf(path, sizeof path, "%s/a/1", f->scratch.path);
+    assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+    assert_int_equal(get(f, "a/1", "x"), ERR_OK);
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_atim.tv_sec, 1000000);
+}
+
 static void a_reader_that_cannot_make_it_durable_does_not_answer(void **state)
 {
     struct fixture *f = *state;
@@ -754,6 +768,7 @@ int main(void)
         CASE(a_create_costs_two_fsyncs),
         CASE(a_new_folder_is_made_durable_up_to_the_root),
         CASE(a_reader_makes_what_it_meets_first_durable),
+        CASE(reading_an_object_does_not_note_when),
         CASE(a_reader_that_cannot_make_it_durable_does_not_answer),
         CASE(a_reader_between_link_and_fsync_does_the_fsync_itself),
         CASE(a_failed_fsync_poisons_the_store),
