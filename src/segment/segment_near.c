@@ -21,7 +21,6 @@
 enum {
     ROUND_RANGES = 256,
     SEARCH_RECORDS = 64, /* of one search, asked for at once */
-    MORE_DECIDED = 8,    /* times as many, where a few do not tell the best */
     ROUND_BYTES_MAX = 32 << 20
 };
 
@@ -567,22 +566,25 @@ static void start_again(struct topk *best, const struct hit *before, size_t coun
         topk_push(best, before[i]);
 }
 
-/* If that does not settle it more rows are compared exactly, and then all. */
+/* If that does not settle it more rows are kept and compared exactly, and then all. To
+ * keep more from the start would cost each query several times the codes. */
 static enum err search_mixed(struct op *op, struct near *n,
                              const struct segment_target *targets, size_t count,
                              size_t indexed, struct topk *best)
 {
+    static const uint32_t more[] = {0, 30, 120};
     size_t before_count = best->count;
     uint32_t keep = ivf_rerank(n->k);
     struct hit *before = op_new_array(op, struct hit, before_count + 1);
     if (!before) return ERR_LIMIT;
     for (size_t i = 0; i < before_count; i++)
         before[i] = best->hits[i];
-    enum err e = search_keeping(op, n, keep, targets, count, indexed, best);
-    if (e || is_settled(n, best)) return e;
-    start_again(best, before, before_count);
-    e = search_keeping(op, n, keep * MORE_DECIDED, targets, count, indexed, best);
-    if (e || is_settled(n, best)) return e;
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        start_again(best, before, before_count);
+        enum err e =
+            search_keeping(op, n, keep + more[i], targets, count, indexed, best);
+        if (e || is_settled(n, best)) return e;
+    }
     start_again(best, before, before_count);
     return scan_all(op, n, targets, count, best);
 }
