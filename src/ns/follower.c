@@ -105,8 +105,8 @@ static void tell_opening(const struct registry_options *env, const struct keys *
                          const struct follower *f, uint64_t epoch, struct slice node,
                          uint64_t fingerprint)
 {
-    bool news = f->validated_ms && epoch > f->snapshot->epoch && node.size > 0;
-    if (news && env->opened_by)
+    if (!f->snapshot || !f->validated_ms || epoch <= f->snapshot->epoch) return;
+    if (node.size > 0 && env->opened_by)
         env->opened_by(env->context, keys->name, node, fingerprint);
 }
 
