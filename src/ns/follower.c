@@ -98,6 +98,18 @@ static enum err look_second(struct op *op, struct second_look *look, bool load,
     return round_run(op, calls, n);
 }
 
+/* A fence or a manifest is there: its epoch is news if we followed an older one. Not
+ * what was before we followed: lists change, and that is fine. Manifests of old
+ * versions do not name their holder. */
+static void tell_opening(const struct registry_options *env, const struct keys *keys,
+                         const struct follower *f, uint64_t epoch, struct slice node,
+                         uint64_t fingerprint)
+{
+    if (!f->snapshot || !f->validated_ms || epoch <= f->snapshot->epoch) return;
+    if (node.size > 0 && env->opened_by)
+        env->opened_by(env->context, keys->name, node, fingerprint);
+}
+
 /* Starts again from the newest manifest, taken over; without one, from nothing. */
 static enum err reload(struct op *op, const struct registry_options *env,
                        const struct keys *keys, struct schema *schema,
@@ -120,6 +132,10 @@ static enum err reload(struct op *op, const struct registry_options *env,
         look.snapshot = state_empty(keys, schema);
         look.table = idempotency_new();
     }
+    /* The fence that says so may be collected, and is not told of again. */
+    if (m)
+        tell_opening(env, keys, f, m->epoch, slice_str(m->holder_node),
+                     m->holder_fingerprint);
     uint64_t next_record = f->next_record;
     follower_release(f, env);
     *f = (struct follower){.manifest = m,
@@ -197,9 +213,8 @@ static enum err follow(struct op *op, const struct registry_options *env,
         e = fail_dropped(&step, keys);
         goto done;
     }
-    /* Not the fences of times before we followed: lists change, and that is fine. */
-    if (entry.kind == OBJECT_FENCE && f->validated_ms && env->opened_by)
-        env->opened_by(env->context, keys->name, entry.node_id, entry.fingerprint);
+    if (entry.kind == OBJECT_FENCE)
+        tell_opening(env, keys, f, entry.epoch, entry.node_id, entry.fingerprint);
     e = state_replay(&step, &f->snapshot, &entry, f->table);
     if (e) goto done;
     f->last = entry.put_id;

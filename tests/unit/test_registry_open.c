@@ -390,6 +390,73 @@ static void a_reader_with_a_long_tail_does_not_read_it_again(void **state)
     snapshot_unref(s);
 }
 
+/* Who was seen to open a namespace. */
+struct openings {
+    unsigned count;
+    char node[16]; /* the last */
+    uint64_t fingerprint;
+};
+
+static void note_opening(void *context, const char *name, struct slice node_id,
+                         uint64_t fingerprint)
+{
+    struct openings *o = context;
+    assert_string_equal(name, "x");
+    o->count++;
+    o->fingerprint = fingerprint;
+    (void)snprintf(o->node, sizeof o->node, "%.*s", (int)node_id.size,
+                   (const char *)node_id.data);
+}
+
+static struct node *follower_of_x(struct fixture *f, struct openings *seen)
+{
+    struct registry_options o = options_of("q");
+    o.read_only = true;
+    o.opened_by = note_opening;
+    o.context = seen;
+    return node_with(f, NODE_MEMORY, o);
+}
+
+static struct node *rogue(struct fixture *f)
+{
+    struct registry_options o = options_of("c");
+    o.config_fingerprint = 7;
+    return node_with(f, NODE_MEMORY, o);
+}
+
+static void whoever_opens_what_we_follow_is_told_of_once(void **state)
+{
+    struct fixture *f = *state;
+    for (int collected = 0; collected < 2; collected++, fixture_renew(f)) {
+        struct openings seen = {0};
+        struct node *a = owner(f), *q = follower_of_x(f, &seen);
+        (void)write_ok(a, "x", (struct write){.first = 0, .count = 1, .value = 1});
+        assert_int_equal(count_of(q, "x"), 1);
+        assert_int_equal(seen.count, 0); /* that was before */
+        node_stop(a);
+
+        struct node *c = rogue(f);
+        (void)write_ok(c, "x", (struct write){.first = 1, .count = 1, .value = 1});
+        /* Now its fence is nowhere but in what the manifest says of it. */
+        if (collected) assert_int_equal(maintain(c, "x"), ERR_OK);
+        for (uint64_t i = 2; i < 5; i++) {
+            assert_int_equal(count_of(q, "x"), i);
+            assert_int_equal(seen.count, 1);
+            (void)write_ok(c, "x", (struct write){.first = i, .count = 1, .value = 1});
+            if (collected) assert_int_equal(maintain(c, "x"), ERR_OK);
+        }
+        assert_string_equal(seen.node, "c");
+        assert_int_equal(seen.fingerprint, 7);
+        node_stop(c);
+        node_run(a);
+        assert_int_equal(count_of(a, "x"), 5);
+        if (collected) assert_int_equal(maintain(a, "x"), ERR_OK);
+        assert_int_equal(count_of(q, "x"), 5);
+        assert_int_equal(seen.count, 2);
+        assert_string_equal(seen.node, "a");
+    }
+}
+
 /* As a query reads, from far away or not; documents. */
 static uint64_t count_early(struct node *n, const char *name)
 {
@@ -496,6 +563,7 @@ int main(void)
         TEST(opening_takes_few_rounds),
         TEST(a_hole_in_the_log_is_damage_not_a_conflict),
         TEST(a_reader_with_a_long_tail_does_not_read_it_again),
+        TEST(whoever_opens_what_we_follow_is_told_of_once),
         TEST(a_strong_read_of_an_owner_is_one_call_an_eventual_none),
         TEST(all_strong_reads_that_wait_share_one_call),
         TEST(the_reader_that_opens_a_namespace_needs_no_other_look),
