@@ -85,7 +85,8 @@ static const struct golden goldens[] = {
     {"segment-v1-text3.bin", false, METRIC_COSINE, 0, false, true, false},
     {"segment-v1-packed-numbers.bin", false, METRIC_L2, 3, false, true, false},
     {"segment-v1-packed-strings.bin", true, METRIC_L2, 3, false, true, false},
-    {"segment-v1-text4.bin", false, METRIC_COSINE, 0, false, true, true},
+    {"segment-v1-text4.bin", false, METRIC_COSINE, 0, false, true, false},
+    {"segment-v1-blocks.bin", false, METRIC_COSINE, 0, false, true, true},
 };
 
 static struct schema *golden_schema(const struct golden *g)
