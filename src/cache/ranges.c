@@ -400,8 +400,10 @@ static void queue_first(struct ranges *r, struct range_shard *s,
                         struct cache_entry *entry)
 {
     uint64_t *ghost = ghost_of(r, s, entry->hash);
-    if (*ghost == entry->hash) entry->home = MAIN;
-    if (*ghost == entry->hash) *ghost = 0;
+    if (*ghost == entry->hash) {
+        entry->home = MAIN;
+        *ghost = 0;
+    }
     queue_add(r, s, entry);
 }
 

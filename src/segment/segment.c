@@ -166,14 +166,18 @@ static enum err presence_open(struct op *op, struct segment *s)
     return ERR_OK;
 }
 
+static uint32_t block_slots(const struct segment *s)
+{
+    return s->vectors->block_size / (uint32_t)(s->layout.vector_dim * sizeof(float));
+}
+
 static void vectors_open(struct segment *s)
 {
     s->vectors = layout_section(&s->layout, SECTION_VECTORS, 0);
     if (!s->vectors) return;
     uint32_t block_size = s->vectors->block_size;
-    s->unit_size =
-        block_size < UNIT_SIZE ? UNIT_SIZE / block_size * block_size : block_size;
-    s->unit_slots = s->unit_size / (s->layout.vector_dim * (uint32_t)sizeof(float));
+    uint32_t blocks = block_size < UNIT_SIZE ? UNIT_SIZE / block_size : 1;
+    s->unit_slots = blocks * block_slots(s);
 }
 
 static enum err blocks_open(struct op *op, struct segment *s)
@@ -683,14 +687,10 @@ uint32_t segment_slot_row(const struct segment *s, uint32_t slot)
 
 struct cache_pin segment_unit_range(const struct segment *s, uint32_t unit)
 {
-    uint64_t offset = s->vectors->offset + (uint64_t)unit * s->unit_size;
+    uint64_t size = (uint64_t)s->unit_slots * s->layout.vector_dim * sizeof(float);
+    uint64_t offset = s->vectors->offset + unit * size;
     uint64_t left = section_end(s->vectors) - offset;
-    return segment_range(s, offset, left < s->unit_size ? left : s->unit_size);
-}
-
-static uint32_t block_slots(const struct segment *s)
-{
-    return s->vectors->block_size / (uint32_t)(s->layout.vector_dim * sizeof(float));
+    return segment_range(s, offset, left < size ? left : size);
 }
 
 struct cache_pin segment_vector_range(const struct segment *s, uint32_t slot)

@@ -41,7 +41,6 @@ struct segment {
     struct segment_layout layout;
     const struct section *vectors, *documents; /* NULL where there are none */
     uint32_t unit_slots;                       /* vectors in a unit */
-    uint32_t unit_size;                        /* bytes of a unit */
 
     struct ivf *ivf; /* NULL: no vector index */
     const struct section *records;
