@@ -26,40 +26,76 @@ static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
         namespace_fenced_locked(ns, words);
 }
 
-/*
- * One GET of the slot behind the log's end. Nothing there proves that nobody took over,
- * unless a put of ours was out meanwhile: it may have landed there, been stepped over
- * by a new owner's fence and been collected, all before the GET. Lock held; released
- * inside.
- */
-static enum err probe(struct op *op, struct namespace *ns)
+/* Is nothing in this slot of the log? */
+static enum err look(struct op *op, struct namespace *ns, uint64_t slot, bool *empty)
 {
-    struct buf bytes = BUF_INIT;
-    uint64_t slot = ns->tenure.next, epoch = ns->tenure.epoch;
+    uint8_t byte;
     struct key key = key_wal(&ns->keys, slot);
+    struct store_range first = {.key = key.text, .size = 1, .data = &byte};
+
+    enum err e = store_read(op, ns->env->store, &first, 1);
+    *empty = e == ERR_NOT_FOUND;
+    if (!*empty) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
+/* A put of ours is out for this slot. Nothing there, and then nothing behind it: the
+ * put had not landed at the first look, nor had anybody stepped over it. */
+static enum err look_beside_put(struct op *op, struct namespace *ns, uint64_t slot,
+                                bool *current)
+{
+    enum err e = look(op, ns, slot, current);
+    if (!e && *current) e = look(op, ns, slot + 1, current);
+    return e;
+}
+
+/* No put of ours is out: nothing in the slot, or what lies there in *found. */
+static enum err look_at_end(struct op *op, struct namespace *ns, uint64_t slot,
+                            bool *current, struct buf *found)
+{
+    struct key key = key_wal(&ns->keys, slot);
+    enum err e = store_get(op, ns->env->store, key.text, OBJECT_SIZE_MAX, found);
+    *current = e == ERR_NOT_FOUND;
+    if (!*current) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
+/*
+ * Looks whether memory is current: whether the slot behind the log's end is empty.
+ * While a put of ours is out that alone proves nothing: it may have landed there, been
+ * stepped over by a new owner's fence and been collected, all before the look. That
+ * fence stays in the slot behind, and a look there, begun after the first, tells.
+ * *blocked: a put of ours is where only its end can tell. Lock held; released inside.
+ */
+static enum err probe(struct op *op, struct namespace *ns, bool *blocked)
+{
+    struct buf found = BUF_INIT;
+    uint64_t slot = ns->tenure.next, epoch = ns->tenure.epoch, groups = ns->groups;
     uint64_t ticket = ticket_start(&ns->probes);
     int64_t began_ms = clock_ms();
+    bool beside = ns->group != NULL, current = false;
 
     ns->probes.running = true;
     mutex_unlock(&ns->lock);
-    enum err e = store_get(op, ns->env->store, key.text, OBJECT_SIZE_MAX, &bytes);
+    enum err e = beside ? look_beside_put(op, ns, slot, &current)
+                        : look_at_end(op, ns, slot, &current, &found);
     mutex_lock(&ns->lock);
     ns->probes.running = false;
     cond_broadcast(&ns->changed);
 
     bool conclusive = ns->state == NS_READY && ns->tenure.epoch == epoch &&
-                      ns->tenure.next == slot && !ns->group;
-    if (e == ERR_NOT_FOUND) {
-        op_clear_error(op);
-        e = ERR_OK;
-        if (conclusive) {
-            ticket_finish(&ns->probes, ticket);
-            ns->confirmed_ms = began_ms;
-        }
-    } else if (!e && conclusive) {
-        probe_found(op, ns, slot, buf_slice(&bytes));
+                      ns->tenure.next == slot && ns->groups == groups &&
+                      (ns->group != NULL) == beside;
+    *blocked = !e && conclusive && !current && beside;
+    if (!e && conclusive && current) {
+        ticket_finish(&ns->probes, ticket);
+        ns->confirmed_ms = began_ms;
+    } else if (!e && conclusive && !beside) {
+        probe_found(op, ns, slot, buf_slice(&found));
     }
-    buf_release(&bytes);
+    buf_release(&found);
     return e;
 }
 
@@ -106,7 +142,9 @@ static enum err owner_snapshot(struct op *op, struct namespace *ns, bool strong,
             if (!cond_wait(&ns->changed, &ns->lock, op->deadline_ms))
                 e = op_fail(op, ERR_TIMEOUT, "the deadline of this request has passed");
         } else {
-            e = ns->group ? await_put(op, ns, wedged) : probe(op, ns);
+            bool blocked = false;
+            e = probe(op, ns, &blocked);
+            if (!e && blocked) e = await_put(op, ns, wedged);
         }
         if (!e && !*wedged) e = namespace_ensure_open(op, ns, until_ms);
     }

@@ -52,6 +52,8 @@ struct process {
     uint8_t opens, writes; /* so far; the last write is the one on its way */
     uint8_t next, prev;    /* slot it puts next, put-id before it */
     uint8_t ops, fences;   /* its memory: effect of all slots below next */
+    /* A read beside its put has found the first of two slots empty; seen, back then. */
+    uint8_t looking, must_see;
 };
 
 enum request_kind { REQUEST_NONE, PUT_LOG, PUT_MANIFEST, DELETE_LOG, DELETE_MANIFEST };
@@ -85,6 +87,7 @@ enum step {
     STEP_WRITE_TAKEN,
     STEP_JUDGE,
     STEP_PROBE,
+    STEP_LOOK,
     STEP_GIVE_UP,
     STEP_INDEX,
     STEP_INDEX_TAKEN,
@@ -434,6 +437,34 @@ static bool probe_own(struct walk *w, unsigned p)
     return acknowledge(w, p);
 }
 
+/* The slots that a read looks at while a put is out: the put's own, then the next. */
+static unsigned look_slot(const struct walk *w, unsigned p, bool second)
+{
+    bool behind = kept(w, RULE_LOOK_ORDER) ? second : !second;
+    return w->s.processes[p].next + behind;
+}
+
+static bool look(struct walk *w, unsigned p)
+{
+    struct process *q = &w->s.processes[p];
+    if (q->phase != READY || q->log_put == PUT_NONE || q->looking) return false;
+    if (w->s.log[look_slot(w, p, false)].id) return false;
+    q->looking = true;
+    q->must_see = w->s.seen;
+    return true;
+}
+
+/* A put that is settled, or a tenure that is over, leaves the reads to begin anew. */
+static void look_no_more(struct state *s, const struct state *before)
+{
+    for (unsigned p = 0; p < MODEL_PROCESSES; p++) {
+        struct process *q = &s->processes[p];
+        if (q->phase == READY && q->log_put && q->next == before->processes[p].next)
+            continue;
+        q->looking = q->must_see = 0;
+    }
+}
+
 static bool give_up(struct walk *w, unsigned p)
 {
     struct process *q = &w->s.processes[p];
@@ -689,6 +720,15 @@ static bool owner_read(const struct walk *w, unsigned p, uint8_t *ops)
     return !kept(w, RULE_WEDGED_OWN);
 }
 
+/* The same while a put is out, with what memory holds without it. What others wrote or
+ * read behind the first look may be missing: the read was before it. */
+static bool owner_read_beside(const struct walk *w, unsigned p, uint8_t *ops)
+{
+    const struct process *q = &w->s.processes[p];
+    *ops = q->ops;
+    return q->looking && !w->s.log[look_slot(w, p, true)].id;
+}
+
 static const char *wrong_read(const struct walk *w, uint8_t ops, uint8_t current,
                               const char *stale)
 {
@@ -725,6 +765,12 @@ static const char *read_everywhere(struct walk *w)
             wrong = wrong_read(w, ops, current, "an owner's read is stale");
             must(w, ops == committed_ops(s, s->processes[p].next), "I7: not a prefix");
         }
+    for (unsigned p = 0; p < w->model->bounds.processes && !wrong; p++)
+        if (owner_read_beside(w, p, &ops)) {
+            if (s->processes[p].must_see & ~ops)
+                wrong = "an owner's read beside its put is stale";
+            must(w, ops == committed_ops(s, s->processes[p].next), "I7: not a prefix");
+        }
     s->seen |= current;
     return wrong;
 }
@@ -740,6 +786,7 @@ static bool apply(struct walk *w, enum step step, unsigned p, unsigned index)
     case STEP_WRITE_TAKEN: return write_taken(w, p);
     case STEP_JUDGE: return judge_foreign(w, p);
     case STEP_PROBE: return probe_own(w, p);
+    case STEP_LOOK: return look(w, p);
     case STEP_GIVE_UP: return give_up(w, p);
     case STEP_INDEX: return index_log(w, p);
     case STEP_INDEX_TAKEN: return index_taken(w, p);
@@ -773,6 +820,7 @@ static void attempt(struct walk *w, const struct state *from, enum step step,
     w->s = *from;
     w->wrong = NULL;
     if (!apply(w, step, p, index)) return;
+    look_no_more(&w->s, from);
     const char *wrong = read_everywhere(w);
     explore_offer(w->explorer, &w->s, action_of(from, step, p, index),
                   wrong ? wrong : w->wrong);
@@ -825,6 +873,7 @@ void commit_model_describe(uint32_t action, char *text, size_t size)
         [STEP_WRITE_TAKEN] = "reads the slot that answered 412",
         [STEP_JUDGE] = "is fenced; the newest manifest's floor tells the outcome",
         [STEP_PROBE] = "finds its own entry by a probe and acknowledges it",
+        [STEP_LOOK] = "reads beside its put: finds the first slot empty",
         [STEP_GIVE_UP] = "finds 404 after a timeout and calls the write not applied",
         [STEP_INDEX] = "indexes: sends a manifest that covers all slots below next",
         [STEP_INDEX_TAKEN] = "reads the manifest that answered 412",

@@ -45,8 +45,9 @@ enum broken_rule {
                              is on its way */
     RULE_WEDGED_OWN,      /* a probe that finds our own entry is believed without
                              probing the slot behind it */
-    RULE_FOREIGN_BELOW_FLOOR /* another's entry at our slot always means "not applied"
-                              */
+    RULE_FOREIGN_BELOW_FLOOR, /* another's entry at our slot always means "not applied"
+                               */
+    RULE_LOOK_ORDER /* a read beside a put looks behind its slot first, then at it */
 };
 
 struct bounds {

@@ -97,6 +97,9 @@ static const struct case_of_rule cases[] = {
     {"foreign entry = not applied", RULE_FOREIGN_BELOW_FLOOR,
      {.processes = 2, .slots = 4, .versions = 4, .in_flight = 2, .writes = {1, 0},
       .opens = {1, 1}, .indexers = 2, .collectors = 2, .loss = true}},
+    {"looks in the other order", RULE_LOOK_ORDER,
+     {.processes = 2, .slots = 4, .versions = 4, .in_flight = 2, .writes = {1, 1},
+      .opens = {1, 1}, .indexers = 2, .collectors = 2, .loss = true}},
 };
 /* clang-format on */
 

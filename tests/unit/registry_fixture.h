@@ -29,7 +29,10 @@ struct deaf_store {
     atomic_bool holding;            /* … while this is true */
     atomic_int calls;               /* of all kinds */
     atomic_bool hold_get, get_held; /* the next get waits until the first is false */
-    atomic_bool log_held;           /* entries of the log wait while this is true */
+    atomic_bool log_held;           /* entries of the log wait while this is true … */
+    atomic_int log_waiting;         /* … so many */
+    atomic_int answer_hold;  /* the log's entry that makes this 0 lands and … */
+    atomic_bool answer_held; /* … is not answered while this is true */
 };
 
 static inline struct deaf_store *deaf(struct store *s)
@@ -65,9 +68,19 @@ static inline enum err deaf_create(struct op *op, struct store *s, const char *k
     }
     if (atomic_load(&deaf(s)->catalog_denied) && strstr(key, "/catalog/"))
         return op_fail(op, ERR_DENIED, "access denied");
-    while (atomic_load(&deaf(s)->log_held) && strstr(key, "wal/"))
+    bool log = strstr(key, "wal/") != NULL;
+    atomic_fetch_add(&deaf(s)->log_waiting, log);
+    while (log && atomic_load(&deaf(s)->log_held))
         task_sleep_ms(1);
-    return deaf(s)->inner->ops->create(op, deaf(s)->inner, key, data);
+    atomic_fetch_sub(&deaf(s)->log_waiting, log);
+    enum err e = deaf(s)->inner->ops->create(op, deaf(s)->inner, key, data);
+    if (log && atomic_load(&deaf(s)->answer_hold) &&
+        atomic_fetch_sub(&deaf(s)->answer_hold, 1) == 1) {
+        atomic_store(&deaf(s)->answer_held, true);
+        while (atomic_load(&deaf(s)->answer_held))
+            task_sleep_ms(1);
+    }
+    return e;
 }
 
 static inline enum err deaf_put(struct op *op, struct store *s, const char *key,
@@ -165,7 +178,8 @@ static inline void node_stop(struct node *n)
 
 static inline void fixture_end(struct fixture *f)
 {
-    atomic_bool *waits[] = {&f->deaf->holding, &f->deaf->hold_get, &f->deaf->log_held};
+    atomic_bool *waits[] = {&f->deaf->holding, &f->deaf->hold_get, &f->deaf->log_held,
+                            &f->deaf->answer_held};
     for (size_t i = 0; i < COUNT_OF(waits); i++)
         atomic_store(waits[i], false); /* nobody who waits for a failed test */
     for (size_t i = 0; i < f->node_count; i++)

@@ -144,6 +144,99 @@ static void all_strong_reads_that_wait_share_one_call(void **state)
     assert_int_equal(atomic_load(&f->deaf->calls), 2);
 }
 
+/* ---- strong reads beside a put that is out ---- */
+
+struct writer {
+    struct node *node;
+    struct write write;
+};
+
+static void write_in_thread(void *arg)
+{
+    struct writer *w = arg;
+    (void)write_ok(w->node, "x", w->write);
+}
+
+struct counter {
+    struct node *node;
+    uint64_t documents;
+    atomic_bool done;
+};
+
+static void count_in_thread(void *arg)
+{
+    struct counter *c = arg;
+    c->documents = count_of(c->node, "x");
+    atomic_store(&c->done, true);
+}
+
+static void a_strong_read_does_not_wait_for_a_put_that_has_not_landed(void **state)
+{
+    struct fixture *f = *state;
+    struct node *n = owner(f);
+    struct writer writer = {n, {.first = 9, .count = 1, .value = 1}};
+    (void)write_ok(n, "x", (struct write){.first = 0, .count = 9, .value = 1});
+    atomic_store(&f->deaf->log_held, true);
+    struct thread *thread = thread_start("writer", write_in_thread, &writer);
+    while (atomic_load(&f->deaf->log_waiting) == 0)
+        task_sleep_ms(1);
+
+    atomic_store(&f->deaf->calls, 0);
+    assert_int_equal(count_of(n, "x"), 9);
+    assert_int_equal(atomic_load(&f->deaf->calls), 2);
+    atomic_store(&f->deaf->log_held, false);
+    thread_join(thread);
+    assert_int_equal(count_of(n, "x"), 10);
+}
+
+/* Writes document 9 so that it lands and is not answered. */
+static struct thread *land(struct fixture *f, struct writer *writer)
+{
+    atomic_store(&f->deaf->answer_hold, 1);
+    struct thread *thread = thread_start("writer", write_in_thread, writer);
+    while (!atomic_load(&f->deaf->answer_held))
+        task_sleep_ms(1);
+    return thread;
+}
+
+/* How many documents a read at n finds, which waits until the put is answered. */
+static uint64_t count_once_answered(struct fixture *f, struct node *n)
+{
+    enum { WAIT_MS = 100 };
+    struct counter counter = {.node = n};
+    struct thread *thread = thread_start("reader", count_in_thread, &counter);
+    task_sleep_ms(WAIT_MS);
+    assert_false(atomic_load(&counter.done));
+    atomic_store(&f->deaf->answer_held, false);
+    thread_join(thread);
+    return counter.documents;
+}
+
+/* Other nodes may have read it already. */
+static void a_strong_read_waits_for_a_put_that_has_landed(void **state)
+{
+    struct fixture *f = *state;
+    struct node *n = owner(f);
+    struct writer writer = {n, {.first = 9, .count = 1, .value = 1}};
+    (void)write_ok(n, "x", (struct write){.first = 0, .count = 9, .value = 1});
+    struct thread *thread = land(f, &writer);
+    assert_int_equal(count_once_answered(f, n), 10);
+    thread_join(thread);
+}
+
+static void a_strong_read_sees_who_stepped_over_the_put_and_collected_it(void **state)
+{
+    struct fixture *f = *state;
+    struct node *a = owner(f), *b = node_start(f, "b");
+    struct writer writer = {a, {.first = 9, .count = 1, .value = 1}};
+    (void)write_ok(a, "x", (struct write){.first = 0, .count = 9, .value = 1});
+    struct thread *thread = land(f, &writer);
+    (void)write_ok(b, "x", (struct write){.first = 10, .count = 1, .value = 1});
+    assert_int_equal(maintain(b, "x"), ERR_OK);
+    assert_int_equal(count_once_answered(f, a), 11);
+    thread_join(thread);
+}
+
 static void the_reader_that_opens_a_namespace_needs_no_other_look(void **state)
 {
     struct fixture *f = *state;
@@ -566,6 +659,9 @@ int main(void)
         TEST(whoever_opens_what_we_follow_is_told_of_once),
         TEST(a_strong_read_of_an_owner_is_one_call_an_eventual_none),
         TEST(all_strong_reads_that_wait_share_one_call),
+        TEST(a_strong_read_does_not_wait_for_a_put_that_has_not_landed),
+        TEST(a_strong_read_waits_for_a_put_that_has_landed),
+        TEST(a_strong_read_sees_who_stepped_over_the_put_and_collected_it),
         TEST(the_reader_that_opens_a_namespace_needs_no_other_look),
         TEST(a_reader_asks_for_what_it_can_at_once),
     };
