@@ -239,9 +239,11 @@ static int inspect(struct op *op, const struct config *c,
     return whole ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* Read by jemalloc: what was freed goes back to the system within a quarter of
- * a second. Loading frees some hundred MiB a second. */
-const char *malloc_conf = "background_thread:true,dirty_decay_ms:250,muzzy_decay_ms:0";
+/* Read by jemalloc: what was freed goes back to the system within a second, large
+ * pieces like small ones. Loading frees some hundred MiB a second, and a page that
+ * comes anew takes longer than most of the work on it. */
+const char *malloc_conf =
+    "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,oversize_threshold:0";
 
 int main(int argc, char **argv)
 {
