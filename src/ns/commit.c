@@ -14,14 +14,38 @@
 #include "base/op.h"
 #include "base/rowset.h"
 #include "ns/ns_metrics.h"
+#include "ns/pace.h"
 #include "ns/slowdown.h"
 #include "ns/wal.h"
 
 enum {
     BUSY_RETRY_MS = 1000,
     CONFIRM_AGE_MAX_MS = 24 * 3600 * 1000,
-    QUEUE_BYTES_MAX = 32 << 20
+    QUEUE_BYTES_MAX = 32 << 20,
+    /* While queries run, a fifth of the time, once the first of them are over. */
+    WRITE_PATIENCE = 4,
+    WRITE_CREDIT_US = 20000
 };
+
+/* ---- between queries ---- */
+
+static void rest(void *context)
+{
+    pace_rest(context);
+}
+
+/* Work on op is done between queries from now on, until pace_end. */
+static void pace_begin(struct op *op, const struct namespace *ns, struct pace *p)
+{
+    *p = pace_start(ns->env->queries, WRITE_PATIENCE, WRITE_CREDIT_US);
+    op->rest = rest;
+    op->rest_context = p;
+}
+
+static void pace_end(struct op *op)
+{
+    op->rest = NULL;
+}
 
 /* A write that waits. The waiter and the queue or group hold one reference each. */
 struct pending {
@@ -566,11 +590,14 @@ static void lead_join(struct op *op, struct namespace *ns)
     struct snapshot *base = snapshot_ref(ns->tenure.snapshot);
     struct snapshot *next = NULL;
     uint32_t frozen = ns->frozen_tail, first = frozen;
+    struct pace pace;
     while (first - frozen < base->source_count && base->sources[first - frozen].stored)
         first++;
 
     mutex_unlock(&ns->lock);
+    pace_begin(op, ns, &pace);
     enum err e = state_join_tail(op, base, first, &next);
+    pace_end(op);
     mutex_lock(&ns->lock);
     if (e) log_warn(op, "tail segments were not joined", "error=%s", op->error);
     /* The indexer may have replaced or frozen them meanwhile; then the join is moot. */
@@ -702,6 +729,18 @@ static enum err commit(struct op *op, struct namespace *ns, struct pending *p,
     return e;
 }
 
+/* Makes of the request's documents what the log and the tail take, between queries. */
+static enum err prepare(struct op *op, struct namespace *ns,
+                        const struct write_request *request, struct pending *p)
+{
+    struct pace pace;
+    pace_begin(op, ns, &pace);
+    enum err e = prepared_make(op, request->batch, request->schema, &p->prepared);
+    if (!e) e = encode_batch(op, ns, request->batch, request->schema, &p->batch);
+    pace_end(op);
+    return e;
+}
+
 enum err namespace_write(struct op *op, struct namespace *ns,
                          const struct write_request *request,
                          struct write_result *result)
@@ -725,8 +764,7 @@ enum err namespace_write(struct op *op, struct namespace *ns,
         p->filter_ids = request->filter_ids;
         e = batch_id_kind(op, request->batch, &p->prepared.id_kind);
     } else {
-        e = prepared_make(op, request->batch, request->schema, &p->prepared);
-        if (!e) e = encode_batch(op, ns, request->batch, request->schema, &p->batch);
+        e = prepare(op, ns, request, p);
     }
     if (e) {
         pending_unref(p);

@@ -46,9 +46,9 @@ enum {
     DISCARD_TIMEOUT_MS = 10000,
     SCRATCH_PAUSE_MS = 60000,
     LEFTOVERS_MAX = 64,
-    /* While queries run, tails get a half of their time, merges a fifth. */
-    TAIL_PATIENCE = 1,
-    MERGE_PATIENCE = 4
+    /* While queries run, tails and merges get a fifth of their time. */
+    PATIENCE = 4,
+    PATIENCE_BEHIND = 1
 };
 /* Of what a merge reads: when its result may go to a file, and at most otherwise. */
 #define MERGE_SPOOLED_MAX ((uint64_t)64 << 30)
@@ -69,7 +69,8 @@ struct job {
     uint64_t table_version;
     int64_t collected_wall_ms; /* removed objects up to then are deleted */
 
-    uint64_t reserved;  /* of the budget, for the merge */
+    uint64_t reserved;  /* of the budget, for the merge, … */
+    uint64_t result;    /* … and of that for its result */
     struct spool spool; /* of the merge, if it is large */
     int64_t rested_us;  /* when that was let go of last */
     struct pace pace;
@@ -334,6 +335,13 @@ static enum err reserve(struct op *op, struct namespace *ns, struct job *j,
                    (unsigned long long)bytes);
 }
 
+static void unreserve(struct namespace *ns, struct job *j, uint64_t left)
+{
+    if (j->reserved <= left) return;
+    cache_unreserve(ns->env->cache, j->reserved - left);
+    j->reserved = left;
+}
+
 /* The part of the budget that pages of a spool may have: the codes of some hundred
  * thousand vectors, which a vector index is built to and fro in. */
 static uint64_t mapped_share(const struct namespace *ns)
@@ -357,8 +365,8 @@ static enum err open_spool(struct op *op, struct namespace *ns,
     return e;
 }
 
-/* op.rest: queries come first, and the spool's pages are the kernel's as soon as they
- * have been worked on. */
+/* op.rest: queries come first, and the spool's pages are the kernel's, and on their way
+ * to the disk, as soon as they have been worked on. */
 static void rest(void *context)
 {
     enum { REST_US = 10000 };
@@ -368,6 +376,7 @@ static void rest(void *context)
     int64_t now_us = clock_us();
     if (now_us - j->rested_us < REST_US) return;
     j->rested_us = now_us;
+    spool_write(&j->spool);
     while (spool_rest(&j->spool))
         pace_rest(&j->pace);
 }
@@ -382,6 +391,8 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
     enum err e =
         segment_merge(op, j->frozen->schema, options, inputs, n, &j->spool.buf, &rows);
     op->reads_once = false;
+    /* Or what is offered would take the place of what queries look at until then. */
+    unreserve(ns, j, j->result);
     struct slice object = buf_slice(&j->spool.buf);
     if (!e && rows) e = store_segment(op, ns, j, object, rows);
     if (!e && rows) segment_offer(j->made, object, inputs, n);
@@ -389,11 +400,10 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
 }
 
 /* A tail so long that another should have been indexed before it makes each query look
- * at all its rows: to wait for them would make it longer still. */
+ * at all its rows: it gets a half. */
 static unsigned patience_of(const struct namespace *ns, const struct job *j)
 {
-    if (j->merge) return MERGE_PATIENCE;
-    return tail_behind(ns->env, j->frozen) ? 0 : TAIL_PATIENCE;
+    return !j->merge && tail_behind(ns->env, j->frozen) ? PATIENCE_BEHIND : PATIENCE;
 }
 
 static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
@@ -410,14 +420,14 @@ static enum err write_inputs(struct op *op, struct namespace *ns, struct job *j,
     enum err e = reserve(op, ns, j, memory);
     if (!e && spooled) e = open_spool(op, ns, &needs, mapped, &j->spool);
     if (!e && spooled) options.room = &j->spool.room;
-    j->pace = pace_start(ns->env->queries, patience_of(ns, j));
+    j->result = spooled ? mapped : needs.result;
+    j->pace = pace_start(ns->env->queries, patience_of(ns, j), 0);
     op->rest = rest;
     op->rest_context = j;
     if (!e) e = merge_inputs(op, ns, j, &options, inputs, n);
     op->rest = NULL;
     spool_close(&j->spool);
-    cache_unreserve(ns->env->cache, j->reserved);
-    j->reserved = 0;
+    unreserve(ns, j, 0);
     return e;
 }
 

@@ -5,13 +5,13 @@
 #include "ns/admission.h"
 
 enum {
-    PIECE_US = 1000, /* less is not worth a look */
+    PIECE_US = 250, /* less is not worth a look */
     WAIT_MAX_US = 100000
 };
 
-struct pace pace_start(struct admission *queries, unsigned patience)
+struct pace pace_start(struct admission *queries, unsigned patience, int64_t credit_us)
 {
-    return (struct pace){queries, patience, clock_us(), clock_thread_us()};
+    return (struct pace){queries, patience, credit_us, clock_us(), clock_thread_us()};
 }
 
 void pace_rest(struct pace *p)
@@ -22,12 +22,18 @@ void pace_rest(struct pace *p)
     if (worked_us < PIECE_US) return;
 
     /* What others had of the time since then is a part of the wait. */
-    int64_t wait_us = worked_us * (1 + (int64_t)p->patience) - (now_us - p->resumed_us);
-    int64_t due_us = now_us + at_most_i64(wait_us, WAIT_MAX_US);
-    if (due_us > now_us) admission_await_none(p->queries, due_us / 1000);
-    /* So is the time for which they keep us from going on when it is over. */
+    int64_t earned_us =
+        worked_us * (1 + (int64_t)p->patience) - (now_us - p->resumed_us);
+    int64_t due_us = now_us + at_most_i64(earned_us, WAIT_MAX_US);
+    int64_t credit_from_us = due_us > now_us ? due_us : now_us;
+    int64_t until_us = at_most_i64(credit_from_us + p->credit_us, now_us + WAIT_MAX_US);
+    if (until_us > now_us) admission_await_none(p->queries, (until_us + 999) / 1000);
     now_us = clock_us();
-    int64_t late_us = at_most_i64(now_us - due_us, WAIT_MAX_US);
+    int64_t lent_us = at_most_i64(now_us, until_us) - credit_from_us;
+    if (lent_us < 0) lent_us = 0;
+    p->credit_us -= lent_us;
+    /* So is the time for which they keep us from going on when it is over. */
+    int64_t late_us = at_most_i64(now_us - lent_us - due_us, WAIT_MAX_US);
     p->resumed_us = now_us - (late_us > 0 ? late_us : 0);
     p->worked_us = clock_thread_us();
 }

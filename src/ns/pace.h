@@ -5,8 +5,10 @@
  * then has a turn on the processor that one of them waits for. So between two pieces of
  * its work it waits until no query runs, but no longer than `patience` times as long as
  * it has worked since it last waited: whatever the queries, it gets one part in
- * 1 + patience of its time. Work is processor time: where others have the processor
- * meanwhile, that is as good as a wait, so a full machine does not slow it down twice.
+ * 1 + patience of its time. Short work may wait for longer than that at first, as if it
+ * had come with credit_us of waiting earned. Work is processor time: where others have
+ * the processor meanwhile, that is as good as a wait, so a full machine does not slow
+ * it down twice.
  *
  * Threads  a pace belongs to one.
  */
@@ -20,11 +22,12 @@ struct admission;
 struct pace {
     struct admission *queries; /* borrowed */
     unsigned patience;
+    int64_t credit_us; /* what is left of it */
     int64_t resumed_us;
     int64_t worked_us; /* of the thread, when it resumed */
 };
 
-struct pace pace_start(struct admission *queries, unsigned patience);
+struct pace pace_start(struct admission *queries, unsigned patience, int64_t credit_us);
 /* Between two pieces; a look at the clock, if the last one was short. */
 void pace_rest(struct pace *p);
 

@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "base/op.h"
+#include "base/task.h"
 
 enum {
     MAPPED_ALWAYS = 32 << 20,
-    LET_GO_SIZE = 2 << 20 /* at once: a page takes up to a microsecond */
+    LET_GO_SIZE = 2 << 20, /* at once: a page takes up to a microsecond */
+    WRITE_SIZE = 2 << 20,
+    WRITE_AFTER_MS = 10000
 };
 
 static enum err fail(struct op *op, int error, const char *folder, size_t capacity)
@@ -42,10 +45,15 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
     /* Or the kernel reads ahead, by huge pages where the file system knows them, and
      * ext4 looks at each of their 512 blocks whenever a page of them is written. */
     if (!error) (void)madvise(map, size, MADV_RANDOM);
-    (void)close(fd); /* the mapping keeps the file */
-    if (error) return fail(op, error, folder, size);
-    *out =
-        (struct spool){.map = map, .size = size, .mapped_max = MAPPED_ALWAYS + mapped};
+    if (error) {
+        (void)close(fd);
+        return fail(op, error, folder, size);
+    }
+    *out = (struct spool){.map = map,
+                          .size = size,
+                          .fd = fd,
+                          .mapped_max = MAPPED_ALWAYS + mapped,
+                          .opened_ms = clock_ms()};
     out->buf = buf_lent(map, buf_size);
     out->room = (struct buf_room){.data = out->map + buf_size, .size = room_size};
     return ERR_OK;
@@ -74,9 +82,21 @@ bool spool_rest(struct spool *s)
     return s->let_go > 0;
 }
 
+void spool_write(struct spool *s)
+{
+    if (!s->map || clock_ms() - s->opened_ms < WRITE_AFTER_MS) return;
+    size_t left = s->size - s->written, size = left < WRITE_SIZE ? left : WRITE_SIZE;
+    /* A hint: what is not written now is written later. */
+    (void)sync_file_range(s->fd, (off_t)s->written, (off_t)size, SYNC_FILE_RANGE_WRITE);
+    s->written = size < left ? s->written + size : 0;
+}
+
 void spool_close(struct spool *s)
 {
     buf_release(&s->buf);
-    if (s->map) (void)munmap(s->map, s->size);
+    if (s->map) {
+        (void)munmap(s->map, s->size);
+        (void)close(s->fd);
+    }
     *s = (struct spool){0};
 }

@@ -19,8 +19,10 @@ struct spool {
     struct buf_room room; /* for more */
     uint8_t *map;
     size_t size;
+    int fd;
     uint64_t mapped_max;
-    size_t let_go; /* how far, of the round that spool_rest is in */
+    int64_t opened_ms;
+    size_t let_go, written; /* how far, of the rounds of spool_rest and spool_write */
 };
 
 /* A file in folder of so many bytes for the buf and for the room, whose space is set
@@ -33,6 +35,13 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
  * they come back when they are touched, which costs more than the work on them where
  * that goes to and fro in them. A millisecond at most: true if there are more. */
 bool spool_rest(struct spool *s);
+/*
+ * Begins to write some of its pages to the disk, 2 MiB at most, once the file is ten
+ * seconds old; to be called again and again. Left alone the kernel writes what has been
+ * dirty for half a minute, all of the file at once, and for as long as that takes
+ * everybody else waits for the disk.
+ */
+void spool_write(struct spool *s);
 void spool_close(struct spool *s); /* harmless on zeros */
 
 #endif

@@ -45,12 +45,21 @@ struct text_builder {
     uint32_t term_count;
 };
 
+/* Zeros that are written, not the system's, of which a page that is read before it is
+ * written costs two faults and an interrupt of the other processors. */
+static struct slot *slots_new(uint32_t count)
+{
+    struct slot *slots = mem_alloc(count * sizeof *slots);
+    memset(slots, 0, count * sizeof *slots);
+    return slots;
+}
+
 struct text_builder *text_builder_new(const struct analysis *analysis)
 {
     struct text_builder *b = mem_new(struct text_builder);
     b->analysis = *analysis;
     b->slot_count = FIRST_SLOTS;
-    b->slots = mem_new_array(struct slot, b->slot_count);
+    b->slots = slots_new(b->slot_count);
     return b;
 }
 
@@ -72,7 +81,7 @@ static void slots_grow(struct text_builder *b)
     uint32_t old_count = b->slot_count;
 
     b->slot_count *= 2;
-    b->slots = mem_new_array(struct slot, b->slot_count);
+    b->slots = slots_new(b->slot_count);
     for (uint32_t i = 0; i < old_count; i++) {
         if (!old[i].key) continue;
         uint32_t at = old[i].hash & (b->slot_count - 1);

@@ -89,7 +89,7 @@ static void work(struct pace *p, int64_t us, int64_t piece_us)
 
 static void nobody_waits_while_no_query_runs(void **state)
 {
-    struct pace p = pace_start(*state, 4);
+    struct pace p = pace_start(*state, 4, 0);
     work(&p, 1000000, 100);
     assert_int_equal(world.waited_us, 0);
 }
@@ -100,7 +100,7 @@ static void work_gets_its_part_of_the_time_whatever_the_queries(void **state)
     enter(*state);
     for (size_t i = 0; i < 3; i++) {
         world.waited_us = 0;
-        struct pace p = pace_start(*state, patiences[i]);
+        struct pace p = pace_start(*state, patiences[i], 0);
         work(&p, 1000000, 500);
         assert_true(world.waited_us <= 1000000 * patiences[i]);
         assert_true(world.waited_us >= 990000 * patiences[i]);
@@ -110,7 +110,7 @@ static void work_gets_its_part_of_the_time_whatever_the_queries(void **state)
 
 static void work_goes_on_as_soon_as_the_query_is_over(void **state)
 {
-    struct pace p = pace_start(*state, 4);
+    struct pace p = pace_start(*state, 4, 0);
     enter(*state);
     world.now_us += 10000;
     world.leaves = *state;
@@ -123,7 +123,7 @@ static void work_goes_on_as_soon_as_the_query_is_over(void **state)
 
 static void a_long_piece_is_paid_for_by_a_tenth_of_a_second_at_most(void **state)
 {
-    struct pace p = pace_start(*state, 4);
+    struct pace p = pace_start(*state, 4, 0);
     enter(*state);
     world.now_us += 60000000;
     pace_rest(&p);
@@ -134,7 +134,7 @@ static void a_long_piece_is_paid_for_by_a_tenth_of_a_second_at_most(void **state
 static void what_others_took_of_its_time_is_a_wait_too(void **state)
 {
     enum { WORK_US = 1000000, LATE_US = 40000 };
-    struct pace p = pace_start(*state, 4);
+    struct pace p = pace_start(*state, 4, 0);
     enter(*state);
     world.late_us = LATE_US;
     work(&p, WORK_US, 1000);
@@ -143,14 +143,42 @@ static void what_others_took_of_its_time_is_a_wait_too(void **state)
     admission_leave(*state, "x");
 }
 
+static void short_work_waits_on_credit_but_once(void **state)
+{
+    enum { CREDIT_US = 20000 };
+    struct pace p = pace_start(*state, 4, CREDIT_US);
+    enter(*state);
+    work(&p, 1000, 1000);
+    assert_int_equal(world.waited_us, CREDIT_US + 4000);
+    work(&p, 1000, 1000);
+    assert_int_equal(world.waited_us, CREDIT_US + 8000);
+    admission_leave(*state, "x");
+}
+
+static void credit_that_was_not_needed_is_there_for_the_next_query(void **state)
+{
+    struct pace p = pace_start(*state, 0, 20000);
+    for (int i = 0; i < 4; i++) {
+        enter(*state);
+        world.now_us += 1000;
+        world.leaves = *state;
+        world.leaves_us = world.now_us + 6000;
+        pace_rest(&p);
+        if (world.leaves) break;
+    }
+    assert_int_equal(world.waited_us, 20000);
+    admission_leave(*state, "x");
+    world.leaves = NULL;
+}
+
 static void a_short_piece_is_not_worth_a_wait(void **state)
 {
-    struct pace p = pace_start(*state, 4);
+    struct pace p = pace_start(*state, 4, 0);
     enter(*state);
-    world.now_us += 999;
+    world.now_us += 249;
     pace_rest(&p);
     assert_int_equal(world.waited_us, 0);
-    world.now_us += 1;
+    world.now_us += 751;
     pace_rest(&p);
     assert_int_equal(world.waited_us, 4000);
     admission_leave(*state, "x");
@@ -168,6 +196,10 @@ int main(void)
             a_long_piece_is_paid_for_by_a_tenth_of_a_second_at_most, begin, end),
         cmocka_unit_test_setup_teardown(what_others_took_of_its_time_is_a_wait_too,
                                         begin, end),
+        cmocka_unit_test_setup_teardown(short_work_waits_on_credit_but_once, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(
+            credit_that_was_not_needed_is_there_for_the_next_query, begin, end),
         cmocka_unit_test_setup_teardown(a_short_piece_is_not_worth_a_wait, begin, end),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
