@@ -396,7 +396,7 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
     struct slice object = buf_slice(&j->spool.buf);
     if (!e && rows) e = store_segment(op, ns, j, object, rows);
     if (!e && rows) segment_offer(j->made, object, inputs, n);
-    return e;
+    return e ? e : spool_check(op, &j->spool);
 }
 
 /* A tail so long that another should have been indexed before it makes each query look

@@ -82,13 +82,33 @@ bool spool_rest(struct spool *s)
     return s->let_go > 0;
 }
 
+/* Waits for what is on its way to the disk; 0 bytes: all behind offset. */
+static void await_written(struct spool *s, size_t offset, size_t size)
+{
+    if (sync_file_range(s->fd, (off_t)offset, (off_t)size,
+                        SYNC_FILE_RANGE_WAIT_BEFORE) != 0 &&
+        (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+        s->lost = errno;
+}
+
 void spool_write(struct spool *s)
 {
     if (!s->map || clock_ms() - s->opened_ms < WRITE_AFTER_MS) return;
     size_t left = s->size - s->written, size = left < WRITE_SIZE ? left : WRITE_SIZE;
+    if (s->written >= WRITE_SIZE) await_written(s, s->written - WRITE_SIZE, WRITE_SIZE);
     /* A hint: what is not written now is written later. */
     (void)sync_file_range(s->fd, (off_t)s->written, (off_t)size, SYNC_FILE_RANGE_WRITE);
     s->written = size < left ? s->written + size : 0;
+}
+
+enum err spool_check(struct op *op, struct spool *s)
+{
+    char words[128];
+    if (!s->map) return ERR_OK;
+    await_written(s, 0, 0);
+    if (!s->lost) return ERR_OK;
+    return op_fail(op, ERR_IO, "the file a merge works in could not be written: %s",
+                   strerror_r(s->lost, words, sizeof words));
 }
 
 void spool_close(struct spool *s)

@@ -23,6 +23,7 @@ struct spool {
     uint64_t mapped_max;
     int64_t opened_ms;
     size_t let_go, written; /* how far, of the rounds of spool_rest and spool_write */
+    int lost;               /* errno of a page that could not be written */
 };
 
 /* A file in folder of so many bytes for the buf and for the room, whose space is set
@@ -36,12 +37,15 @@ enum err spool_open(struct op *op, const char *folder, size_t buf_size,
  * that goes to and fro in them. A millisecond at most: true if there are more. */
 bool spool_rest(struct spool *s);
 /*
- * Begins to write some of its pages to the disk, 2 MiB at most, once the file is ten
- * seconds old; to be called again and again. Left alone the kernel writes what has been
- * dirty for half a minute, all of the file at once, and for as long as that takes
- * everybody else waits for the disk.
+ * Begins to write some of its pages to the disk, 2 MiB, once the file is ten seconds
+ * old, and waits for those before; to be called again and again. Left alone the kernel
+ * writes what has been dirty for half a minute, all of the file at once, and for as
+ * long as that takes everybody else waits for the disk.
  */
 void spool_write(struct spool *s);
+/* ERR_IO: a page could not be written, so what was read of it since may be wrong. To be
+ * asked when all has been read. */
+enum err spool_check(struct op *op, struct spool *s);
 void spool_close(struct spool *s); /* harmless on zeros */
 
 #endif

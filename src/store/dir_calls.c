@@ -20,8 +20,9 @@ static int open_beneath(int root, const char *path, int flags)
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
-const struct dir_calls dir_calls_libc = {pwrite,   fsync,   linkat,
-                                         unlinkat, mkdirat, open_beneath};
+const struct dir_calls dir_calls_libc = {pwrite,         fsync,   linkat,
+                                         unlinkat,       mkdirat, open_beneath,
+                                         sync_file_range};
 const struct dir_calls *dir_calls = &dir_calls_libc;
 
 /* Kernels before 5.6 (ENOSYS) and sandboxes that refuse the call (EPERM): one segment

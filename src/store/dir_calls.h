@@ -21,6 +21,7 @@ struct dir_calls {
     int (*unlinkat)(int folder, const char *name, int flags);
     int (*mkdirat)(int folder, const char *name, mode_t mode);
     int (*open_beneath)(int root, const char *path, int flags); /* openat2 */
+    int (*sync_file_range)(int fd, off_t offset, off_t size, unsigned flags);
 };
 
 extern const struct dir_calls dir_calls_libc;

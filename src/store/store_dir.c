@@ -40,7 +40,8 @@ enum {
     FULL_UNTIL_PERCENT = 5,
     FULL_PAUSE_MS = 500, /* a quota may be used up though statvfs sees free space */
     LINK_ATTEMPTS = 8,
-    WRITE_STEP = 512 << 10
+    WRITE_STEP = 512 << 10,
+    WRITE_AHEAD = 4 << 20 /* on its way to the disk, of one object */
 };
 
 struct store_dir {
@@ -194,22 +195,38 @@ static void make_present(const uint8_t *data, size_t size)
     (void)madvise((void *)first, end - first, MADV_POPULATE_READ);
 }
 
-/* Large objects are written, and their writing to the disk begun, step by step: left to
- * the fsync at their end, all of it would stand in the way of others' at once. */
-static int write_all(struct op *op, int fd, const struct slice *parts, size_t n)
+/*
+ * Begins to write a step of a large object to the disk, and waits for the one some
+ * before it: left to the fsync at its end, all of it would stand in the way of what
+ * others read and sync. 0, or the errno of a write to the disk that failed, of which no
+ * fsync tells any more.
+ */
+static int write_out(int fd, off_t offset, off_t size)
+{
+    if (dir_calls->sync_file_range(fd, offset, size, SYNC_FILE_RANGE_WRITE) != 0)
+        return 0; /* a file system that cannot; fsync tells of everything else */
+    if (offset < WRITE_AHEAD ||
+        dir_calls->sync_file_range(fd, offset - WRITE_AHEAD, size,
+                                   SYNC_FILE_RANGE_WAIT_BEFORE) == 0)
+        return 0;
+    return errno == EIO || errno == ENOSPC || errno == EDQUOT ? errno : 0;
+}
+
+/* 0 or errno; *lost: that of what had been written already. */
+static int write_all(struct op *op, int fd, const struct slice *parts, size_t n,
+                     int *lost)
 {
     off_t offset = 0;
 
     for (size_t i = 0; i < n; i++) {
-        for (size_t done = 0; done < parts[i].size;) {
+        for (size_t done = 0; done < parts[i].size && !*lost;) {
             size_t left = parts[i].size - done;
             size_t size = left < WRITE_STEP ? left : WRITE_STEP;
             if (left > WRITE_STEP) make_present(parts[i].data + done, size);
             ssize_t wrote = dir_calls->pwrite(fd, parts[i].data + done, size, offset);
             if (wrote < 0 && errno == EINTR) continue;
             if (wrote <= 0) return wrote < 0 ? errno : EIO;
-            if (left > WRITE_STEP)
-                (void)sync_file_range(fd, offset, wrote, SYNC_FILE_RANGE_WRITE);
+            if (left > WRITE_STEP) *lost = write_out(fd, offset, wrote);
             op_rest(op);
             done += (size_t)wrote;
             offset += wrote;
@@ -223,6 +240,7 @@ static enum err write_temporary(struct op *op, struct store_dir *d, const char *
                                 const struct slice *parts, size_t n)
 {
     enum err e = ERR_OK;
+    int lost = 0;
     int fd = openat(d->tmp, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                     DIR_FILE_MODE);
     if (fd < 0) {
@@ -231,14 +249,14 @@ static enum err write_temporary(struct op *op, struct store_dir *d, const char *
         return fail_errno(op, error == ENOENT ? EIO : error, "make a temporary");
     }
 
-    int error = write_all(op, fd, parts, n);
+    int error = write_all(op, fd, parts, n, &lost);
+    if (!error && !lost) lost = dir_fsync(fd);
     if (error) {
         e = fail_errno(op, error, "write");
-    } else if ((error = dir_fsync(fd))) {
+    } else if (lost) {
         /* No space is no lost page: the file is thrown away whole. */
-        e = kind_of(error) == ERR_FULL
-                ? fail_errno(op, error, "fsync")
-                : poison(op, d, ERR_IO, "fsync of a file failed");
+        e = kind_of(lost) == ERR_FULL ? fail_errno(op, lost, "fsync")
+                                      : poison(op, d, ERR_IO, "fsync of a file failed");
     }
     if (close(fd) != 0 && errno != EINTR && !e) e = fail_errno(op, errno, "close");
     if (e) (void)dir_calls->unlinkat(d->tmp, name, 0);

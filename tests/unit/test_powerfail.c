@@ -290,9 +290,10 @@ static void find_durability(bool ignore_files, bool ignore_leaves, bool ignore_p
     }
 }
 
-static const struct dir_calls taped_calls = {taped_pwrite,  taped_fsync,
-                                             taped_linkat,  taped_unlinkat,
-                                             taped_mkdirat, plain_open};
+static const struct dir_calls taped_calls = {taped_pwrite,   taped_fsync,
+                                             taped_linkat,   taped_unlinkat,
+                                             taped_mkdirat,  plain_open,
+                                             sync_file_range};
 
 static void record(uint64_t seed)
 {

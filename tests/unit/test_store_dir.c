@@ -136,6 +136,8 @@ static struct {
     int fail_call, fail_errno; /* the how many-th call of any kind fails */
     bool fail_on;              /* and every later one too */
     int fail_fsync;            /* the how many-th fsync fails */
+    int waits, fail_wait;      /* for the disk; the how many-th of them … */
+    int wait_error;            /* … fails so */
     bool no_openat2, short_writes, careless_link;
     const char *no_space_while; /* pwrite finds no space while this path exists */
     void (*after_link)(void *);
@@ -207,11 +209,22 @@ static int troubled_open(int root, const char *path, int flags)
     return dir_calls_libc.open_beneath(root, path, flags);
 }
 
+/* A write to the disk fails, of which the kernel tells but once. */
+static int troubled_sync(int fd, off_t offset, off_t size, unsigned flags)
+{
+    if (flags & SYNC_FILE_RANGE_WAIT_BEFORE && ++trouble.waits == trouble.fail_wait) {
+        errno = trouble.wait_error;
+        return -1;
+    }
+    return sync_file_range(fd, offset, size, flags);
+}
+
 static void begin_trouble(void)
 {
     static const struct dir_calls calls = {troubled_pwrite,  troubled_fsync,
                                            troubled_linkat,  troubled_unlinkat,
-                                           troubled_mkdirat, troubled_open};
+                                           troubled_mkdirat, troubled_open,
+                                           troubled_sync};
     memset(&trouble, 0, sizeof trouble);
     dir_calls = &calls;
 }
@@ -543,6 +556,31 @@ static void a_failed_fsync_poisons_the_store(void **state)
     }
 }
 
+/* Some MiB of it are on their way to the disk at once. */
+static void a_large_object_that_the_disk_refuses_poisons_the_store(void **state)
+{
+    struct fixture *f = *state;
+    enum { LARGE = 8 << 20 };
+    static const struct {
+        int error;
+        enum err err;
+        int poisoned;
+    } cases[] = {{EIO, ERR_IO, 1}, {ENOSPC, ERR_FULL, 0}, {ENOSYS, ERR_OK, 0}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *key = op_printf(&f->op, "a/%zu", i);
+        reopen(f);
+        f->poisoned = 0;
+        begin_trouble();
+        trouble.fail_wait = 2;
+        trouble.wait_error = cases[i].error;
+        assert_int_equal(put_large(f, key, LARGE), cases[i].err);
+        assert_int_equal(f->poisoned, cases[i].poisoned);
+        assert_int_equal(there(f, key), cases[i].err == ERR_OK);
+        assert_int_equal(count_files(f, ".tmp"), 0);
+        dir_calls = &dir_calls_libc;
+    }
+}
+
 static void a_failed_fsync_of_a_delete_poisons_too(void **state)
 {
     struct fixture *f = *state;
@@ -772,6 +810,7 @@ int main(void)
         CASE(a_reader_that_cannot_make_it_durable_does_not_answer),
         CASE(a_reader_between_link_and_fsync_does_the_fsync_itself),
         CASE(a_failed_fsync_poisons_the_store),
+        CASE(a_large_object_that_the_disk_refuses_poisons_the_store),
         CASE(a_failed_fsync_of_a_delete_poisons_too),
         CASE(short_and_interrupted_writes_are_finished),
         CASE(the_ballast_gives_small_objects_room),
