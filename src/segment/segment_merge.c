@@ -356,15 +356,29 @@ enum err segment_merge(struct op *op, struct schema *schema,
     return e ? op_fail(op, e, "merge") : ERR_OK;
 }
 
+/* Will keep_clusters surely find clusters? As largest_indexed chooses, of all rows. */
+static bool keeps_clusters(const struct segment_input *inputs, size_t n,
+                           uint64_t vectors)
+{
+    uint64_t most = vectors / CLUSTERS_KEPT_FROM, dead = UINT64_MAX;
+    for (size_t i = 0; i < n; i++) {
+        const struct segment *s = inputs[i].segment;
+        if (!s->ivf || ivf_is_flat(s->ivf) || s->layout.vector_count <= most) continue;
+        most = s->layout.vector_count;
+        dead = inputs[i].dead ? rowset_count(inputs[i].dead) : 0;
+    }
+    return dead < most;
+}
+
 static struct segment_needs index_needs(const struct segment_options *options,
-                                        uint32_t dim, uint64_t vectors)
+                                        uint32_t dim, uint64_t vectors, bool known)
 {
     if (options->index_from == 0 || vectors < options->index_from || dim == 0)
         return (struct segment_needs){0, 0, 0};
     uint64_t bytes = vectors * ivf_bytes_per_vector(dim);
     return (struct segment_needs){.result = bytes,
                                   .room = bytes,
-                                  .heap = ivf_build_memory(dim, vectors)};
+                                  .heap = ivf_build_memory(dim, vectors, known)};
 }
 
 struct segment_needs segment_merge_needs(const struct segment_options *options,
@@ -385,7 +399,8 @@ struct segment_needs segment_merge_needs(const struct segment_options *options,
         ids += section ? section->size : 0;
         dim = s->layout.vector_dim;
     }
-    struct segment_needs index = index_needs(options, dim, vectors);
+    struct segment_needs index =
+        index_needs(options, dim, vectors, keeps_clusters(inputs, n, vectors));
     uint64_t norms = vectors * sizeof(float);
     return (struct segment_needs){.result = size + unpacked + index.result,
                                   .room = index.room + ids + unpacked + norms +

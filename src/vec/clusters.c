@@ -16,6 +16,7 @@
 enum {
     SAMPLE_PER_CLUSTER = 128,
     SAMPLE_BYTES_MAX = 512 << 20,
+    KNOWN_BYTES = 64 << 20, /* rows of clusters that are split, means */
     ROUNDS = 10,
     READ_ROWS = 256, /* rows read at once */
     HALVE_SAMPLE = 512,
@@ -529,8 +530,9 @@ void clusters_release(struct clusters *c)
     *c = (struct clusters){0};
 }
 
-uint64_t clusters_memory(size_t dim, uint64_t count)
+uint64_t clusters_memory(size_t dim, uint64_t count, bool known)
 {
     uint64_t all = count * dim * sizeof(float);
-    return all < SAMPLE_BYTES_MAX ? all : SAMPLE_BYTES_MAX;
+    if (all <= SAMPLE_BYTES_MAX) return all;
+    return known ? KNOWN_BYTES : SAMPLE_BYTES_MAX;
 }

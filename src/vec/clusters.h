@@ -56,7 +56,8 @@ struct clusters {
 void clusters_find(const struct row_source *source,
                    const struct clusters_options *options, struct clusters *out);
 void clusters_release(struct clusters *c);
-/* Bytes of the sample that clusters_find trains on, at most. */
-uint64_t clusters_memory(size_t dim, uint64_t count);
+/* Bytes of the sample that clusters_find trains on, or, where the clusters of some rows
+ * are known and nothing is trained, of all rows if they are no more; at most. */
+uint64_t clusters_memory(size_t dim, uint64_t count, bool known);
 
 #endif

@@ -92,9 +92,10 @@ struct ivf_bytes {
 enum err ivf_build(struct op *op, const struct ivf_source *source,
                    const struct ivf_build_options *options, struct ivf_bytes *out);
 void ivf_bytes_release(struct ivf_bytes *b);
-/* Of the index, about and rather more; what building it takes besides. */
+/* Of the index, about and rather more; what building it takes besides. known: the
+ * source has the clusters of some rows. */
 uint64_t ivf_bytes_per_vector(uint32_t dim);
-uint64_t ivf_build_memory(uint32_t dim, uint64_t count);
+uint64_t ivf_build_memory(uint32_t dim, uint64_t count, bool known);
 
 /* ---- opening ---- */
 

@@ -653,9 +653,9 @@ uint64_t ivf_bytes_per_vector(uint32_t dim)
     return block + padded + RABITQ_FACTORS8_SIZE + sizeof(uint32_t) + shared;
 }
 
-uint64_t ivf_build_memory(uint32_t dim, uint64_t count)
+uint64_t ivf_build_memory(uint32_t dim, uint64_t count, bool known)
 {
     enum { BOOKKEEPING = 24 }; /* a row */
-    return clusters_memory(rotation_padded(dim + 1) + AUGMENT, count) +
+    return clusters_memory(rotation_padded(dim + 1) + AUGMENT, count, known) +
            count * BOOKKEEPING;
 }
