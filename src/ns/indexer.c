@@ -395,7 +395,7 @@ static enum err merge_inputs(struct op *op, struct namespace *ns, struct job *j,
     unreserve(ns, j, j->result);
     struct slice object = buf_slice(&j->spool.buf);
     if (!e && rows) e = store_segment(op, ns, j, object, rows);
-    if (!e && rows) segment_offer(j->made, object, inputs, n);
+    if (!e && rows) segment_offer(op, j->made, object, inputs, n);
     return e ? e : spool_check(op, &j->spool);
 }
 

@@ -117,7 +117,7 @@ void segment_unref(struct segment *s); /* NULL is fine */
  * object: each section of which most was in memory of the segments that it was made of.
  * At most half of the budget.
  */
-void segment_offer(const struct segment *s, struct slice object,
+void segment_offer(struct op *op, const struct segment *s, struct slice object,
                    const struct segment_input *inputs, size_t n);
 
 /* ---- looking into one ---- */

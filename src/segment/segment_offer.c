@@ -4,6 +4,7 @@
  * Without it the first queries of a new segment would read it from the store, all that
  * they had in memory of the old ones: many MiB, and each of them late.
  */
+#include "base/op.h"
 #include "segment/segment_parts.h"
 
 enum { BUDGET_PART = 2 }; /* of the cache, at most, for one segment */
@@ -57,7 +58,7 @@ static bool was_near(const struct section *section, const struct segment_input *
     return near > rows / 2;
 }
 
-void segment_offer(const struct segment *s, struct slice object,
+void segment_offer(struct op *op, const struct segment *s, struct slice object,
                    const struct segment_input *inputs, size_t n)
 {
     if (!s->cache) return;
@@ -70,6 +71,7 @@ void segment_offer(const struct segment *s, struct slice object,
         left -= section->size;
         for (uint32_t r = 0; r < range_count(s, section); r++) {
             struct cache_pin pin = range_at(s, section, r);
+            op_rest(op);
             cache_put(s->cache, s->key, pin.offset,
                       slice_of(object.data + pin.offset, pin.size));
         }

@@ -71,7 +71,7 @@ static int guest_release(void **state)
 static void offer(struct guest *g, struct segment *old)
 {
     struct segment_input input = {.segment = old};
-    segment_offer(g->made, buf_slice(&g->world.bytes), &input, 1);
+    segment_offer(&g->op, g->made, buf_slice(&g->world.bytes), &input, 1);
 }
 
 /* Reads all texts and columns; the bytes that came from the store. */
@@ -138,9 +138,9 @@ static void most_of_the_rows_decide(void **state)
                                      {.segment = g->held},
                                      {.segment = g->held}};
     struct slice bytes = buf_slice(&g->world.bytes);
-    segment_offer(g->made, bytes, inputs, 4);
+    segment_offer(&g->op, g->made, bytes, inputs, 4);
     assert_int_equal(records_near(g, g->made), 0);
-    segment_offer(g->made, bytes, inputs, 5);
+    segment_offer(&g->op, g->made, bytes, inputs, 5);
     assert_int_equal(records_near(g, g->made), ivf_clusters(g->made->ivf));
 }
 
