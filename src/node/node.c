@@ -63,7 +63,7 @@ static bool query_node(const struct config *c)
 
 /* Of the budget, for what nobody counts: requests and answers, stacks, what the
  * allocator keeps for itself. */
-enum { UNCOUNTED_PART = 32 };
+enum { UNCOUNTED_PART = 16 };
 
 static struct cache *open_cache(const struct config *c, struct store *store)
 {
