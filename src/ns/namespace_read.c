@@ -1,6 +1,6 @@
 /*
- * Reading. The owner answers from memory once one look at the log's end, begun after
- * the request arrived, has shown nothing newer; everybody else follows the log, and so
+ * Reading. The owner answers from memory once a look at the log's end, begun after the
+ * request arrived, has shown nothing newer; everybody else follows the log, and so
  * does an owner of a distant store until it has opened the namespace.
  * Requests that wait share the next look (ticket.h).
  */
@@ -26,6 +26,15 @@ static void probe_found(struct op *op, struct namespace *ns, uint64_t slot,
         namespace_fenced_locked(ns, words);
 }
 
+/* A read of a slot ended with e: was nothing there? That is no error. */
+static enum err check_empty(struct op *op, enum err e, bool *empty)
+{
+    *empty = e == ERR_NOT_FOUND;
+    if (!*empty) return e;
+    op_clear_error(op);
+    return ERR_OK;
+}
+
 /* Is nothing in this slot of the log? */
 static enum err look(struct op *op, struct namespace *ns, uint64_t slot, bool *empty)
 {
@@ -33,11 +42,7 @@ static enum err look(struct op *op, struct namespace *ns, uint64_t slot, bool *e
     struct key key = key_wal(&ns->keys, slot);
     struct store_range first = {.key = key.text, .size = 1, .data = &byte};
 
-    enum err e = store_read(op, ns->env->store, &first, 1);
-    *empty = e == ERR_NOT_FOUND;
-    if (!*empty) return e;
-    op_clear_error(op);
-    return ERR_OK;
+    return check_empty(op, store_read(op, ns->env->store, &first, 1), empty);
 }
 
 /* A put of ours is out for this slot. Nothing there, and then nothing behind it: the
@@ -56,10 +61,7 @@ static enum err look_at_end(struct op *op, struct namespace *ns, uint64_t slot,
 {
     struct key key = key_wal(&ns->keys, slot);
     enum err e = store_get(op, ns->env->store, key.text, OBJECT_SIZE_MAX, found);
-    *current = e == ERR_NOT_FOUND;
-    if (!*current) return e;
-    op_clear_error(op);
-    return ERR_OK;
+    return check_empty(op, e, current);
 }
 
 /*

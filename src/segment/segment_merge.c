@@ -275,13 +275,19 @@ static enum err copy_indexes(struct op *op, const struct merge *m,
 
 /* ---- clusters of vectors ---- */
 
-/* The input with the most vectors in an index that the merged one can go on from. */
+/* Has it more vectors than so many, in an index that the merged one can go on from? */
+static bool goes_on(const struct segment *s, uint64_t vectors)
+{
+    return s->ivf && !ivf_is_flat(s->ivf) && s->layout.vector_count > vectors;
+}
+
+/* The input with the most vectors in such an index. */
 static uint32_t largest_indexed(const struct merge *m)
 {
     uint32_t largest = UINT32_MAX, most = m->vector_count / CLUSTERS_KEPT_FROM;
     for (uint32_t i = 0; i < m->input_count; i++) {
         const struct segment *s = m->inputs[i].segment;
-        if (!s->ivf || ivf_is_flat(s->ivf) || s->layout.vector_count <= most) continue;
+        if (!goes_on(s, most)) continue;
         most = s->layout.vector_count;
         largest = i;
     }
@@ -363,7 +369,7 @@ static bool keeps_clusters(const struct segment_input *inputs, size_t n,
     uint64_t most = vectors / CLUSTERS_KEPT_FROM, dead = UINT64_MAX;
     for (size_t i = 0; i < n; i++) {
         const struct segment *s = inputs[i].segment;
-        if (!s->ivf || ivf_is_flat(s->ivf) || s->layout.vector_count <= most) continue;
+        if (!goes_on(s, most)) continue;
         most = s->layout.vector_count;
         dead = inputs[i].dead ? rowset_count(inputs[i].dead) : 0;
     }

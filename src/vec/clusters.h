@@ -56,8 +56,9 @@ struct clusters {
 void clusters_find(const struct row_source *source,
                    const struct clusters_options *options, struct clusters *out);
 void clusters_release(struct clusters *c);
-/* Bytes of the sample that clusters_find trains on, or, where the clusters of some rows
- * are known and nothing is trained, of all rows if they are no more; at most. */
+/* Bytes of the rows that clusters_find holds, at most: of all, or of a sample to train
+ * on; less where they are too many to hold and the clusters of some are known, so that
+ * nothing is trained. */
 uint64_t clusters_memory(size_t dim, uint64_t count, bool known);
 
 #endif
