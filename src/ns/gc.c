@@ -63,27 +63,39 @@ static enum err collect_log(struct op *op, struct namespace *ns,
     return e;
 }
 
-/* (b) Objects that manifests stopped naming long enough ago. */
-static enum err collect_removed(struct op *op, struct namespace *ns,
-                                const struct manifest *m, int64_t *done_wall_ms)
+/* Is it to stay a while yet? Who removed it may have had another calendar than we: what
+ * seems to come from afar in the future does not wait for that day. */
+static bool is_young(const struct manifest_removed *removed, int64_t grace_ms)
 {
-    int64_t until_ms = clock_wall_ms() - ns->env->gc_grace_ms;
+    int64_t age_ms = clock_wall_ms() - (int64_t)removed->wall_ms;
+    return age_ms < grace_ms && age_ms >= -grace_ms;
+}
+
+/* (b) Objects that manifests stopped naming long enough ago. How far it came is told by
+ * the manifests' versions, which no calendar sets back. */
+static enum err collect_removed(struct op *op, struct namespace *ns,
+                                const struct manifest *m, uint64_t *done_version)
+{
     const char *keys[PAGE];
     size_t n = 0;
-    int64_t newest_ms = *done_wall_ms;
+    uint64_t version = *done_version;
     enum err e = ERR_OK;
 
     for (uint32_t i = 0; i < m->removed_count && !e; i++) {
-        int64_t removed_ms = (int64_t)m->removed[i].wall_ms;
-        if (removed_ms > until_ms || removed_ms <= *done_wall_ms) continue;
-        keys[n++] = m->removed[i].key;
-        if (removed_ms > newest_ms) newest_ms = removed_ms;
+        const struct manifest_removed *removed = &m->removed[i];
+        if (removed->version <= *done_version) continue;
+        if (is_young(removed, ns->env->gc_grace_ms)) {
+            version = removed->version - 1;
+            break;
+        }
+        version = removed->version;
+        keys[n++] = removed->key;
         if (n < PAGE) continue;
         e = store_delete(op, ns->env->store, keys, n);
         n = 0;
     }
     if (!e && n) e = store_delete(op, ns->env->store, keys, n);
-    if (!e) *done_wall_ms = newest_ms;
+    if (!e) *done_version = version;
     return e;
 }
 
@@ -157,10 +169,10 @@ enum err gc_leftovers(struct op *op, struct namespace *ns)
 }
 
 /* Does the manifest list removed objects that are to stay a while yet? */
-static bool removed_remain(const struct manifest *m, int64_t done_wall_ms)
+static bool removed_remain(const struct manifest *m, uint64_t done_version)
 {
     for (uint32_t i = 0; i < m->removed_count; i++)
-        if ((int64_t)m->removed[i].wall_ms > done_wall_ms) return true;
+        if (m->removed[i].version > done_version) return true;
     return false;
 }
 
@@ -168,8 +180,7 @@ static bool removed_remain(const struct manifest *m, int64_t done_wall_ms)
 struct collection {
     struct manifest *manifest; /* a reference */
     uint64_t epoch;
-    uint64_t floor, version, orphans_epoch;
-    int64_t wall_ms;
+    uint64_t floor, version, removed, orphans_epoch;
     enum err last_err;
 };
 
@@ -183,8 +194,8 @@ static bool begin(struct namespace *ns, struct collection *c)
                                  .epoch = ns->tenure.epoch,
                                  .floor = ns->collected_floor,
                                  .version = ns->collected_version,
-                                 .orphans_epoch = ns->orphans_epoch,
-                                 .wall_ms = ns->collected_wall_ms};
+                                 .removed = ns->collected_removed,
+                                 .orphans_epoch = ns->orphans_epoch};
     mutex_unlock(&ns->lock);
     return ours;
 }
@@ -196,10 +207,10 @@ static void finish(struct namespace *ns, struct collection *c)
     if (ns->state == NS_READY && ns->tenure.epoch == c->epoch) {
         ns->collected_floor = c->floor;
         ns->collected_version = c->version;
-        ns->collected_wall_ms = c->wall_ms;
+        ns->collected_removed = c->removed;
         ns->orphans_epoch = c->orphans_epoch;
         if (!c->last_err) ns->gc_version = c->manifest->version;
-        ns->gc_again_ms = removed_remain(c->manifest, c->wall_ms)
+        ns->gc_again_ms = removed_remain(c->manifest, c->removed)
                               ? clock_ms() + GC_PAUSE_MS
                               : INT64_MAX;
     }
@@ -225,7 +236,7 @@ enum err gc_run(struct op *op, struct namespace *ns)
     const struct manifest *m = c.manifest;
     if (m->floor > c.floor && done(op, ns, &c, "log entries", collect_log(op, ns, m)))
         c.floor = m->floor;
-    (void)done(op, ns, &c, "segments", collect_removed(op, ns, m, &c.wall_ms));
+    (void)done(op, ns, &c, "segments", collect_removed(op, ns, m, &c.removed));
     if (m->version >= c.version + MANIFESTS_STEP &&
         done(op, ns, &c, "manifests", collect_manifests(op, ns)))
         c.version = m->version;

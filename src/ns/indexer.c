@@ -67,7 +67,7 @@ struct job {
     uint32_t fence_count;
     struct buf table; /* encoded idempotency table, empty: unchanged */
     uint64_t table_version;
-    int64_t collected_wall_ms; /* removed objects up to then are deleted */
+    uint64_t collected; /* what manifests up to this one removed is deleted */
 
     uint64_t reserved;  /* of the budget, for the merge, … */
     uint64_t result;    /* … and of that for its result */
@@ -262,7 +262,7 @@ static void freeze_tail(struct namespace *ns, struct job *j)
     j->table_version = idempotency_version(t->table);
     if (j->table_version != t->table_stored)
         idempotency_encode(t->table, j->frozen->slot + 1, &j->table);
-    j->collected_wall_ms = ns->collected_wall_ms;
+    j->collected = ns->collected_removed;
     ns->frozen = snapshot_ref(j->frozen);
     ns->frozen_tail = j->taken_count;
 }
@@ -564,7 +564,7 @@ static void move_wm(struct job *j)
     for (uint32_t i = 0; i < j->fence_count; i++)
         if (j->fences[i].slot < m->wm)
             manifest_add_fence(m, j->fences[i].slot, j->fences[i].wall_ms);
-    manifest_trim(m, (uint64_t)j->collected_wall_ms, (uint64_t)clock_wall_ms());
+    manifest_trim(m, j->collected, (uint64_t)clock_wall_ms());
 }
 
 static enum err build_manifest(struct op *op, struct namespace *ns, struct job *j)

@@ -146,14 +146,14 @@ void manifest_add_removed(struct manifest *m, const char *key, uint64_t version,
         (struct manifest_removed){mem_strdup(key), version, wall_ms};
 }
 
-static void trim_removed(struct manifest *m, uint64_t collected_ms)
+static void trim_removed(struct manifest *m, uint64_t collected)
 {
     uint32_t kept = 0, surplus = 0;
 
     if (m->removed_count > MANIFEST_REMOVED_MAX)
         surplus = m->removed_count - MANIFEST_REMOVED_MAX;
     for (uint32_t i = 0; i < m->removed_count; i++) {
-        if (i < surplus || m->removed[i].wall_ms <= collected_ms)
+        if (i < surplus || m->removed[i].version <= collected)
             mem_free(m->removed[i].key);
         else
             m->removed[kept++] = m->removed[i];
@@ -176,9 +176,9 @@ static void trim_fences(struct manifest *m, uint64_t now_ms)
     memmove(m->fences, m->fences + gone, m->fence_count * sizeof *m->fences);
 }
 
-void manifest_trim(struct manifest *m, uint64_t collected_ms, uint64_t now_ms)
+void manifest_trim(struct manifest *m, uint64_t collected, uint64_t now_ms)
 {
-    trim_removed(m, collected_ms);
+    trim_removed(m, collected);
     trim_fences(m, now_ms);
 }
 

@@ -89,14 +89,14 @@ void manifest_add_removed(struct manifest *m, const char *key, uint64_t version,
                           uint64_t wall_ms);
 
 /*
- * Drops what need not be listed any more: removed objects that were collected up to
- * collected_ms, and fences unless they are young or among the newest (PROTOCOL: GC).
- * Both lists stay readable: beyond their ceilings the oldest go first. A removed object
- * is then an orphan of the next epoch; a fence that goes early is older than 2^18
- * others, which nodes that pause 5 s between their attempts do not put within the day
- * after which a writer asks for its tenure again (commit.c).
+ * Drops what need not be listed any more: objects that manifests up to version
+ * `collected` removed and that are deleted, and fences unless they are young or among
+ * the newest (PROTOCOL: GC). Both lists stay readable: beyond their ceilings the oldest
+ * go first. A removed object is then an orphan of the next epoch; a fence that goes
+ * early is older than 2^18 others, which nodes that pause 5 s between their attempts do
+ * not put within the day after which a writer asks for its tenure again (commit.c).
  */
-void manifest_trim(struct manifest *m, uint64_t collected_ms, uint64_t now_ms);
+void manifest_trim(struct manifest *m, uint64_t collected, uint64_t now_ms);
 
 /* Does it mention this object: a segment, its deleted rows, the table of idempotency
  * keys, or one that it lists as removed? */

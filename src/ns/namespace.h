@@ -84,9 +84,8 @@ struct namespace
     struct slowdown slowdown;
     uint64_t reserved; /* bytes of the cache's budget held for the tail */
     bool tail_full;    /* a write was refused since there was no room for it */
-    uint64_t collected_floor,
-        collected_version;     /* how far the log and the manifests … */
-    int64_t collected_wall_ms; /* … and removed objects were deleted */
+    uint64_t collected_floor, collected_version; /* how far the log, manifests, … */
+    uint64_t collected_removed; /* … and what manifests up to this one removed, went */
     uint64_t
         gc_version; /* of the manifest after which nothing was left to be deleted, … */
     int64_t gc_again_ms;    /* … but for what has to wait until then */

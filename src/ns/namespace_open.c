@@ -30,7 +30,7 @@ static void begin_tenure(struct namespace *ns, const struct tenure *t, int64_t b
     /* Our fence was put behind all that was acknowledged before the OPEN began. */
     ticket_finish(&ns->probes, ns->opening_ticket);
     ns->collected_floor = 0;
-    ns->collected_wall_ms = 0;
+    ns->collected_removed = 0;
     ns->gc_version = 0;
     ns->open_failed_times = 0;
     namespace_unfollow_locked(ns); /* its tail takes the memory that ours needs */

@@ -71,6 +71,7 @@ static struct simulation {
     struct fiber *scenario;
     unsigned held;
     int64_t now_us;
+    int64_t calendar_ms;     /* was set forward by so much */
     uint64_t choices, bytes; /* states of the two random streams */
     bool active;
 } sim;
@@ -471,7 +472,12 @@ static int64_t hook_clock_us(void)
 
 static int64_t hook_clock_wall_ms(void)
 {
-    return (int64_t)WALL_START_MS * 1000 + sim.now_us / 1000;
+    return (int64_t)WALL_START_MS * 1000 + sim.calendar_ms + sim.now_us / 1000;
+}
+
+void sim_set_calendar(int64_t ms)
+{
+    sim.calendar_ms += ms;
 }
 
 static void hook_sleep_ms(int64_t ms)

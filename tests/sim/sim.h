@@ -63,6 +63,9 @@ void sim_yield(void);
 void sim_hold(void);
 void sim_unhold(void);
 
+/* Sets the calendar of all processes forward, or back: clock_wall_ms, not clock_ms. */
+void sim_set_calendar(int64_t ms);
+
 /* Calls run(arg) once after us of virtual time, in no fiber: it must not block. */
 void sim_after(int64_t us, void (*run)(void *), void *arg);
 

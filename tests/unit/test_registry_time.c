@@ -335,6 +335,66 @@ static void after_the_interval_what_could_be_fewer_is_joined(void **state)
     assert_int_equal(found[2], 1);
 }
 
+/* Removes objects in a collection's own millisecond, and after the calendar was set
+ * back: nothing sleeps in between, so no virtual time passes. */
+static void remove_and_set_back(void *arg)
+{
+    struct world *w = arg;
+    struct registry_options o = registry_options_default();
+    o.gc_grace_ms = 0;
+    o.tail_index_rows = 1;
+    node_with(w, MEMORY, o);
+    create(w, "x");
+    for (uint64_t i = 0; i < 3; i++) {
+        if (i == 2) sim_set_calendar(-HOUR_MS);
+        for (uint64_t id = 0; id < 2; id++) {
+            write_id(w, "x", 2 * i + id);
+            note(w, maintain(w, false));
+        }
+        note(w, maintain(w, true));
+        w->found[i] = objects(w, "ns/", ".seg");
+    }
+    node_stop(w);
+}
+
+static void what_is_removed_is_deleted_whatever_the_calendar_said_before(void **state)
+{
+    const uint64_t *found = play(remove_and_set_back);
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(found[i], 1);
+}
+
+/* Merges at a time far ahead, and then goes back to today. */
+static void remove_tomorrow(void *arg)
+{
+    struct world *w = arg;
+    struct registry_options o = registry_options_default();
+    o.tail_index_rows = 1;
+    node_with(w, MEMORY, o);
+    create(w, "x");
+    sim_set_calendar(1000 * DAY_MS);
+    for (uint64_t id = 0; id < 2; id++) {
+        write_id(w, "x", id);
+        note(w, maintain(w, false));
+    }
+    note(w, maintain(w, true));
+    w->found[0] = objects(w, "ns/", ".seg");
+    sim_set_calendar(-1000 * DAY_MS);
+    task_sleep_ms(HOUR_MS);
+    note(w, maintain(w, false));
+    w->found[1] = objects(w, "ns/", ".seg");
+    node_stop(w);
+}
+
+static void what_was_removed_in_the_future_is_deleted_today(void **state)
+{
+    const uint64_t *found = play(remove_tomorrow);
+    (void)state;
+    assert_int_equal(found[0], 3);
+    assert_int_equal(found[1], 1);
+}
+
 static void wait_to_be_indexed(void *arg)
 {
     struct world *w = arg;
@@ -625,6 +685,8 @@ int main(void)
         cmocka_unit_test(
             a_store_that_is_away_for_ten_minutes_delays_a_merge_and_no_more),
         cmocka_unit_test(after_the_interval_what_could_be_fewer_is_joined),
+        cmocka_unit_test(what_is_removed_is_deleted_whatever_the_calendar_said_before),
+        cmocka_unit_test(what_was_removed_in_the_future_is_deleted_today),
         cmocka_unit_test(gauges_tell_what_waits_to_be_indexed),
         cmocka_unit_test(after_a_minute_without_a_file_merges_may_be_large_again),
         cmocka_unit_test(while_two_segments_wait_a_write_takes_as_long_as_indexing_it),
