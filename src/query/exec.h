@@ -75,16 +75,9 @@ size_t plan_trial_depth(size_t depth, double fraction);
 /* Is the source searched before it is filtered? */
 bool plan_tries(const struct exec *x, const struct allowed *allowed, uint32_t source);
 
-/* A search before the filter. */
-struct trial {
-    struct topk best;
-    size_t wanted;
-};
-enum err trial_init(struct op *op, const struct exec *x, size_t depth, double fraction,
-                    struct trial *trial);
-/* Hands on what the filter leaves of the source's hits. */
-enum err trial_check(struct op *op, struct exec *x, uint32_t source,
-                     const struct topk *found, struct topk *matching);
+/* Takes out those of the source's hits that the filter does not allow. */
+enum err plan_check(struct op *op, struct exec *x, uint32_t source, struct hit *hits,
+                    size_t *count);
 /* Too little was left: from now on the source's rows are filtered. */
 enum err plan_again(struct op *op, struct exec *x, uint32_t source);
 

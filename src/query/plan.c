@@ -16,7 +16,7 @@
 enum {
     /* A hit more to find and to check, in rows of a scan: … */
     CANDIDATE_COST = 64,
-    NEIGHBOUR_COST = 4096, /* … one whose vector is read, often from the store */
+    NEIGHBOUR_COST = 4096, /* … one of the codes of farther clusters */
     SCAN_ROWS_MIN = 50000  /* below it a filter is not worth thinking about */
 };
 /* Searching first finds 1 / fraction times as many hits as are wanted, and half as many
@@ -239,28 +239,19 @@ bool plan_tries(const struct exec *x, const struct allowed *allowed, uint32_t so
     return x->plans[source].plan == PLAN_SEARCH_FIRST && allowed == &x->allowed;
 }
 
-enum err trial_init(struct op *op, const struct exec *x, size_t depth, double fraction,
-                    struct trial *trial)
-{
-    size_t room = plan_trial_depth(depth, fraction);
-    struct hit *hits = op_new_array(op, struct hit, room);
-    if (!hits) return ERR_LIMIT;
-    trial->wanted = depth;
-    topk_init(&trial->best, hits, room, exec_compare_ids, x->snapshot);
-    return ERR_OK;
-}
-
-enum err trial_check(struct op *op, struct exec *x, uint32_t source,
-                     const struct topk *found, struct topk *matching)
+enum err plan_check(struct op *op, struct exec *x, uint32_t source, struct hit *hits,
+                    size_t *count)
 {
     struct rowset *among = rowset_new(), *rows = NULL;
-    for (size_t i = 0; i < found->count; i++)
-        if (found->hits[i].source == source) rowset_add(among, found->hits[i].row);
+    size_t kept = 0;
+    for (size_t i = 0; i < *count; i++)
+        if (hits[i].source == source) rowset_add(among, hits[i].row);
     enum err e = segment_filter(op, segment_at(x, source), x->query->filter, among,
                                 &x->work, &rows);
-    for (size_t i = 0; i < found->count && !e; i++)
-        if (found->hits[i].source == source && rowset_has(rows, found->hits[i].row))
-            topk_push(matching, found->hits[i]);
+    for (size_t i = 0; i < *count && !e; i++)
+        if (hits[i].source != source || rowset_has(rows, hits[i].row))
+            hits[kept++] = hits[i];
+    if (!e) *count = kept;
     rowset_unref(among);
     rowset_unref(rows);
     return e;

@@ -81,20 +81,19 @@ static enum err search_first(struct op *op, struct exec *x,
                              const struct source_query *q, uint32_t source,
                              const struct allowed *allowed, struct topk *best)
 {
-    struct trial trial;
-    struct topk matching;
-    struct hit *hits = op_new_array(op, struct hit, best->k);
+    struct topk found;
+    size_t room = plan_trial_depth(best->k, x->plans[source].fraction);
+    struct hit *hits = op_new_array(op, struct hit, room);
     if (!hits) return ERR_LIMIT;
-    topk_init(&matching, hits, best->k, exec_compare_ids, x->snapshot);
+    topk_init(&found, hits, room, exec_compare_ids, x->snapshot);
 
-    double fraction = x->plans[source].fraction;
-    enum err e = trial_init(op, x, best->k, fraction, &trial);
-    if (!e) e = search_source(op, x, q, source, allowed, &trial.best);
-    if (!e) e = trial_check(op, x, source, &trial.best, &matching);
+    enum err e = search_source(op, x, q, source, allowed, &found);
+    size_t matching = found.count;
+    if (!e) e = plan_check(op, x, source, hits, &matching);
     if (e) return e;
-    bool complete = trial.best.count < trial.best.k; /* these are all there are */
-    if (complete || matching.count >= trial.wanted) {
-        for (size_t i = 0; i < matching.count; i++)
+    bool complete = found.count < found.k; /* these are all there are */
+    if (complete || matching >= best->k) {
+        for (size_t i = 0; i < matching; i++)
             topk_push(best, hits[i]);
         return ERR_OK;
     }

@@ -33,56 +33,65 @@ struct vector_rank {
     struct segment_near near;
     const struct allowed *allowed;
     struct segment_target *targets; /* room for all sources */
+    size_t target_count;
 };
 
 /* The sources that are searched first, or all others. */
-static size_t pick_targets(const struct vector_rank *v, bool tried)
+static void pick_targets(struct vector_rank *v, bool tried)
 {
     const struct snapshot *s = v->x->snapshot;
-    size_t n = 0;
+    v->target_count = 0;
     for (uint32_t i = 0; i < s->source_count; i++)
         if (!v->allowed->none[i] && plan_tries(v->x, v->allowed, i) == tried)
-            v->targets[n++] =
+            v->targets[v->target_count++] =
                 (struct segment_target){s->sources[i].segment, v->allowed->rows[i], i};
-    return n;
 }
 
 /* The least part of the rows that matches in one of them. */
-static double least_fraction(const struct vector_rank *v, size_t n)
+static double least_fraction(const struct vector_rank *v)
 {
     double least = 1;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < v->target_count; i++) {
         double fraction = v->x->plans[v->targets[i].source].fraction;
         if (fraction < least) least = fraction;
     }
     return least;
 }
 
-static enum err filter_all(struct op *op, const struct vector_rank *v, size_t n)
+static enum err filter_all(struct op *op, const struct vector_rank *v)
 {
     enum err e = ERR_OK;
-    for (size_t i = 0; i < n && !e; i++)
+    for (size_t i = 0; i < v->target_count && !e; i++)
         e = plan_again(op, v->x, v->targets[i].source);
     return e;
 }
 
-/* Searches n targets before the filter; in vain: they are filtered from now on. */
-static enum err search_first(struct op *op, const struct vector_rank *v, size_t n,
-                             struct topk *best)
+/* segment_near.check */
+static enum err check(struct op *op, void *context, struct hit *hits, size_t *count)
 {
-    struct trial trial;
+    const struct vector_rank *v = context;
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < v->target_count && !e; i++)
+        e = plan_check(op, v->x, v->targets[i].source, hits, count);
+    return e;
+}
+
+/* Searches the targets before the filter; in vain: they are filtered from now on. */
+static enum err search_first(struct op *op, struct vector_rank *v, struct topk *best)
+{
     struct topk matching;
     struct hit *hits = op_new_array(op, struct hit, best->k);
     if (!hits) return ERR_LIMIT;
     topk_init(&matching, hits, best->k, exec_compare_ids, v->x->snapshot);
 
-    enum err e = trial_init(op, v->x, best->k, least_fraction(v, n), &trial);
-    if (!e)
-        e = segment_nearest(op, v->targets, n, &v->near, &trial.best, &v->x->vectors);
-    for (size_t i = 0; i < n && !e; i++)
-        e = trial_check(op, v->x, v->targets[i].source, &trial.best, &matching);
+    struct segment_near near = v->near;
+    near.check = check;
+    near.context = v;
+    near.sought = (uint32_t)plan_trial_depth(best->k, least_fraction(v));
+    enum err e = segment_nearest(op, v->targets, v->target_count, &near, &matching,
+                                 &v->x->vectors);
     if (e) return e;
-    if (matching.count < trial.wanted) return filter_all(op, v, n);
+    if (matching.count < best->k) return filter_all(op, v);
     for (size_t i = 0; i < matching.count; i++)
         topk_push(best, hits[i]);
     return ERR_OK;
@@ -116,10 +125,11 @@ enum err rank_vector(struct op *op, struct exec *x, const struct rank *rank,
     out->hits = op_new_array(op, struct hit, depth);
     if (!out->hits || !v.targets) return ERR_LIMIT;
     topk_init(&best, out->hits, depth, exec_compare_ids, s);
-    size_t n = pick_targets(&v, true);
-    if (n > 0) e = search_first(op, &v, n, &best);
-    n = e ? 0 : pick_targets(&v, false);
-    if (!e) e = segment_nearest(op, v.targets, n, &v.near, &best, &x->vectors);
+    pick_targets(&v, true);
+    if (v.target_count) e = search_first(op, &v, &best);
+    if (e) return e;
+    pick_targets(&v, false);
+    e = segment_nearest(op, v.targets, v.target_count, &v.near, &best, &x->vectors);
     if (e) return e;
     topk_finish(&best);
     out->count = best.count;

@@ -174,7 +174,8 @@ bool segment_is_far(const struct segment *s);
 bool segment_indexed(const struct segment *s);
 
 /* Is comparing the vectors of so many allowed rows one by one as quick as looking for
- * the nearest by the index? Always for 512 rows or fewer; by a few measured costs. */
+ * the nearest by the index? Always for 512 rows or fewer, for 64 of an index in memory;
+ * by a few measured costs. */
 bool segment_scans(const struct segment *s, uint64_t rows, float recall);
 
 /* A segment, and those of its rows that may be found. */
@@ -191,6 +192,11 @@ struct segment_near {
     /* Without a filter, of the best so many the scores must be exact; those of the
      * others may be by codes. 0: all. */
     uint32_t exact;
+    /* A filter that comes last: of the nearest `sought` rows, at least, it takes out
+     * those that it does not allow, before any vector is read. NULL: none. */
+    enum err (*check)(struct op *op, void *context, struct hit *hits, size_t *count);
+    void *context;
+    uint32_t sought;
     /* The documents of the results will be fetched next: where the store is far away
      * those of all that may become one are read beside their vectors. */
     bool documents;

@@ -4,7 +4,8 @@
  * All segments with an index take part in one search: what one has found makes the
  * others leave out clusters and rows, and the records that all of them ask for first
  * are read in one round. Indexes give approximate scores; a few more rows than wanted
- * are kept, and their vectors decide.
+ * are kept, and their vectors decide. Under a filter it may turn out that they cannot:
+ * then of what the search came across besides as many more are compared as that takes.
  */
 #include <assert.h>
 #include <math.h>
@@ -21,12 +22,13 @@
 enum {
     ROUND_RANGES = 256,
     SEARCH_RECORDS = 64, /* of one search, asked for at once */
-    ROUND_BYTES_MAX = 32 << 20
+    ROUND_BYTES_MAX = 32 << 20,
+    SPARE = 120 /* candidates under a filter, beyond those that are compared first */
 };
 
 /* ---- what is scanned ---- */
 
-enum { SCAN_ROWS_ALWAYS = 512, SHORT_DIM = 64 };
+enum { SCAN_ROWS_ALWAYS = 512, SCAN_ROWS_IN_MEMORY = 64, SHORT_DIM = 64 };
 
 /* Nanoseconds, about: a row compared by its vector; a code, of 1 bit a coordinate, or
  * of 8 where the index looks at no others. */
@@ -53,7 +55,9 @@ static double codes_of(const struct segment *s, double part, float recall)
 bool segment_scans(const struct segment *s, uint64_t rows, float recall)
 {
     const double dim = s->layout.vector_dim, row_count = s->layout.row_count;
-    if (rows <= SCAN_ROWS_ALWAYS) return true;
+    /* Of a stored one the blocks of so few vectors are read sooner than records. */
+    bool at_hand = s->ivf && !s->cache;
+    if (rows <= (at_hand ? SCAN_ROWS_IN_MEMORY : SCAN_ROWS_ALWAYS)) return true;
     if (!s->ivf) return false;
     if (ivf_walks(s->ivf, rows)) return dim <= SHORT_DIM; /* codes save nothing */
     double codes = codes_of(s, row_count / (double)rows, recall);
@@ -141,15 +145,21 @@ struct near {
     const struct segment_near *what;
     bool scans; /* few allowed rows, rather than looking for them by the index */
     struct vector_query query;
-    uint32_t k, keep, decided; /* wanted; found; compared by their vectors in the end */
-    uint64_t vectors;          /* of all targets */
+    /* Results; rows to look for, and with those between which their vectors decide; of
+     * these so many are compared at first, … */
+    uint32_t wanted, k, keep, decided;
+    bool staged;      /* … and then as many more as that shows to be needed */
+    uint64_t vectors; /* of all targets */
     struct search *searches;
     size_t count;
-    struct topk found; /* approximate but for scanned rows: enough to decide from */
-    bool filtered;     /* some rows of a target are not allowed */
-    double worst;      /* approximate score among those found */
-    double error_sum;  /* of approximate scores, over */
-    uint64_t compared; /* so many */
+    bool filtered; /* a filter leaves out many rows of a target */
+    /* Approximate but for scanned rows: the best so far, what is worse is left out; …
+     */
+    struct topk found;
+    struct topk candidates; /* … those to decide between */
+    double worst;           /* approximate score among those compared */
+    double error_sum;       /* of approximate scores, over */
+    uint64_t compared;      /* so many */
     struct round *round;
     struct segment_work *work;
 };
@@ -174,7 +184,7 @@ static void finish_search(struct op *op, struct near *n, struct search *s)
     ivf_search_found(s->ivf, &hits, &count);
     for (size_t i = 0; i < count; i++) {
         hits[i].source = s->target->source;
-        topk_push(&n->found, hits[i]);
+        topk_push(&n->candidates, hits[i]);
     }
     n->work->indexed++;
     n->work->clusters += c.clusters;
@@ -198,11 +208,14 @@ static enum err begin(struct op *op, struct near *n, struct search *s)
     struct ivf_options options = {.k = n->k,
                                   .rerank = n->decided,
                                   .keep = n->keep,
+                                  .spare = n->filtered ? SPARE : 0,
                                   .recall = n->what->recall,
                                   .share = (float)segment_vector_count(segment) /
                                            (float)n->vectors,
                                   .allowed = s->target->allowed,
                                   .slots = s->slots,
+                                  .shares = true,
+                                  .source = s->target->source,
                                   .beside = n->searches->ivf};
     enum err e = ivf_search_begin(op, segment->ivf, n->what->query, &options, &s->ivf);
     return fail_target(op, e, s->target);
@@ -373,26 +386,17 @@ static size_t add_vector(struct near *n, const struct segment *s, uint32_t row)
     return r->count - 1;
 }
 
-/* Of what was found those that are to be compared by their vectors, by source and row;
- * how many. */
-static size_t pick_hits(struct near *n)
+/* Compares the candidates from..to, which are in order, by their vectors. */
+static enum err compare(struct op *op, struct near *n, size_t from, size_t to,
+                        struct topk *best)
 {
-    topk_finish(&n->found);
-    size_t count = n->found.count < n->decided ? n->found.count : n->decided;
-    qsort(n->found.hits, count, sizeof *n->found.hits, compare_hits);
-    return count;
-}
-
-/* Moves what was found to best, by exact scores. */
-static enum err decide(struct op *op, struct near *n, struct topk *best)
-{
-    struct hit *hits = n->found.hits;
-    size_t found = n->found.count, count = pick_hits(n), pending = 0;
-    size_t *places = op_new_array(op, size_t, count + 1);
-    struct hit *waiting = op_new_array(op, struct hit, count + 1);
+    struct hit *hits = n->candidates.hits + from;
+    size_t count = to - from, pending = 0;
+    size_t *places = op_new_array(op, size_t, count);
+    struct hit *waiting = op_new_array(op, struct hit, count);
     enum err e = places && waiting ? ERR_OK : ERR_LIMIT;
-    for (size_t i = 0; i < count; i++)
-        n->worst = i ? fmin(n->worst, (double)hits[i].score) : (double)hits[i].score;
+    n->worst = (double)hits[count - 1].score;
+    qsort(hits, count, sizeof *hits, compare_hits);
     for (size_t i = 0; i < count && !e; i++) {
         const struct segment_target *t = target_of(n, hits[i].source);
         if (!t) {
@@ -408,30 +412,59 @@ static enum err decide(struct op *op, struct near *n, struct topk *best)
         places[pending++] = add_vector(n, t->segment, hits[i].row);
         n->work->exact++;
     }
-    if (!e) e = score_round(op, n, waiting, pending, places, best);
-    for (size_t i = count; i < found && count < n->k && !e; i++)
-        topk_push(best, hits[i]);
-    return e;
+    return e ? e : score_round(op, n, waiting, pending, places, best);
 }
 
 /*
- * Could the codes tell the best from the rest? A filter may leave rows that are all
- * about as far from the query, far more of them than are compared exactly: then as many
- * lie within the error of the codes as there are within the distance from the last that
- * is wanted to the last that was compared, times the one over the other. Unless that
+ * Can the codes tell the best from the rest, once so many candidates, down to the
+ * approximate score `worst`, are compared exactly? A filter may leave rows that are all
+ * about as far from the query, far more of them than are compared: then as many lie
+ * within the error of the codes as there are within the distance from the last that is
+ * wanted to the last that was compared, times the one over the other. Unless that
  * distance is so much longer than the error that nothing beyond it counts.
  */
-static bool is_settled(const struct near *n, const struct topk *best)
+static bool is_settled(const struct near *n, const struct topk *best, size_t compared,
+                       double worst)
 {
     const double part_max = 0.2; /* of the wanted; about a quarter of them is missed */
     const double beyond_error = 2;
-    bool all = n->found.count < n->found.k || best->count < best->k;
-    if (!n->filtered || all || n->compared == 0) return true;
+    if (!n->staged || n->compared == 0 || best->count < best->k) return true;
     double error = 2 * n->error_sum / (double)n->compared;
-    double distance = (double)topk_floor(best) - n->worst;
-    double beyond = (double)n->found.k - (double)best->k;
+    double distance = (double)topk_floor(best) - worst;
+    double beyond = (double)compared - (double)best->k;
     return distance >= beyond_error * error ||
            beyond * error <= part_max * distance * (double)best->k;
+}
+
+/* How many candidates should be compared, by what those told that were. */
+static size_t needed(const struct near *n, const struct topk *best, size_t compared)
+{
+    double worst = n->worst;
+    size_t count = n->candidates.count, needed = compared;
+    while (needed < count && !is_settled(n, best, needed, worst))
+        worst = (double)n->candidates.hits[needed++].score;
+    return needed;
+}
+
+/* Adds the best candidates by exact scores. *settled: no others should have been
+ * compared. */
+static enum err decide(struct op *op, struct near *n, struct topk *best, bool *settled)
+{
+    struct topk *c = &n->candidates;
+    enum err e = ERR_OK;
+    topk_finish(c);
+    if (n->what->check) e = n->what->check(op, n->what->context, c->hits, &c->count);
+    size_t compared = 0, next = c->count < n->decided ? c->count : n->decided;
+    while (!e && next > compared) {
+        e = compare(op, n, compared, next, best);
+        compared = next;
+        next = needed(n, best, compared);
+    }
+    for (size_t i = compared; i < c->count && i < n->wanted && !e; i++)
+        topk_push(best, c->hits[i]);
+    bool all = c->count < c->k || n->what->check;
+    *settled = all || is_settled(n, best, compared, n->worst);
+    return e;
 }
 
 /* ---- */
@@ -502,26 +535,19 @@ static bool is_dear(const struct near *n, const struct segment_target *t)
 
 /* How many are compared by their vectors. Under a filter that leaves out much the codes
  * are not known to tell the best. */
-static uint32_t decided(const struct near *n)
+static void plan_decision(struct near *n)
 {
-    if (!n->filtered && n->what->exact && ivf_rerank(n->what->exact) < n->k)
-        return ivf_rerank(n->what->exact);
-    bool all = !n->filtered;
-    for (size_t i = 0; i < n->count && all; i++)
-        all = is_dear(n, n->searches[i].target);
-    return all ? n->k : n->keep;
-}
-
-static enum err search_indexes(struct op *op, struct near *n, struct topk *best)
-{
-    struct round *slots = NULL;
-    n->round = op_new(op, struct round);
-    if (!n->round) return ERR_LIMIT;
-    qsort(n->searches, n->count, sizeof *n->searches, larger_first);
-    enum err e = pin_slots(op, n, &slots);
-    if (!e) e = search_all(op, n);
-    if (slots) round_unpin(slots);
-    return e ? e : decide(op, n, best);
+    bool dear = true;
+    uint32_t exact = n->what->exact ? ivf_rerank(n->what->exact) : n->wanted;
+    for (size_t i = 0; i < n->count && dear; i++)
+        dear = is_dear(n, n->searches[i].target);
+    n->decided = ivf_rerank(n->wanted);
+    if (!n->filtered && exact < n->wanted)
+        n->decided = exact;
+    else if (n->filtered || n->what->check)
+        n->staged = true;
+    else if (dear)
+        n->decided = n->wanted;
 }
 
 /* Lists the targets that are searched by index, and makes room for what they find. */
@@ -529,13 +555,9 @@ static enum err begin_indexes(struct op *op, struct near *n,
                               const struct segment_target *targets, size_t count,
                               size_t indexed)
 {
-    struct hit *hits = op_new_array(op, struct hit, n->keep);
-    n->searches = op_new_array(op, struct search, indexed);
-    if (!hits || !n->searches) return ERR_LIMIT;
-    topk_init(&n->found, hits, n->keep, compare_rows, NULL);
-    n->count = 0;
-    n->compared = 0;
-    n->error_sum = 0;
+    n->searches = op_new_array(op, struct search, indexed + 1);
+    n->round = op_new(op, struct round);
+    if (!n->searches || !n->round) return ERR_LIMIT;
     for (size_t i = 0; i < count; i++) {
         if (!by_index(n, &targets[i])) continue;
         if (n->what->metric != targets[i].segment->layout.metric)
@@ -544,48 +566,53 @@ static enum err begin_indexes(struct op *op, struct near *n,
         n->searches[n->count++].target = &targets[i];
         n->filtered |= leaves_out_much(&targets[i]);
     }
-    n->decided = decided(n);
+    plan_decision(n);
+    size_t candidates = n->keep + (n->filtered ? SPARE : 0);
+    struct hit *found = op_new_array(op, struct hit, n->keep);
+    struct hit *hits = op_new_array(op, struct hit, candidates);
+    if (!found || !hits) return ERR_LIMIT;
+    topk_init(&n->found, found, n->keep, compare_rows, NULL);
+    topk_init(&n->candidates, hits, candidates, compare_rows, NULL);
     return ERR_OK;
 }
 
-/* By index where there is one and by scans elsewhere. */
-static enum err search_keeping(struct op *op, struct near *n, uint32_t keep,
-                               const struct segment_target *targets, size_t count,
-                               size_t indexed, struct topk *best)
+static enum err search_indexes(struct op *op, struct near *n)
 {
-    n->keep = keep;
-    enum err e = begin_indexes(op, n, targets, count, indexed);
-    if (!e) e = scan_others(op, n, targets, count, &n->found);
-    return e ? e : search_indexes(op, n, best);
+    struct round *slots = NULL;
+    qsort(n->searches, n->count, sizeof *n->searches, larger_first);
+    enum err e = pin_slots(op, n, &slots);
+    if (!e) e = search_all(op, n);
+    if (slots) round_unpin(slots);
+    return e;
 }
 
-static void start_again(struct topk *best, const struct hit *before, size_t count)
+static void push_all(struct topk *t, const struct hit *hits, size_t count)
 {
-    best->count = 0;
     for (size_t i = 0; i < count; i++)
-        topk_push(best, before[i]);
+        topk_push(t, hits[i]);
 }
 
-/* If that does not settle it more rows are kept and compared exactly, and then all. To
- * keep more from the start would cost each query several times the codes. */
+/* By index where there is one and by scans elsewhere; where that does not tell which
+ * are the best, by scans everywhere. */
 static enum err search_mixed(struct op *op, struct near *n,
                              const struct segment_target *targets, size_t count,
                              size_t indexed, struct topk *best)
 {
-    static const uint32_t more[] = {0, 30, 120};
+    bool settled = true;
     size_t before_count = best->count;
-    uint32_t keep = ivf_rerank(n->k);
     struct hit *before = op_new_array(op, struct hit, before_count + 1);
     if (!before) return ERR_LIMIT;
     for (size_t i = 0; i < before_count; i++)
         before[i] = best->hits[i];
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        start_again(best, before, before_count);
-        enum err e =
-            search_keeping(op, n, keep + more[i], targets, count, indexed, best);
-        if (e || is_settled(n, best)) return e;
-    }
-    start_again(best, before, before_count);
+    enum err e = begin_indexes(op, n, targets, count, indexed);
+    if (!e) e = scan_others(op, n, targets, count, &n->found);
+    if (!e) push_all(&n->candidates, n->found.hits, n->found.count);
+    if (!e) push_all(&n->found, before, before_count);
+    if (!e) e = search_indexes(op, n);
+    if (!e) e = decide(op, n, best, &settled);
+    if (e || settled) return e;
+    best->count = 0;
+    push_all(best, before, before_count);
     return scan_all(op, n, targets, count, best);
 }
 
@@ -593,9 +620,12 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
                               size_t n, const struct segment_near *near, bool scans,
                               struct topk *best, struct segment_work *work)
 {
+    uint32_t k = near->check ? near->sought : (uint32_t)best->k;
     struct near x = {.what = near,
                      .scans = scans,
-                     .k = (uint32_t)best->k,
+                     .wanted = (uint32_t)best->k,
+                     .k = k,
+                     .keep = ivf_rerank(k),
                      .work = work};
     size_t indexed = 0;
 
@@ -608,8 +638,8 @@ enum err segment_nearest_from(struct op *op, const struct segment_target *target
         indexed += by_index(&x, &targets[i]);
         x.vectors += segment_vector_count(targets[i].segment);
     }
-    return indexed ? search_mixed(op, &x, targets, n, indexed, best)
-                   : scan_others(op, &x, targets, n, best);
+    return indexed || near->check ? search_mixed(op, &x, targets, n, indexed, best)
+                                  : scan_others(op, &x, targets, n, best);
 }
 
 enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,

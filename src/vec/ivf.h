@@ -174,9 +174,14 @@ struct ivf_options {
         probes; /* clusters to look at, those beyond the cut left out; 0: by recall */
     uint32_t rerank; /* the best so many will be decided by exact vectors; 0: none */
     uint32_t keep;   /* rows to find, if that is more than k and rerank */
+    uint32_t spare;  /* rows besides, of those that it compares by 8 bits anyway */
     float eps;       /* width of the error bound; 0: the default, 1.9 */
     const struct rowset *allowed; /* rows that may be found; NULL: all */
     struct slice slots;           /* all of it, or empty: then never walk by rows */
+    /* What it finds goes to `best` at once, as hits of source, so that the searches of
+     * other indexes leave out what cannot get in. */
+    bool shares;
+    uint32_t source;
     /* Another search of the same op, whose room for codes this one uses too: never are
      * both in ivf_search_scan. NULL: its own. */
     const struct ivf_search *beside;
@@ -202,12 +207,13 @@ enum err ivf_search_begin(struct op *op, const struct ivf *ivf, const float *que
 enum err ivf_search_next(struct op *op, struct ivf_search *s, const struct topk *best,
                          struct ivf_record *records, size_t max, size_t *n);
 /* Scans records of the last ivf_search_next, but those that the ones before made
- * needless. best as there. */
+ * needless; or, of a search for UINT32_MAX probes, any that it has not scanned yet.
+ * best as there. */
 enum err ivf_search_scan(struct op *op, struct ivf_search *s,
-                         const struct ivf_record *records, size_t n,
-                         const struct topk *best);
-/* The rows found, k or as many as will be reranked or kept, best first, in the op's
- * arena; scores are approximate. Ends the search: call it once. */
+                         const struct ivf_record *records, size_t n, struct topk *best);
+/* The rows found, k or as many as will be reranked or kept, and at most `spare` more,
+ * from which rows as near may be missing; best first, in the op's arena; scores are
+ * approximate. Ends the search: call it once. */
 void ivf_search_found(struct ivf_search *s, struct hit **hits, size_t *count);
 struct ivf_counters ivf_search_counters(const struct ivf_search *s);
 

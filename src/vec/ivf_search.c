@@ -34,7 +34,7 @@ enum {
     MORE_SETTLED = 3,     /* after that */
     MORE_AT_ONCE = 4,     /* clusters asked for, at least */
     WALK_ROWS_MAX = 4000, /* allowed rows, up to which all are compared … */
-    WALK_PART = 16,       /* … if no more than one in so many rows */
+    WALK_PART = 32,       /* … if no more than one in so many rows */
     CALIBRATED_K = 10,
     ASKING_COST = 6,    /* asking a set for a row, in rows written as bits */
     PLAIN_DIM_MAX = 64, /* padded, up to which 1-bit codes do not pay */
@@ -85,7 +85,8 @@ struct ivf_search {
     uint64_t matches;  /* allowed rows */
     uint64_t *taken;   /* a bit for each cluster that was asked for or left out */
     uint64_t *walk;    /* a bit a slot, when allowed rows are looked up */
-    struct topk near;  /* by minus distance */
+    struct topk near;  /* by minus distance; the source of those shared is 1 */
+    struct topk wide;  /* these and the spare, where some are wanted */
     struct hit *seeds;
     struct chunk *chunk;
     struct ivf_counters counters;
@@ -356,6 +357,12 @@ enum err ivf_search_begin(struct op *op, const struct ivf *ivf, const float *que
     s->chunk = options->beside ? options->beside->chunk : op_new(op, struct chunk);
     if (!hits || !s->seeds || !s->chunk) return ERR_LIMIT;
     topk_init(&s->near, hits, keep, by_row, NULL);
+    if (options->spare) {
+        uint32_t wide = at_most(keep + options->spare, ivf->count);
+        struct hit *room = op_new_array(op, struct hit, wide);
+        if (!room) return ERR_LIMIT;
+        topk_init(&s->wide, room, wide, by_row, NULL);
+    }
     enum err e = prepare_query(op, s, query);
     if (!e) e = plan(op, s);
     if (!e) *out = s;
@@ -493,8 +500,9 @@ static enum err keep_row(struct op *op, struct ivf_search *s, uint32_t row,
                          float distance)
 {
     if (row >= s->ivf->row_count || distance != distance) return corrupt_row(op);
-    if (-distance >= topk_floor(&s->near))
-        topk_push(&s->near, (struct hit){-distance, 0, row});
+    struct hit hit = {-distance, 0, row};
+    if (hit.score >= topk_floor(&s->near)) topk_push(&s->near, hit);
+    if (s->wide.k && hit.score >= topk_floor(&s->wide)) topk_push(&s->wide, hit);
     return ERR_OK;
 }
 
@@ -588,7 +596,19 @@ static size_t find_survivors(struct ivf_search *s, struct chunk *c, float limit)
     return count;
 }
 
-static enum err settle(struct op *op, struct ivf_search *s, const struct topk *best)
+/* Adds the rows found since the last time to best. */
+static void share(struct ivf_search *s, struct topk *best)
+{
+    for (size_t i = 0; s->options.shares && i < s->near.count; i++) {
+        struct hit *hit = &s->near.hits[i];
+        if (hit->source) continue;
+        hit->source = 1;
+        topk_push(best,
+                  (struct hit){score_of(s, -hit->score), s->options.source, hit->row});
+    }
+}
+
+static enum err settle(struct op *op, struct ivf_search *s, struct topk *best)
 {
     struct chunk *c = s->chunk;
     enum err e = look_at_seeds(op, s, c, find_seeds(s, c, limit_of(s, best)));
@@ -600,6 +620,7 @@ static enum err settle(struct op *op, struct ivf_search *s, const struct topk *b
         limit = limit_of(s, best);
     }
     c->block_count = c->cluster_count = 0;
+    share(s, best);
     return e ? e : op_check(op);
 }
 
@@ -689,10 +710,16 @@ static void measure_rows(struct ivf_search *s, struct ivf_entry entry,
         distances[i] = INFINITY;
 }
 
+/* Up to which distance a row is kept once it has been compared. */
+static float kept_limit(const struct ivf_search *s, const struct topk *best)
+{
+    return s->wide.k ? -topk_floor(&s->wide) : limit_of(s, best);
+}
+
 /* Compares all rows of a cluster by their 8-bit codes. */
 static enum err compare_record(struct op *op, struct ivf_search *s,
                                struct ivf_entry entry, const uint8_t *record, float add,
-                               const struct topk *best)
+                               struct topk *best)
 {
     float distances[IVF_CLUSTER_ROWS_MAX];
     size_t size = rabitq_block_size(s->ivf->padded);
@@ -702,7 +729,7 @@ static enum err compare_record(struct op *op, struct ivf_search *s,
     s->counters.rows += entry.count;
     for (uint32_t b = 0; b < ivf_blocks(entry.count); b++) {
         /* Rows as near as the last one too: equal ones are told apart by number. */
-        float limit = nextafterf(limit_of(s, best), INFINITY);
+        float limit = nextafterf(kept_limit(s, best), INFINITY);
         uint32_t mask = vec_kernels()->below(distances + b * BLOCK_CODES, limit);
         for (; mask; mask &= mask - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(mask);
@@ -713,6 +740,7 @@ static enum err compare_record(struct op *op, struct ivf_search *s,
             if (e) return e;
         }
     }
+    share(s, best);
     return op_check(op);
 }
 
@@ -753,7 +781,7 @@ static void prefetch_record(const struct ivf_record *record)
 }
 
 static enum err scan_record(struct op *op, struct ivf_search *s,
-                            const struct ivf_record *r, const struct topk *best)
+                            const struct ivf_record *r, struct topk *best)
 {
     const struct ivf *ivf = s->ivf;
     struct ivf_entry entry = ivf_entry_at(&ivf->clusters, r->cluster);
@@ -784,8 +812,7 @@ static enum err scan_record(struct op *op, struct ivf_search *s,
 }
 
 enum err ivf_search_scan(struct op *op, struct ivf_search *s,
-                         const struct ivf_record *records, size_t n,
-                         const struct topk *best)
+                         const struct ivf_record *records, size_t n, struct topk *best)
 {
     enum err e = ERR_OK;
     for (size_t i = 0; i < n && !e; i++) {
@@ -797,11 +824,12 @@ enum err ivf_search_scan(struct op *op, struct ivf_search *s,
 
 void ivf_search_found(struct ivf_search *s, struct hit **hits, size_t *count)
 {
-    topk_finish(&s->near);
-    for (size_t i = 0; i < s->near.count; i++)
-        s->near.hits[i].score = score_of(s, -s->near.hits[i].score);
-    *hits = s->near.hits;
-    *count = s->near.count;
+    struct topk *found = s->wide.k ? &s->wide : &s->near;
+    topk_finish(found);
+    for (size_t i = 0; i < found->count; i++)
+        found->hits[i].score = score_of(s, -found->hits[i].score);
+    *hits = found->hits;
+    *count = found->count;
 }
 
 struct ivf_counters ivf_search_counters(const struct ivf_search *s)

@@ -342,7 +342,7 @@ static inline enum err ask_nearest(struct op *op, struct segment *s, struct worl
     struct rowset *few = rowset_new();
     const struct rowset *allowed[] = {NULL, w->some, few};
 
-    for (uint32_t row = 3; row < w->shape.row_count; row += 20)
+    for (uint32_t row = 3; row < w->shape.row_count; row += 40)
         rowset_add(few, row);
     for (uint32_t i = 0; i < COUNT_OF(query); i++)
         query[i] = (float)(i % 5) - 1.5f;

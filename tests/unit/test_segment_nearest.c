@@ -29,12 +29,12 @@ static float small_random(uint64_t *rng)
     return sum;
 }
 
-static int crowd_make(void **state)
+static int crowd_around(void **state, uint32_t count, float spread)
 {
-    enum { CENTRES = 300 };
+    enum { CENTRES_MAX = 300 };
     static struct crowd crowd;
     struct crowd *c = *state = &crowd;
-    float centres[CENTRES * NEAR_DIM];
+    float centres[CENTRES_MAX * NEAR_DIM];
     crowd = (struct crowd){.rng = 20261122}; /* recall is asserted of this data set */
     op_init(&c->op, OP_NO_DEADLINE, 0);
     c->schema = schema_new(NEAR_DIM, METRIC_L2, NULL, 0);
@@ -43,12 +43,23 @@ static int crowd_make(void **state)
         centres[i] = small_random(&c->rng);
     for (uint32_t i = 0; i < NEAR_ROWS; i++) {
         float *vector = op_new_array(&c->op, float, NEAR_DIM);
-        const float *centre = centres + random_index(&c->rng, CENTRES) * NEAR_DIM;
+        const float *centre = centres + random_index(&c->rng, count) * NEAR_DIM;
         for (uint32_t d = 0; d < NEAR_DIM; d++)
-            vector[d] = centre[d] + 0.5f * small_random(&c->rng);
+            vector[d] = centre[d] + spread * small_random(&c->rng);
         c->docs[i] = (struct doc){.id = number_id(i), .vector = vector};
     }
     return 0;
+}
+
+static int crowd_make(void **state)
+{
+    return crowd_around(state, 300, 0.5f);
+}
+
+/* Far apart: beyond one centre's documents all others are about as far. */
+static int groups_make(void **state)
+{
+    return crowd_around(state, 100, 0.1f);
 }
 
 static int crowd_release(void **state)
@@ -317,6 +328,171 @@ static void of_a_list_by_places_the_best_are_compared_by_their_vectors(void **st
     segment_unref(s);
 }
 
+/* ---- filters ---- */
+
+enum { GROUPS = 5, EVERY = 5, ASKED = 40 };
+
+/* A few segments, of which every fifth row is allowed. */
+struct filtered {
+    struct segment_target targets[GROUPS];
+    struct rowset *allowed;
+};
+
+static struct filtered filtered_segments(struct crowd *c)
+{
+    struct filtered f = {.allowed = rowset_new()};
+    for (uint32_t row = 0; row < NEAR_ROWS / GROUPS; row += EVERY)
+        rowset_add(f.allowed, row);
+    for (uint32_t i = 0; i < GROUPS; i++)
+        f.targets[i] =
+            (struct segment_target){crowd_segment(c, i, GROUPS), f.allowed, i};
+    return f;
+}
+
+static void filtered_release(struct filtered *f)
+{
+    for (uint32_t i = 0; i < GROUPS; i++)
+        segment_unref(f->targets[i].segment);
+    rowset_unref(f->allowed);
+}
+
+/* Asks for the nearest of some documents, in n targets at a time; each time what was
+ * found before is known only if told. */
+static struct segment_work ask_by(struct crowd *c, const struct filtered *f, size_t n,
+                                  bool told)
+{
+    struct segment_work work = {0};
+    for (uint32_t q = 0; q < ASKED; q++) {
+        struct segment_near near = {.metric = METRIC_L2,
+                                    .query = c->docs[q * 100].vector,
+                                    .recall = 0.95f};
+        struct hit hits[NEAR_K];
+        struct topk best;
+        topk_init(&best, hits, NEAR_K, hits_by_row, NULL);
+        for (size_t at = 0; at < GROUPS; at += n) {
+            if (!told) best.count = 0;
+            assert_int_equal(segment_nearest_from(&c->op, f->targets + at, n, &near,
+                                                  false, &best, &work),
+                             ERR_OK);
+        }
+        assert_int_equal(best.count, NEAR_K);
+    }
+    return work;
+}
+
+static void segments_that_are_searched_together_spare_each_other_clusters(void **state)
+{
+    struct crowd *c = *state;
+    struct filtered f = filtered_segments(c);
+    struct segment_work apart = ask_by(c, &f, 1, false);
+    struct segment_work together = ask_by(c, &f, GROUPS, false);
+    print_message("clusters apart %.1f, together %.1f\n",
+                  (double)apart.clusters / ASKED, (double)together.clusters / ASKED);
+    assert_true(together.clusters * 3 < apart.clusters * 2);
+    filtered_release(&f);
+}
+
+static void what_was_found_before_spares_clusters(void **state)
+{
+    struct crowd *c = *state;
+    struct filtered f = filtered_segments(c);
+    struct segment_work apart = ask_by(c, &f, 1, false);
+    struct segment_work told = ask_by(c, &f, 1, true);
+    print_message("clusters apart %.1f, told %.1f\n", (double)apart.clusters / ASKED,
+                  (double)told.clusters / ASKED);
+    assert_true(told.clusters * 3 < apart.clusters * 2);
+    filtered_release(&f);
+}
+
+struct last_filter {
+    const struct rowset *allowed;
+    size_t asked;
+    enum err err;
+};
+
+static enum err allow_some(struct op *op, void *context, struct hit *hits,
+                           size_t *count)
+{
+    struct last_filter *filter = context;
+    size_t kept = 0;
+    filter->asked += *count;
+    for (size_t i = 0; i < *count; i++)
+        if (rowset_has(filter->allowed, hits[i].row)) hits[kept++] = hits[i];
+    *count = kept;
+    return filter->err ? op_fail(op, filter->err, "a column") : ERR_OK;
+}
+
+static void of_what_a_last_filter_leaves_the_best_are_compared(void **state)
+{
+    struct crowd *c = *state;
+    struct filtered f = filtered_segments(c);
+    struct segment_target all = {f.targets[0].segment, NULL, 0};
+    struct segment_work work = {0}, ignored = {0};
+    struct last_filter filter = {.allowed = f.allowed};
+    uint32_t both = 0;
+    for (uint32_t q = 0; q < ASKED; q++) {
+        struct segment_near near = {.metric = METRIC_L2,
+                                    .query = c->docs[q * 100].vector,
+                                    .recall = 0.95f,
+                                    .check = allow_some,
+                                    .context = &filter,
+                                    .sought = NEAR_K * EVERY * 2};
+        struct hit hits[2][NEAR_K];
+        struct topk best[2];
+        for (int exact = 0; exact < 2; exact++) {
+            struct segment_target *target = exact ? &f.targets[0] : &all;
+            topk_init(&best[exact], hits[exact], NEAR_K, hits_by_row, NULL);
+            assert_int_equal(segment_nearest(&c->op, target, 1, &near, &best[exact],
+                                             exact ? &ignored : &work),
+                             ERR_OK);
+            topk_finish(&best[exact]);
+            near.check = NULL;
+            near.recall = 1;
+        }
+        for (size_t i = 0; i < best[0].count; i++) {
+            assert_true(rowset_has(f.allowed, hits[0][i].row));
+            for (size_t j = 0; j < NEAR_K; j++) {
+                if (hits[0][i].row != hits[1][j].row) continue;
+                assert_true(hits[0][i].score == hits[1][j].score);
+                both++;
+            }
+        }
+    }
+    assert_true(both >= ASKED * NEAR_K * 95 / 100);
+    assert_true(filter.asked >= (size_t)ASKED * NEAR_K * EVERY * 2);
+    assert_in_range(work.exact, ASKED * NEAR_K, 2 * ASKED * ivf_rerank(NEAR_K));
+    filtered_release(&f);
+}
+
+/* Also of rows that no index knows. */
+static void a_last_filter_may_fail(void **state)
+{
+    struct crowd *c = *state;
+    struct filtered f = filtered_segments(c);
+    struct last_filter filter = {.allowed = f.allowed};
+    struct segment_near near = {.metric = METRIC_L2,
+                                .query = c->docs[0].vector,
+                                .check = allow_some,
+                                .context = &filter,
+                                .sought = NEAR_K * EVERY * 2};
+    struct segment_target all = {f.targets[0].segment, NULL, 0};
+    for (int i = 0; i < 4; i++) {
+        struct segment_work work = {0};
+        struct hit hits[NEAR_K];
+        struct topk best;
+        near.recall = i % 2 ? 1 : 0.95f;
+        filter.err = i / 2 ? ERR_IO : ERR_OK;
+        topk_init(&best, hits, NEAR_K, hits_by_row, NULL);
+        assert_int_equal(segment_nearest(&c->op, &all, 1, &near, &best, &work),
+                         filter.err);
+        assert_int_equal(work.clusters > 0, i % 2 == 0);
+        for (size_t h = 0; h < best.count; h++)
+            assert_true(rowset_has(f.allowed, hits[h].row));
+        assert_true(filter.err || best.count == NEAR_K);
+    }
+    filtered_release(&f);
+}
+
 /* ---- what an index cannot answer ---- */
 
 enum { SHELL_ROWS = 2000, SHELL_DIM = 64, SHELL_K = 10 };
@@ -482,6 +658,13 @@ int main(void)
         CROWD_TEST(vectors_that_no_index_takes_are_scanned),
         CROWD_TEST(of_a_distant_segment_only_the_vectors_of_results_are_read),
         CROWD_TEST(of_a_list_by_places_the_best_are_compared_by_their_vectors),
+        cmocka_unit_test_setup_teardown(
+            segments_that_are_searched_together_spare_each_other_clusters, groups_make,
+            crowd_release),
+        cmocka_unit_test_setup_teardown(what_was_found_before_spares_clusters,
+                                        groups_make, crowd_release),
+        CROWD_TEST(of_what_a_last_filter_leaves_the_best_are_compared),
+        CROWD_TEST(a_last_filter_may_fail),
         cmocka_unit_test(
             allowed_rows_that_the_codes_cannot_tell_apart_are_all_compared),
         cmocka_unit_test(allowed_rows_that_the_codes_tell_apart_are_not_compared_again),
