@@ -18,6 +18,8 @@ enum {
     LACKING_PART = 200, /* more than one neighbour of so many is too much */
     RERANKED_MAX = 15,  /* ivf_rerank(IVF_DEEP) */
     CUT_QUERIES = 256,  /* that measure cuts alone */
+    TOGETHER = 32,      /* queries that read the records together … */
+    NEAREST_FIRST = 8,  /* … but for their nearest clusters */
     CAPPED_FIRST = 2,   /* clusters that are looked at whatever they require */
     RUNGS = 8,          /* limits that are measured of each kind … */
     RUNGS_MAX = 12      /* … and of those that most queries go by */
@@ -136,35 +138,112 @@ static void search_op_init(struct op *search, const struct op *op)
     search->rest_context = op->rest_context;
 }
 
-/* The count nearest. */
-static enum err find_nearest(struct op *op, struct calibration *c, uint32_t q,
-                             uint32_t count)
+/* A query among those that look for their neighbours together. */
+struct asker {
+    uint32_t query;
+    struct ivf_search *search;
+    uint32_t seen[NEAREST_FIRST]; /* clusters it looked at alone */
+    size_t seen_count;
+};
+
+static struct slice record_bytes(const struct calibration *c,
+                                 const struct ivf_record *record)
+{
+    return slice_of(c->records.data + record->offset, record->size);
+}
+
+/* Looks at its nearest clusters: of the others few rows can be nearer then. */
+static enum err ask_nearest(struct op *op, const struct calibration *c, struct asker *a)
+{
+    struct ivf_record records[NEAREST_FIRST];
+    enum err e =
+        ivf_search_next(op, a->search, NULL, records, NEAREST_FIRST, &a->seen_count);
+    for (size_t i = 0; i < a->seen_count; i++) {
+        records[i].bytes = record_bytes(c, &records[i]);
+        a->seen[i] = records[i].cluster;
+    }
+    return e ? e : ivf_search_scan(op, a->search, records, a->seen_count, NULL);
+}
+
+static bool has_seen(const struct asker *a, uint32_t cluster)
+{
+    for (size_t i = 0; i < a->seen_count; i++)
+        if (a->seen[i] == cluster) return true;
+    return false;
+}
+
+/* One cluster after the other for all of them: where records are pages of a file that
+ * come and go, each comes once. */
+static enum err ask_all(struct op *op, const struct calibration *c,
+                        struct asker *askers, size_t n)
+{
+    enum err e = ERR_OK;
+    for (uint32_t i = 0; i < c->ivf->clusters.count; i++) {
+        struct ivf_record record = ivf_record_of(c->ivf, i);
+        record.bytes = record_bytes(c, &record);
+        for (size_t a = 0; a < n && !e; a++)
+            if (!has_seen(&askers[a], i))
+                e = ivf_search_scan(op, askers[a].search, &record, 1, NULL);
+    }
+    return e;
+}
+
+/* Notes the count nearest of what was found, by exact distances. */
+static void note_nearest(struct calibration *c, const struct asker *a, uint32_t count)
 {
     const struct ivf *ivf = c->ivf;
-    const float *raw = c->queries->raw + (size_t)q * ivf->dim;
-    struct ivf_options options = {.k = count + 1, /* the query finds itself */
-                                  .rerank = count + 1,
-                                  .probes = UINT32_MAX,
-                                  .eps = TRUTH_EPS};
+    const float *raw = c->queries->raw + (size_t)a->query * ivf->dim;
     struct asking asking = {c, raw, distance_norm(raw, ivf->dim),
                             mem_new_array(float, ivf->dim)};
-    struct hit hits[TRUE_MAX + 1];
-    struct topk found;
-    struct op search;
-    topk_init(&found, hits, count + 1, by_row, NULL);
-    search_op_init(&search, op);
-    enum err e = ivf_search(&search, ivf, c->records, raw, &options, exact, &asking, 0,
-                            &found, NULL);
-    op_release(&search);
+    uint32_t self = row_of(c->queries, c->queries->vectors[a->query]);
+    struct topk *truth = c->truth + a->query;
+    struct hit *hits;
+    size_t found;
+    ivf_search_found(a->search, &hits, &found);
+    topk_init(truth, c->hits + (size_t)a->query * TRUE_MAX, count, by_row, NULL);
+    for (size_t i = 0; i < found; i++)
+        if (hits[i].row != self)
+            topk_push(truth, (struct hit){exact(&asking, hits[i].row), 0, hits[i].row});
+    topk_finish(truth);
     mem_free(asking.vector);
-    if (!e) e = op_check(op);
-    if (e) return op_fail(op, e, "calibrate a vector index");
-    uint32_t self = row_of(c->queries, c->queries->vectors[q]);
-    topk_init(c->truth + q, c->hits + (size_t)q * TRUE_MAX, count, by_row, NULL);
-    for (size_t i = 0; i < found.count; i++)
-        if (hits[i].row != self) topk_push(c->truth + q, hits[i]);
-    topk_finish(c->truth + q);
-    return ERR_OK;
+}
+
+/* The count nearest of a few queries. */
+static enum err find_together(struct op *op, struct calibration *c,
+                              const uint32_t *queries, size_t n, uint32_t count)
+{
+    struct ivf_options options = {.k = count + 1, /* the query finds itself */
+                                  .probes = UINT32_MAX,
+                                  .eps = TRUTH_EPS};
+    struct asker askers[TOGETHER];
+    struct op search;
+    enum err e = ERR_OK;
+    search_op_init(&search, op);
+    for (size_t i = 0; i < n && !e; i++) {
+        const float *raw = c->queries->raw + (size_t)queries[i] * c->ivf->dim;
+        askers[i] = (struct asker){.query = queries[i]};
+        e = ivf_search_begin(&search, c->ivf, raw, &options, &askers[i].search);
+        options.beside = askers[0].search;
+        if (!e) e = ask_nearest(&search, c, &askers[i]);
+    }
+    if (!e) e = ask_all(&search, c, askers, n);
+    for (size_t i = 0; i < n && !e; i++)
+        note_nearest(c, &askers[i], count);
+    op_release(&search);
+    return e;
+}
+
+/* The count nearest of n queries. */
+static enum err find_nearest(struct op *op, struct calibration *c,
+                             const uint32_t *queries, size_t n, uint32_t count)
+{
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < n && !e; i += TOGETHER) {
+        e = find_together(op, c, queries + i, n - i < TOGETHER ? n - i : TOGETHER,
+                          count);
+        if (!e) e = op_check(op);
+    }
+    return e ? op_fail(op, e, "calibrate a vector index") : ERR_OK;
 }
 
 /* Distances of duplicates come out equal but for rounding. */
@@ -196,14 +275,11 @@ static size_t neighbours(const struct calibration *c, uint32_t query,
     return count < depth->k ? count : depth->k;
 }
 
-/* Few are much less work, and enough unless there may be more that tie. */
-static enum err find_few(struct op *op, struct calibration *c, uint32_t q)
+/* May there be more that tie than few? */
+static bool may_tie(const struct topk *truth)
 {
-    const struct topk *truth = c->truth + q;
-    enum err e = find_nearest(op, c, q, TRUE_FEW);
-    if (e || truth->count < TRUE_FEW) return e;
-    bool tie = -truth->hits[TRUE_FEW - 1].score <= tie_limit(truth, IVF_DEEP);
-    return tie ? find_nearest(op, c, q, TRUE_MAX) : ERR_OK;
+    return truth->count == TRUE_FEW &&
+           -truth->hits[TRUE_FEW - 1].score <= tie_limit(truth, IVF_DEEP);
 }
 
 static bool has_row(const struct hit *hits, size_t count, uint32_t row)
@@ -213,42 +289,74 @@ static bool has_row(const struct hit *hits, size_t count, uint32_t row)
     return false;
 }
 
-/* Looks once more and deeper. *lacking grows by the neighbours that few lacked. */
-static enum err look_deeper(struct op *op, struct calibration *c, uint32_t q,
-                            size_t *lacking)
+/* What a query found before it looks deeper. */
+struct few {
+    struct hit hits[TRUE_MAX];
+    size_t count, k; /* found, and of those the neighbours */
+    float limit;     /* what is nearer was missed, rounding aside */
+};
+
+static struct few few_of(const struct calibration *c, uint32_t query)
 {
-    struct hit few[TRUE_MAX];
-    size_t count = c->truth[q].count, k = neighbours(c, q, &deep);
-    if (k == 0) return ERR_OK;
-    float limit = 2 * -c->truth[q].hits[k - 1].score - tie_limit(c->truth + q, k);
-    memcpy(few, c->truth[q].hits, count * sizeof *few);
-    enum err e = find_nearest(op, c, q, TRUE_MAX);
-    for (size_t i = 0; i < k && !e; i++) {
-        const struct hit *hit = &c->truth[q].hits[i];
-        *lacking += -hit->score < limit && !has_row(few, count, hit->row);
+    const struct topk *truth = c->truth + query;
+    struct few few = {.count = truth->count, .k = neighbours(c, query, &deep)};
+    memcpy(few.hits, truth->hits, few.count * sizeof *few.hits);
+    if (few.k) few.limit = 2 * -truth->hits[few.k - 1].score - tie_limit(truth, few.k);
+    return few;
+}
+
+static size_t lacked(const struct few *few, const struct topk *deeper)
+{
+    size_t lacking = 0;
+    for (size_t i = 0; i < few->k; i++)
+        lacking += -deeper->hits[i].score < few->limit &&
+                   !has_row(few->hits, few->count, deeper->hits[i].row);
+    return lacking;
+}
+
+/* Looks once more and deeper for n of the queries. *lack: did they lack more than a few
+ * neighbours? */
+static enum err look_deeper(struct op *op, struct calibration *c,
+                            const uint32_t *queries, size_t n, bool *lack)
+{
+    size_t looked = 0, lacking = 0;
+    struct few *few = mem_new_array(struct few, n);
+    for (size_t i = 0; i < n; i++) {
+        few[i] = few_of(c, queries[i]);
+        looked += few[i].k;
     }
+    enum err e = find_nearest(op, c, queries, n, TRUE_MAX);
+    for (size_t i = 0; i < n && !e; i++)
+        lacking += lacked(&few[i], c->truth + queries[i]);
+    *lack = lacking * LACKING_PART > looked;
+    mem_free(few);
     return e;
 }
 
 /*
- * The codes choose the rows whose vectors decide. Where neighbours are so close that
- * codes hardly tell them apart, few rows would agree with a search that is as wrong, so
- * some of the queries show whether a deeper look finds others.
+ * Few neighbours are much less work than many, and enough unless there may be more that
+ * tie. The codes choose the rows whose vectors decide: where neighbours are so close
+ * that codes hardly tell them apart, few rows would agree with a search that is as
+ * wrong, so some of the queries show whether a deeper look finds others.
  */
 static enum err find_neighbours(struct op *op, struct calibration *c)
 {
-    uint32_t count = c->queries->count;
-    size_t looked = 0, lacking = 0;
-    enum err e = ERR_OK;
+    uint32_t count = c->queries->count, ties = 0, some = 0;
+    uint32_t *all = mem_new_array(uint32_t, count);
+    uint32_t *picked = mem_new_array(uint32_t, count);
+    bool lack = false;
+    for (uint32_t q = 0; q < count; q++)
+        all[q] = q;
+    enum err e = find_nearest(op, c, all, count, TRUE_FEW);
     for (uint32_t q = 0; q < count && !e; q++)
-        e = find_few(op, c, q);
-    for (uint32_t q = 0; q < count && !e; q += DEEPER_EACH) {
-        looked += neighbours(c, q, &deep);
-        e = look_deeper(op, c, q, &lacking);
-    }
-    if (lacking * LACKING_PART <= looked) return e;
-    for (uint32_t q = 0; q < count && !e; q++)
-        e = find_nearest(op, c, q, TRUE_MAX);
+        if (may_tie(c->truth + q)) picked[ties++] = q;
+    if (!e) e = find_nearest(op, c, picked, ties, TRUE_MAX);
+    for (uint32_t q = 0; q < count; q += DEEPER_EACH)
+        picked[some++] = q;
+    if (!e) e = look_deeper(op, c, picked, some, &lack);
+    if (!e && lack) e = find_nearest(op, c, all, count, TRUE_MAX);
+    mem_free(all);
+    mem_free(picked);
     return e;
 }
 
@@ -266,16 +374,22 @@ static int by_count(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Squared distances of the centroids from a query, or minus the products. */
-static void measure_clusters(const struct calibration *c, const float *query,
-                             double *distances)
+/* Squared distances of the centroids from queries, or minus the products: those of all
+ * clusters from one query after the other. Each record is looked at once. */
+static void measure_clusters(const struct calibration *c, const float *queries,
+                             uint32_t count, double *distances)
 {
     const struct ivf *ivf = c->ivf;
-    for (uint32_t i = 0; i < ivf->clusters.count; i++) {
+    uint32_t clusters = ivf->clusters.count;
+    for (uint32_t i = 0; i < clusters; i++) {
         const void *centroid = c->records.data + ivf->offsets[i];
-        distances[i] = ivf_kind(ivf->metric) == RABITQ_PRODUCT
-                           ? -(double)distance_dot(query, centroid, ivf->padded)
-                           : (double)distance_l2(query, centroid, ivf->padded);
+        for (uint32_t q = 0; q < count; q++) {
+            const float *query = queries + (size_t)q * ivf->padded;
+            distances[(size_t)q * clusters + i] =
+                ivf_kind(ivf->metric) == RABITQ_PRODUCT
+                    ? -(double)distance_dot(query, centroid, ivf->padded)
+                    : (double)distance_l2(query, centroid, ivf->padded);
+        }
     }
 }
 
@@ -328,12 +442,18 @@ static struct looks looks_new(const struct calibration *c, const struct depth *d
 static void look_for_all(struct op *op, const struct calibration *c, struct looks *one,
                          struct looks *other)
 {
-    double *distances = mem_new_array(double, c->ivf->clusters.count);
-    for (uint32_t q = 0; q < c->queries->count; q++) {
+    uint32_t clusters = c->ivf->clusters.count, count = c->queries->count;
+    double *distances = mem_new_array(double, (size_t)TOGETHER *clusters);
+    for (uint32_t first = 0; first < count; first += TOGETHER) {
+        uint32_t n = at_most(count - first, TOGETHER);
         op_rest(op);
-        measure_clusters(c, c->queries->coded + (size_t)q * c->ivf->padded, distances);
-        look_for(c, q, distances, one);
-        look_for(c, q, distances, other);
+        measure_clusters(c, c->queries->coded + (size_t)first * c->ivf->padded, n,
+                         distances);
+        for (uint32_t i = 0; i < n; i++) {
+            const double *mine = distances + (size_t)i * clusters;
+            look_for(c, first + i, mine, one);
+            look_for(c, first + i, mine, other);
+        }
     }
     qsort(one->all, one->count, sizeof *one->all, by_cosine);
     qsort(other->all, other->count, sizeof *other->all, by_cosine);
