@@ -216,8 +216,10 @@ struct segment_work {
  * The best->k nearest rows of all targets. Segments with an index are searched by it:
  * some of the rows are missed then, so many as `recall` says, but scores are exact.
  * Segments without, and those where few rows are allowed, are scanned. Rounds: one for
- * the records of all segments, seldom more; one for exact scores; with a filter that
- * leaves few rows one more before; those of the scans. Adds to *work.
+ * the records of all segments, seldom more; one for exact scores, with a filter
+ * sometimes two; with one that leaves few rows one more before; those of the scans.
+ * What best holds already counts: rows that cannot get in are not looked for. Adds to
+ * *work.
  */
 enum err segment_nearest(struct op *op, const struct segment_target *targets, size_t n,
                          const struct segment_near *near, struct topk *best,

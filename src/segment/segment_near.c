@@ -153,13 +153,12 @@ struct near {
     struct search *searches;
     size_t count;
     bool filtered; /* a filter leaves out many rows of a target */
-    /* Approximate but for scanned rows: the best so far, what is worse is left out; …
-     */
-    struct topk found;
-    struct topk candidates; /* … those to decide between */
-    double worst;           /* approximate score among those compared */
-    double error_sum;       /* of approximate scores, over */
-    uint64_t compared;      /* so many */
+    /* By approximate scores, but for scanned rows. What is worse than what was found,
+     * now and before, is left out; the vectors decide between the candidates. */
+    struct topk found, candidates;
+    double worst;      /* approximate score among those compared */
+    double error_sum;  /* of approximate scores, over */
+    uint64_t compared; /* so many */
     struct round *round;
     struct segment_work *work;
 };
