@@ -201,11 +201,12 @@ void thread_be_nice(int nice)
     (void)setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + nice);
 }
 
-void thread_yield_to_others(int nice)
+void thread_yield(void)
 {
-    if (hooks) return;
-    thread_be_nice(nice);
-    (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+    if (!hooks)
+        (void)sched_yield();
+    else if (hooks->thread_yield)
+        hooks->thread_yield();
 }
 
 /* What sched_setattr(2) takes, in its first version. */
@@ -225,6 +226,15 @@ void thread_take_short_turns(void)
     if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0)) return;
     attr.runtime_ns = TURN_NS;
     (void)syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+void thread_yield_to_others(int nice)
+{
+    if (hooks) return;
+    thread_be_nice(nice);
+    (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+    /* thread_yield gives away what is left of a turn, counted by the niceness. */
+    thread_take_short_turns();
 }
 
 void random_bytes(void *out, size_t size)

@@ -54,12 +54,16 @@ void thread_join(struct thread *t);
 /* The calling thread gets less of the processor than others that want it: nice, 0 to
  * 19, as of nice(2). It stays so. */
 void thread_be_nice(int nice);
-/* The same, and never as soon as it wakes up: for work that nobody waits for. */
+/* The same, for short turns and never as soon as it wakes up: for work that nobody
+ * waits for. */
 void thread_yield_to_others(int nice);
 /* The calling thread works for somebody who waits: it has the processor for short
  * turns, but soon, even where a thread of low priority has just begun one. Its share
  * stays the same. Linux from 6.12 on; elsewhere turns are what they are. */
 void thread_take_short_turns(void);
+/* Lets threads that wait for this processor have it first. Kernels that do not preempt
+ * would have them wait for a tick or two, up to eight milliseconds. */
+void thread_yield(void);
 
 /* Bytes nobody can guess: ids, put-ids, jitter. Under the simulator: from its seed. */
 void random_bytes(void *out, size_t size);
@@ -74,6 +78,7 @@ uint64_t random_below(uint64_t below);
 struct task_hooks {
     int64_t (*clock_us)(void);
     int64_t (*clock_wall_ms)(void);
+    void (*thread_yield)(void); /* NULL: no matter */
     void (*sleep_ms)(int64_t ms);
     void (*mutex_lock)(struct mutex *m);
     void (*mutex_unlock)(struct mutex *m);

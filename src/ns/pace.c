@@ -11,13 +11,28 @@ enum {
 
 struct pace pace_start(struct admission *queries, unsigned patience, int64_t credit_us)
 {
-    return (struct pace){queries, patience, credit_us, clock_us(), clock_thread_us()};
+    return (struct pace){.queries = queries,
+                         .patience = patience,
+                         .credit_us = credit_us,
+                         .resumed_us = clock_us(),
+                         .worked_us = clock_thread_us()};
+}
+
+static void let_in(struct pace *p, int64_t now_us)
+{
+    if (now_us - p->let_in_us < PIECE_US) return;
+    thread_yield();
+    p->let_in_us = clock_us();
 }
 
 void pace_rest(struct pace *p)
 {
     int64_t now_us = clock_us();
-    if (now_us - p->resumed_us < PIECE_US || admission_count(p->queries) == 0) return;
+    if (now_us - p->resumed_us < PIECE_US) return;
+    if (admission_count(p->queries) == 0) {
+        let_in(p, now_us);
+        return;
+    }
     int64_t worked_us = clock_thread_us() - p->worked_us;
     if (worked_us < PIECE_US) return;
 

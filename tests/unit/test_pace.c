@@ -8,8 +8,9 @@
 /* A clock that only moves when somebody waits or works, and who is in meanwhile. */
 static struct {
     int64_t now_us;
-    int64_t waited_us;        /* in all */
-    int64_t late_us;          /* so much later than asked for */
+    int64_t waited_us; /* in all */
+    int64_t late_us;   /* so much later than asked for */
+    int yields;
     struct admission *leaves; /* the query of it ends at … */
     int64_t leaves_us;
 } world;
@@ -17,6 +18,11 @@ static struct {
 static int64_t fake_clock_us(void)
 {
     return world.now_us;
+}
+
+static void fake_yield(void)
+{
+    world.yields++;
 }
 
 static void no_lock(struct mutex *m)
@@ -48,6 +54,7 @@ static bool fake_wait(struct cond *c, struct mutex *m, int64_t deadline_ms)
 }
 
 static const struct task_hooks hooks = {.clock_us = fake_clock_us,
+                                        .thread_yield = fake_yield,
                                         .mutex_lock = no_lock,
                                         .mutex_unlock = no_lock,
                                         .cond_wait = fake_wait,
@@ -92,6 +99,19 @@ static void nobody_waits_while_no_query_runs(void **state)
     struct pace p = pace_start(*state, 4, 0);
     work(&p, 1000000, 100);
     assert_int_equal(world.waited_us, 0);
+}
+
+static void others_are_let_in_now_and_then_while_no_query_runs(void **state)
+{
+    struct admission *a = *state;
+    struct pace p = pace_start(a, 4, 0);
+    work(&p, 100000, 50);
+    assert_in_range(world.yields, 300, 400); /* a quarter of a millisecond each */
+    enter(a);
+    world.yields = 0;
+    work(&p, 100000, 50);
+    assert_int_equal(world.yields, 0);
+    admission_leave(a, "x");
 }
 
 static void work_gets_its_part_of_the_time_whatever_the_queries(void **state)
@@ -188,6 +208,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nobody_waits_while_no_query_runs, begin, end),
+        cmocka_unit_test_setup_teardown(
+            others_are_let_in_now_and_then_while_no_query_runs, begin, end),
         cmocka_unit_test_setup_teardown(
             work_gets_its_part_of_the_time_whatever_the_queries, begin, end),
         cmocka_unit_test_setup_teardown(work_goes_on_as_soon_as_the_query_is_over,
