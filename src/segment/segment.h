@@ -193,7 +193,8 @@ struct segment_near {
      * others may be by codes. 0: all. */
     uint32_t exact;
     /* A filter that comes last: of the nearest `sought` rows, at least, it takes out
-     * those that it does not allow, before any vector is read. NULL: none. */
+     * those that it does not allow, before any vector is read. They come best first,
+     * and stay in that order. NULL: none. */
     enum err (*check)(struct op *op, void *context, struct hit *hits, size_t *count);
     void *context;
     uint32_t sought;
